@@ -1,0 +1,56 @@
+package connmodel
+
+import (
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"fmt"
+)
+
+// NewCertificate takes down c; cut says that its list of names was longer than a record may hold.
+func NewCertificate(c *x509.Certificate) (cert Certificate, cut bool) {
+	sum := sha256.Sum256(c.Raw)
+	cert = Certificate{
+		Subject:   c.Subject.String(),
+		Issuer:    c.Issuer.String(),
+		NotBefore: c.NotBefore,
+		NotAfter:  c.NotAfter,
+		KeyType:   keyType(c.PublicKey),
+		SHA256:    hex.EncodeToString(sum[:]),
+		IsCA:      c.IsCA,
+	}
+	if c.SerialNumber != nil {
+		cert.Serial = c.SerialNumber.Text(16)
+	}
+	cert.SANs.DNS, cut = bounded(c.DNSNames, maxSANs, cut)
+	for i, ip := range c.IPAddresses {
+		if i == maxSANs {
+			cut = true
+			break
+		}
+		cert.SANs.IP = append(cert.SANs.IP, ip.String())
+	}
+	for i, u := range c.URIs {
+		if i == maxSANs {
+			cut = true
+			break
+		}
+		cert.SANs.URI = append(cert.SANs.URI, u.String())
+	}
+	return cert, cut
+}
+
+func keyType(key any) string {
+	switch k := key.(type) {
+	case *rsa.PublicKey:
+		return fmt.Sprintf("RSA %d", k.N.BitLen())
+	case *ecdsa.PublicKey:
+		return "ECDSA " + k.Curve.Params().Name
+	case ed25519.PublicKey:
+		return "Ed25519"
+	}
+	return fmt.Sprintf("%T", key)
+}

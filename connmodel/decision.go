@@ -1,0 +1,124 @@
+package connmodel
+
+import (
+	"crypto/tls"
+	"net/netip"
+	"strconv"
+	"time"
+)
+
+// Outcome is what a rule does with a flow.
+type Outcome string
+
+// The outcomes.
+const (
+	OutcomeVia  Outcome = "via"
+	OutcomeDeny Outcome = "deny"
+)
+
+// RouteDirect is the name of the route without a proxy; it exists in every configuration.
+const RouteDirect = "direct"
+
+// Decision is the outcome for one flow. Deciders make it once, at load, and hand the same one to every flow a rule takes:
+// nobody changes it after that.
+type Decision struct {
+	Generation uint64 // of the configuration it comes from
+	Policy     string
+	Rule       string // label of the rule; "otherwise"; "" when no rule took the flow (then it is denied)
+	File       string // where the rule stands
+	Line       int
+	Outcome    Outcome
+
+	// Route names the way, for OutcomeVia: "direct", "upstream.corp_a", "pool.corp", "chain.partner", or a generated name
+	// for a chain written in place.
+	Route string
+	// Server is dialled instead of the target; zero = the target.
+	Server Address
+	// TLS says what is done about TLS; nil = passthrough.
+	TLS *TLSPlan
+	// Denial is set for OutcomeDeny.
+	Denial *Denial
+	// AllowAddresses are the prefixes that the taking rule lists in match { address } and that lie wholly inside a refused range:
+	// they open that range for this rule (see RefusedRange).
+	AllowAddresses []netip.Prefix
+	// AllowLocalhost opens loopback for the name "localhost" and below, where the taking rule names it in match { host } and lists
+	// a loopback prefix.
+	AllowLocalhost bool
+	// LocalResolve is true when the rule wants the target's name resolved here even if the next hop takes names.
+	LocalResolve bool
+	// Retry overrides the route's own; nil = the route's.
+	Retry *Retry
+	// Timeouts override the defaults; zero fields = default.
+	Timeouts Timeouts
+	// SetHeaders and RemoveHeaders edit plain requests.
+	SetHeaders    []HeaderEdit
+	RemoveHeaders []string
+	// PlainConnect asks for CONNECT toward an http upstream even for a plain request.
+	PlainConnect bool
+	Tags         []string
+
+	// Shadow holds what shadow rules would have said, in written order. Only deciders with shadow rules fill it, in a copy.
+	Shadow []ShadowVerdict
+}
+
+// Denied reports whether d refuses the flow.
+func (d *Decision) Denied() bool { return d.Outcome == OutcomeDeny }
+
+// Where returns "file:line", or "" when the decision stands in no file.
+func (d *Decision) Where() string {
+	if d == nil || d.File == "" {
+		return ""
+	}
+	return d.File + ":" + strconv.Itoa(d.Line)
+}
+
+// Denial is the refusal a client is told.
+type Denial struct {
+	Status int    // HTTP status, 403 unless the policy says otherwise
+	Reason string // one sentence; may be empty
+}
+
+// ShadowVerdict is what a rule marked shadow would have decided.
+type ShadowVerdict struct {
+	Rule    string
+	File    string
+	Line    int
+	Outcome Outcome
+	Route   string
+}
+
+// Retry says how often and when a failed attempt is followed by another.
+type Retry struct {
+	Attempts   int           // counts the first try; 0 = default
+	Backoff    time.Duration // before the second attempt; 0 = at once
+	MaxBackoff time.Duration
+	Deadline   time.Duration // across all attempts; 0 = none
+	On         []Kind        // kinds that may be retried; nil = all that are Retryable
+}
+
+// Timeouts of one flow; zero = default.
+type Timeouts struct {
+	Idle       time.Duration // tunnel without a byte in either direction; default 1 h
+	HalfClosed time.Duration // remaining direction without a byte after the other ended; default 60 s
+	Connect    time.Duration // everything until the route is up, across attempts
+	Response   time.Duration // plain HTTP: until the response head
+}
+
+// HeaderEdit sets one header field of a plain request.
+type HeaderEdit struct{ Name, Value string }
+
+// TLSMode is what a rule does about TLS.
+type TLSMode string
+
+// The modes. Passthrough leaves the bytes alone; Upgrade takes a plain client over TLS to the server.
+const (
+	TLSPassthrough TLSMode = "passthrough"
+	TLSUpgrade     TLSMode = "upgrade"
+)
+
+// TLSPlan is how TLS toward the server is made. Config is built at load and cloned by whoever dials.
+type TLSPlan struct {
+	Mode       TLSMode
+	ServerName string      // name verified and sent; "" = the host dialled for
+	Config     *tls.Config // never nil for Upgrade; ServerName in it is ignored
+}

@@ -1,0 +1,90 @@
+package connmodel
+
+import (
+	"net/netip"
+	"strings"
+	"time"
+)
+
+// Protocol is how the client asked.
+type Protocol string
+
+// The protocols of ingress. ProtocolHTTP is a plain request in absolute form, ProtocolConnect a CONNECT tunnel.
+const (
+	ProtocolHTTP    Protocol = "http"
+	ProtocolConnect Protocol = "connect"
+	ProtocolSOCKS4  Protocol = "socks4"
+	ProtocolSOCKS4a Protocol = "socks4a"
+	ProtocolSOCKS5  Protocol = "socks5"
+)
+
+// Need is a set of facts that evaluation has reached without having them.
+type Need uint8
+
+// The facts that are gathered only when a rule asks.
+const (
+	// NeedAddresses asks for the addresses of the target's name (Facts.Addresses).
+	NeedAddresses Need = 1 << iota
+	// NeedHello asks for the TLS ClientHello behind the handshake.
+	NeedHello
+)
+
+// String names the facts, for logs and explain.
+func (n Need) String() string {
+	var parts []string
+	if n&NeedAddresses != 0 {
+		parts = append(parts, "addresses")
+	}
+	if n&NeedHello != 0 {
+		parts = append(parts, "client_hello")
+	}
+	return strings.Join(parts, "+")
+}
+
+// Facts is everything a decision may look at. The router fills it as the journey goes; a Decider only reads it.
+// All names in it are canonical (see CanonicalHost).
+type Facts struct {
+	Listener string
+	Client   netip.AddrPort // unmapped, without zone; zero for a Unix socket
+	Time     time.Time      // stamped once per flow, in the gateway's time zone
+	User     string         // proved to the listener; "" = nobody
+	Protocol Protocol
+	Target   Address
+	TargetIP netip.Addr // Target.Host when it spells an address, else zero
+	Scheme   string     // "http" for plain requests, "" for tunnels: what is inside is not known
+
+	// Have says which of the facts that are gathered on demand are here.
+	Have Need
+	// Addresses are the target's, from the one resolution of this flow; set when Have has NeedAddresses and the target is a
+	// name. For a literal target rules look at TargetIP.
+	Addresses []netip.Addr
+
+	// Request is the plain HTTP request, nil for tunnels.
+	Request *RequestFacts
+}
+
+// RequestFacts is what rules may know of one HTTP request.
+type RequestFacts struct {
+	Method string
+	Path   string // path and query as sent, beginning with "/" (or "*")
+	Header HeaderLookup
+}
+
+// HeaderLookup finds the values of a header field by name, in any case. The http1 header types satisfy it.
+type HeaderLookup interface {
+	// Lookup returns the first value and whether there is one; several lines of one name are asked for by index i from 0.
+	Lookup(name string, i int) (value string, ok bool)
+}
+
+// Decider takes facts and gives a decision. It does no I/O, reads no clock, and may be called from any goroutine.
+type Decider interface {
+	// Decide returns the decision for f. When evaluation reaches a rule that asks for a fact that f does not have yet,
+	// it returns nil and what it needs: the caller gathers that, sets f.Have, and calls again.
+	Decide(f *Facts) (*Decision, Need)
+}
+
+// DeciderFunc makes a function a Decider.
+type DeciderFunc func(f *Facts) (*Decision, Need)
+
+// Decide calls d.
+func (d DeciderFunc) Decide(f *Facts) (*Decision, Need) { return d(f) }
