@@ -1,0 +1,116 @@
+package relay
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime/debug"
+	"sync/atomic"
+	"time"
+)
+
+// direction copies from one end of a tunnel to the other, on one goroutine.
+type direction struct {
+	t        *Tunnel
+	src, dst *endpoint
+	early    []byte // goes out before anything is read
+
+	n    atomic.Int64 // bytes delivered to dst
+	last atomic.Int64 // stamp of the last of them
+
+	kernel kernelCopy // its state while both ends are plain sockets
+
+	done bool      // it copies no more; guarded by Tunnel.mu
+	at   time.Time // since when
+}
+
+func (d *direction) set(t *Tunnel, src, dst *endpoint, early []byte) {
+	d.t, d.src, d.dst, d.early = t, src, dst, early
+	d.kernel.set(d)
+}
+
+func (d *direction) reset() {
+	d.n.Store(0)
+	d.last.Store(0)
+	d.done, d.at = false, time.Time{}
+}
+
+// runBeside is run for the goroutine that Run starts.
+func (d *direction) runBeside() {
+	defer d.t.wg.Done()
+	d.run()
+}
+
+// run copies until the direction ends, and sees to what follows from its end.
+func (d *direction) run() {
+	defer d.rescue()
+	o, err := d.copy()
+	d.t.ended(d, o, err)
+}
+
+// rescue ends the tunnel if the connection given to it panicked, so that Run closes both and panics on the goroutine of its caller.
+func (d *direction) rescue() {
+	p := recover()
+	if p == nil {
+		return
+	}
+	t := d.t
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	d.done, d.at = true, time.Now()
+	t.panicked = fmt.Errorf("relay: panic while copying from %s: %v\n%s", d.src.peer, p, debug.Stack())
+	if t.end == Open {
+		t.stop(Canceled, nil)
+	}
+}
+
+func (d *direction) copy() (outcome, error) {
+	if b := d.early; len(b) > 0 {
+		d.early = nil
+		if err := d.write(b); err != nil {
+			return writeError, err
+		}
+	}
+	if d.src.raw != nil {
+		return d.copyRaw()
+	}
+	return d.copyWrapped()
+}
+
+// write delivers all of b, however slow the destination is.
+func (d *direction) write(b []byte) error {
+	for len(b) > 0 {
+		n, err := d.dst.conn.Write(b)
+		if n > 0 {
+			d.count(n)
+			b = b[n:]
+		}
+		switch {
+		case err == nil && n <= 0:
+			return io.ErrShortWrite
+		case err != nil && !(d.dst.raw != nil && d.t.staleDeadline(d.dst, err)): // a TLS connection is of no use after such a timeout
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *direction) count(n int) {
+	d.n.Add(int64(n))
+	d.last.Store(int64(now()))
+}
+
+// staleDeadline reports whether err is a deadline that somebody left on e before the tunnel began, and removes it; not if the deadline is the one that
+// stops the tunnel.
+func (t *Tunnel) staleDeadline(e *endpoint, err error) bool {
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
+		return false
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.end != Open {
+		return false
+	}
+	return e.conn.SetDeadline(time.Time{}) == nil
+}

@@ -1,0 +1,131 @@
+package relay
+
+import "golang.org/x/sys/unix"
+
+// smallChunk is the size below which copying costs less than splicing.
+const smallChunk = 4 << 10
+
+// splice moves one chunk through a pipe, or by copying if no pipe is to be had.
+func (d *direction) splice(fd uintptr) step {
+	k := &d.kernel
+	p := pipes.get()
+	if p == nil {
+		return d.moveMuch(fd)
+	}
+	n, err := splice(int(fd), p.w, chunk)
+	if n <= 0 {
+		pipes.put(p)
+		switch err {
+		case unix.EAGAIN:
+			return waits
+		case unix.EINVAL: // not this kind of socket
+			k.noSplice = true
+			return goesOn
+		case nil:
+			return d.end(atEOF, nil)
+		}
+		return d.end(readError, err)
+	}
+	if n >= smallChunk {
+		k.small = 0
+	} else if k.small++; k.small >= 2 {
+		k.small, k.much = 0, false
+	}
+	k.pipe, k.inPipe = p, n
+	if err := d.pump(); err != nil {
+		return d.end(writeError, err)
+	}
+	return goesOn
+}
+
+// pump moves what is in the pipe to the destination and gives the pipe back.
+func (d *direction) pump() error {
+	k := &d.kernel
+	k.refused = nil
+	err := d.dst.raw.Write(k.writable)
+	for err != nil && d.t.staleDeadline(d.dst, err) {
+		err = d.dst.raw.Write(k.writable)
+	}
+	if err == nil {
+		err = k.refused
+	}
+	p, left := k.pipe, k.inPipe
+	k.pipe, k.inPipe = nil, 0
+	if k.parked {
+		k.parked = false
+		pipes.unpark()
+	}
+	switch {
+	case left == 0:
+		pipes.put(p)
+		return nil
+	case err == errSpill:
+		return d.spill(p, left)
+	}
+	pipes.drop(p)
+	return err
+}
+
+// errSpill says that the bytes in the pipe must be delivered without it.
+const errSpill = spillError("relay: pipe is needed elsewhere")
+
+type spillError string
+
+func (e spillError) Error() string { return string(e) }
+
+// writable moves from the pipe to the destination until the pipe is empty. It returns false to wait until the destination takes more.
+func (d *direction) writable(fd uintptr) bool {
+	k := &d.kernel
+	for k.inPipe > 0 {
+		n, err := splice(k.pipe.r, int(fd), k.inPipe)
+		switch {
+		case n > 0:
+			k.inPipe -= n
+			d.count(n)
+		case err == unix.EAGAIN && k.parked:
+			return false
+		case err == unix.EAGAIN && pipes.park():
+			k.parked = true
+			return false
+		case err == unix.EAGAIN, err == unix.EINVAL: // too many wait with a pipe already, or not a socket for it
+			k.noSplice = k.noSplice || err == unix.EINVAL
+			k.refused = errSpill
+			return true
+		case err == nil: // the pipe is not empty, so this cannot be
+			err = unix.EIO
+			fallthrough
+		default:
+			k.refused = err
+			return true
+		}
+	}
+	return true
+}
+
+// spill takes n bytes out of the pipe, gives it back, and delivers them from memory.
+func (d *direction) spill(p *pipe, n int) error {
+	b := largeBuffers.Get().(*largeBuffer)
+	defer largeBuffers.Put(b)
+	for have := 0; have < n; {
+		m, err := read(p.r, b[have:n])
+		if m <= 0 {
+			pipes.drop(p)
+			if err == nil {
+				err = unix.EIO
+			}
+			return err
+		}
+		have += m
+	}
+	pipes.put(p)
+	return d.write(b[:n])
+}
+
+func splice(from, to, n int) (int, error) {
+	for {
+		m, err := unix.Splice(from, nil, to, nil, n, unix.SPLICE_F_MOVE|unix.SPLICE_F_NONBLOCK)
+		if err != unix.EINTR {
+			return int(m), err
+		}
+	}
+}
