@@ -68,18 +68,29 @@ func (g *Glob) Match(s string) bool {
 	return true
 }
 
-// Suffix returns a domain that every name which the pattern takes lies below, so that the clause of a host glob can be
-// indexed under the host pattern "*." + domain: for ads*.example.com that is example.com. It is the longest known one.
-// ok is false if there is none, as for ads.*.
+// Suffix returns a domain that every canonical name which the pattern takes lies below, so that the clause of a host glob
+// can be indexed under the host pattern "*." + domain: for ads*.example.com that is example.com. It is the longest that
+// is known. ok is false if there is none, as for ads.*, and if the pattern has no wildcard.
 func (g *Glob) Suffix() (domain string, ok bool) {
-	if !g.star || g.tail.elems != nil {
+	last := &g.tail
+	if !g.star {
+		last = &g.head
+	}
+	lit := last.lit
+	if last.elems != nil {
+		i := len(last.elems)
+		for i > 0 && last.elems[i-1].class == nil {
+			i--
+		}
+		lit = g.pattern[len(g.pattern)-(len(last.elems)-i):] // a literal is one byte of the pattern
+	} else if !g.star {
 		return "", false
 	}
-	_, domain, ok = strings.Cut(g.tail.lit, ".")
+	_, domain, _ = strings.Cut(lit, ".")
 	if _, reason := checkName(domain); reason != "" {
 		return "", false
 	}
-	return domain, ok
+	return domain, true
 }
 
 func (p *part) len() int { return len(p.lit) + len(p.elems) }
