@@ -44,6 +44,9 @@ func (b *Body) Read(p []byte) (n int, err error) {
 	if b.err != nil || len(p) == 0 {
 		return 0, b.err
 	}
+	if left := b.Direct(); left != 0 {
+		return b.readDirect(p, left)
+	}
 	for n == 0 {
 		var data []byte
 		if data, err = b.next(false, len(p)); err != nil {
@@ -57,6 +60,23 @@ func (b *Body) Read(p []byte) (n int, err error) {
 		return n, io.EOF
 	}
 	return n, nil
+}
+
+// readDirect reads content that has no framing in it straight from the
+// connection.
+func (b *Body) readDirect(p []byte, left int64) (int, error) {
+	if left > 0 && int64(len(p)) > left {
+		p = p[:left]
+	}
+	n, err := b.r.src.Read(p)
+	b.Advance(int64(n))
+	if err != nil && !b.done {
+		err = b.fail(err)
+	}
+	if b.done {
+		err = io.EOF
+	}
+	return n, err
 }
 
 // next returns the next piece of content, at most limit bytes, waiting for it

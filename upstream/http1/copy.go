@@ -17,8 +17,7 @@ import (
 //
 // No buffer is held while it waits for the body, if the Reader can do that.
 func Copy(dst io.Writer, head []byte, b *Body, out Framing) (n int64, err error) {
-	if out.Kind == BodyLength && (b.kind == BodyLength || b.done) && out.Length != b.left ||
-		out.Kind == BodyLength && !b.done && b.kind != BodyLength || out.Kind == BodyNone && !b.done {
+	if !b.fits(out) {
 		return 0, errFramingClash // RFC 9112 6: never promise what the body may not keep
 	}
 	c := copier{dst: dst, chunked: out.Kind == BodyChunked}
@@ -39,17 +38,27 @@ func Copy(dst io.Writer, head []byte, b *Body, out Framing) (n int64, err error)
 			c.flush() // what came in order may go out; the end may not
 			return n, err
 		default:
-			c.flush()
-			c.release()
-			if c.err != nil {
-				break
+			if c.flush(); c.err != nil {
+				return n, c.wrapped()
 			}
+			c.release()
 			if err := b.r.fill(true); err != nil && b.fail(err) != io.EOF {
 				return n, b.err
 			}
 		}
 	}
 	return n, c.wrapped()
+}
+
+// fits reports whether what is left of the body can be written with framing f.
+func (b *Body) fits(f Framing) bool {
+	switch f.Kind {
+	case BodyNone:
+		return b.done
+	case BodyLength:
+		return (b.done || b.kind == BodyLength) && f.Length == b.left
+	}
+	return true
 }
 
 // copier gathers what is to be written.

@@ -56,7 +56,6 @@ var (
 	errNotHTTP      = &Error{502, "answer is not HTTP", "RFC 9112 4"}
 	errStatusLine   = &Error{502, "malformed status line", "RFC 9112 4"}
 	errTooMany1xx   = &Error{502, "too many informational responses", "RFC 9110 15.2"}
-	errUnasked101   = &Error{502, "101 without an upgrade being asked for", "RFC 9110 7.8"}
 )
 
 // Faults of fields.

@@ -11,7 +11,7 @@ type Response struct {
 	Header    Header
 	Body      Framing
 	KeepAlive bool   // the connection can carry another message after this one
-	Upgrade   string // the protocol switched to, with 101 only
+	Upgrade   string // the protocol switched to, with 101 only; "" there is a fault of the server
 }
 
 // Reset makes r empty, keeping the memory of Header.
@@ -63,8 +63,11 @@ func (r *Response) parse(s, method string) *Error {
 	}
 	r.Body = f
 	r.KeepAlive = reusable && !x.close && (r.Minor > 0 || x.keepAlive) // RFC 9112 9.3
-	if r.Status == 101 && x.upgradeNamed {
-		r.Upgrade = x.upgrade
+	if r.Status == 101 {
+		r.KeepAlive = false // RFC 9110 7.8: no message of HTTP comes after it
+		if x.upgradeNamed {
+			r.Upgrade = x.upgrade
+		}
 	}
 	return nil
 }

@@ -57,6 +57,17 @@ type Target struct {
 	Path      string // path and query as written; never empty in absolute form: "/", or "*" for OPTIONS without a path
 }
 
+// String is the target as it would be written in a request line.
+func (t Target) String() string {
+	switch t.Form {
+	case AbsoluteForm:
+		return t.Scheme + "://" + t.Authority.String() + t.Path
+	case AuthorityForm:
+		return t.Authority.String()
+	}
+	return t.Path
+}
+
 // EffectivePort is the port to connect to: the one written, else that of the
 // scheme, else 0.
 func (t *Target) EffectivePort() uint16 {

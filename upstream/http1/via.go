@@ -32,10 +32,9 @@ func (h Header) via(each func(by string)) {
 		if !equalFold(h[i].Name, "Via") {
 			continue
 		}
-		for rest := h[i].Value; rest != ""; {
+		for rest, comments := h[i].Value, true; rest != ""; {
 			var element string
-			element, rest = cutElement(rest)
-			if element == "" {
+			if element, rest, comments = cutElement(rest, comments); element == "" {
 				continue
 			}
 			by := element
@@ -50,10 +49,11 @@ func (h Header) via(each func(by string)) {
 	}
 }
 
-// cutElement takes the first element off a list, heeding comments.
-func cutElement(s string) (first, rest string) {
+// cutElement takes the first element off a list, heeding comments as long as
+// they end: one that does not must hide nothing, and is looked for only once.
+func cutElement(s string, comments bool) (first, rest string, still bool) {
 	depth := 0
-	for i := 0; i < len(s); i++ {
+	for i := 0; comments && i < len(s); i++ {
 		switch s[i] {
 		case '\\':
 			if depth > 0 {
@@ -65,14 +65,15 @@ func cutElement(s string) (first, rest string) {
 			depth = max(depth-1, 0)
 		case ',':
 			if depth == 0 {
-				return trimOWS(s[:i]), s[i+1:]
+				return trimOWS(s[:i]), s[i+1:], true
 			}
 		}
 	}
-	if depth > 0 { // a comment that never ends hides nothing
-		return cutList(s)
+	if comments && depth == 0 {
+		return trimOWS(s), "", true
 	}
-	return trimOWS(s), ""
+	first, rest = cutList(s)
+	return first, rest, false
 }
 
 // MaxForwards returns the Max-Forwards of a TRACE or OPTIONS request (RFC 9110
