@@ -3,6 +3,7 @@ package relay
 import (
 	"net"
 	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -24,10 +25,10 @@ func rawConn(c net.Conn) syscall.RawConn {
 	return nil
 }
 
-// kernelCopy is the state of a direction whose source is a plain socket.
+// kernelCopy is the state of a direction with a plain socket at one or both ends.
 //
-// Everything happens inside the functions that RawConn.Read and RawConn.Write call when the socket may be ready. They say false only with nothing in hand, or,
-// on the writing side, with what is in flight.
+// Everything happens inside the functions that RawConn.Read and RawConn.Write call when the socket may be ready. They say false, which is to wait, only
+// with nothing in hand, or, on the writing side, with what is in flight.
 type kernelCopy struct {
 	readable, writable func(fd uintptr) bool // methods of the direction, bound once
 
@@ -38,10 +39,11 @@ type kernelCopy struct {
 	noSplice bool // one of the ends cannot
 	small    int  // small chunks in a row
 
-	pipe    *pipe // with inPipe bytes in it, on their way to the destination
+	bytes   []byte // on their way to the destination; or
+	pipe    *pipe  // with inPipe bytes in it, on theirs
 	inPipe  int
-	parked  bool  // counted by the pool as waiting
-	refused error // why the destination does not take what is in the pipe
+	parked  bool  // counted by the pool as waiting with a pipe
+	refused error // why the destination does not take them
 }
 
 func (k *kernelCopy) set(d *direction) {
@@ -67,22 +69,20 @@ func (d *direction) copyRaw() (outcome, error) {
 
 // readable moves what the source has until it has no more. It returns false to wait for more, true when the direction has ended.
 func (d *direction) readable(fd uintptr) bool {
-	k := &d.kernel
 	for {
 		var s step
-		switch {
+		switch k := &d.kernel; {
 		case !k.much:
-			s = d.moveLittle(fd)
+			b := buffers.Get().(*buffer)
+			s = d.move(fd, b[:])
+			buffers.Put(b)
 		case k.noSplice:
 			s = d.moveMuch(fd)
 		default:
 			s = d.splice(fd)
 		}
-		switch s {
-		case waits:
-			return false
-		case ends:
-			return true
+		if s != goesOn {
+			return s == ends
 		}
 	}
 }
@@ -101,13 +101,6 @@ func (d *direction) end(o outcome, err error) step {
 	return ends
 }
 
-func (d *direction) moveLittle(fd uintptr) step {
-	b := buffers.Get().(*buffer)
-	s := d.move(fd, b[:])
-	buffers.Put(b)
-	return s
-}
-
 func (d *direction) moveMuch(fd uintptr) step {
 	b := largeBuffers.Get().(*largeBuffer)
 	s := d.move(fd, b[:])
@@ -117,11 +110,11 @@ func (d *direction) moveMuch(fd uintptr) step {
 
 // move copies once through b.
 func (d *direction) move(fd uintptr, b []byte) step {
-	n, err := read(int(fd), b)
+	n, err := transfer(unix.SYS_READ, fd, b)
 	switch {
 	case err == unix.EAGAIN:
 		return waits
-	case err != nil:
+	case err != 0:
 		return d.end(readError, err)
 	case n == 0:
 		return d.end(atEOF, nil)
@@ -133,11 +126,59 @@ func (d *direction) move(fd uintptr, b []byte) step {
 	return goesOn
 }
 
-func read(fd int, b []byte) (int, error) {
+// writeRaw delivers all of b to a plain socket.
+func (d *direction) writeRaw(b []byte) error {
+	d.kernel.bytes = b
+	return d.flush()
+}
+
+// flush delivers what is on its way, in memory or in the pipe.
+func (d *direction) flush() error {
+	k := &d.kernel
+	k.refused = nil
 	for {
-		n, err := unix.Read(fd, b)
+		err := d.dst.raw.Write(k.writable)
+		if err == nil {
+			k.bytes = nil
+			return k.refused
+		}
+		if !d.t.staleDeadline(d.dst, err) {
+			k.bytes = nil
+			return err
+		}
+	}
+}
+
+// writable delivers until there is no more (true) or the destination is full (false).
+func (d *direction) writable(fd uintptr) bool {
+	k := &d.kernel
+	if k.pipe != nil {
+		return d.pump(fd)
+	}
+	for len(k.bytes) > 0 {
+		n, err := transfer(unix.SYS_WRITE, fd, k.bytes)
+		if err == unix.EAGAIN {
+			return false
+		}
+		if err != 0 {
+			k.refused = err
+			return true
+		}
+		d.count(n)
+		k.bytes = k.bytes[n:]
+	}
+	return true
+}
+
+// transfer calls read(2) or write(2). The sockets never block, so the scheduler need not be told, which saves a few percent of a short tunnel.
+func transfer(call, fd uintptr, b []byte) (int, syscall.Errno) {
+	for {
+		n, _, err := unix.RawSyscall(call, fd, uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
+		if err == 0 {
+			return int(n), 0
+		}
 		if err != unix.EINTR {
-			return n, err
+			return 0, err
 		}
 	}
 }

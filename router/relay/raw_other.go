@@ -17,4 +17,6 @@ func (*kernelCopy) set(*direction) {}
 
 func (d *direction) copyRaw() (outcome, error) { return d.copyWrapped() }
 
+func (d *direction) writeRaw([]byte) error { panic("relay: no plain sockets here") }
+
 func (e *endpoint) queued() int { return 0 }

@@ -16,7 +16,13 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if v := os.Getenv(benchRelay); v != "" {
+		serveRelay(v)
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // link is one connection of a tunnel under test: what the peer holds and what the relay is given.
 type link struct{ peer, ours net.Conn }

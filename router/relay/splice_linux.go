@@ -1,6 +1,10 @@
 package relay
 
-import "golang.org/x/sys/unix"
+import (
+	"errors"
+
+	"golang.org/x/sys/unix"
+)
 
 // smallChunk is the size below which copying costs less than splicing.
 const smallChunk = 4 << 10
@@ -32,23 +36,16 @@ func (d *direction) splice(fd uintptr) step {
 		k.small, k.much = 0, false
 	}
 	k.pipe, k.inPipe = p, n
-	if err := d.pump(); err != nil {
+	if err := d.empty(); err != nil {
 		return d.end(writeError, err)
 	}
 	return goesOn
 }
 
-// pump moves what is in the pipe to the destination and gives the pipe back.
-func (d *direction) pump() error {
+// empty delivers what is in the pipe and gives the pipe back.
+func (d *direction) empty() error {
 	k := &d.kernel
-	k.refused = nil
-	err := d.dst.raw.Write(k.writable)
-	for err != nil && d.t.staleDeadline(d.dst, err) {
-		err = d.dst.raw.Write(k.writable)
-	}
-	if err == nil {
-		err = k.refused
-	}
+	err := d.flush()
 	p, left := k.pipe, k.inPipe
 	k.pipe, k.inPipe = nil, 0
 	if k.parked {
@@ -67,14 +64,10 @@ func (d *direction) pump() error {
 }
 
 // errSpill says that the bytes in the pipe must be delivered without it.
-const errSpill = spillError("relay: pipe is needed elsewhere")
+var errSpill = errors.New("relay: the pipe is needed elsewhere")
 
-type spillError string
-
-func (e spillError) Error() string { return string(e) }
-
-// writable moves from the pipe to the destination until the pipe is empty. It returns false to wait until the destination takes more.
-func (d *direction) writable(fd uintptr) bool {
+// pump is writable for bytes in a pipe.
+func (d *direction) pump(fd uintptr) bool {
 	k := &d.kernel
 	for k.inPipe > 0 {
 		n, err := splice(k.pipe.r, int(fd), k.inPipe)
@@ -82,18 +75,18 @@ func (d *direction) writable(fd uintptr) bool {
 		case n > 0:
 			k.inPipe -= n
 			d.count(n)
-		case err == unix.EAGAIN && k.parked:
-			return false
-		case err == unix.EAGAIN && pipes.park():
+		case err == unix.EAGAIN && (k.parked || pipes.park()):
 			k.parked = true
 			return false
-		case err == unix.EAGAIN, err == unix.EINVAL: // too many wait with a pipe already, or not a socket for it
-			k.noSplice = k.noSplice || err == unix.EINVAL
+		case err == unix.EAGAIN: // too many wait with a pipe already
 			k.refused = errSpill
 			return true
-		case err == nil: // the pipe is not empty, so this cannot be
-			err = unix.EIO
-			fallthrough
+		case err == unix.EINVAL: // not this kind of socket
+			k.noSplice, k.refused = true, errSpill
+			return true
+		case err == nil: // cannot be: there are bytes in the pipe
+			k.refused = unix.EIO
+			return true
 		default:
 			k.refused = err
 			return true
@@ -107,12 +100,9 @@ func (d *direction) spill(p *pipe, n int) error {
 	b := largeBuffers.Get().(*largeBuffer)
 	defer largeBuffers.Put(b)
 	for have := 0; have < n; {
-		m, err := read(p.r, b[have:n])
+		m, err := transfer(unix.SYS_READ, uintptr(p.r), b[have:n])
 		if m <= 0 {
 			pipes.drop(p)
-			if err == nil {
-				err = unix.EIO
-			}
 			return err
 		}
 		have += m

@@ -85,8 +85,8 @@ func (t *Tunnel) Run(client, server Side, o Options) Result {
 		return t.finish()
 	}
 
-	t.wg.Add(1)
-	go t.up.runBeside()
+	t.wg.Add(2)
+	go t.up.run()
 	t.down.run() // here, because it is mostly the client that ends first: then nobody waits for the goroutine
 	t.wg.Wait()
 	return t.finish()
