@@ -21,7 +21,7 @@ func heap() int64 {
 	return int64(m.HeapAlloc)
 }
 
-// listHost is name i of a list as one finds them: 15 bytes on average, like the block lists that were measured.
+// listHost is name i of a list as one finds them: 17 bytes on average, a little more than in the block lists that were measured.
 func listHost(buf []byte, i int) []byte {
 	r := rand.New(rand.NewPCG(uint64(i), 1))
 	for range 5 + r.IntN(8) {
@@ -216,39 +216,3 @@ func TestConcurrentReaders(t *testing.T) {
 	}
 	wg.Wait()
 }
-
-// The table's secret differs from build to build, and names of one pattern do not pile up: with a thousand times the
-// names, a miss must not cost more than the caches explain.
-func TestSimilarNamesDoNotPileUp(t *testing.T) {
-	miss := func(n int) time.Duration {
-		var b match.HostSetBuilder
-		for i := range n {
-			if err := b.Add(fmt.Sprintf("%06d.example", i)); err != nil {
-				t.Fatal(err)
-			}
-		}
-		s := b.Build()
-		best := time.Hour
-		for range 5 {
-			start := time.Now()
-			for i := range 10_000 {
-				if s.Contains(missing[i]) {
-					t.Fatal("found what was not there")
-				}
-			}
-			best = min(best, time.Since(start))
-		}
-		return best
-	}
-	few, many := miss(100), miss(100_000)
-	if many > 10*few {
-		t.Errorf("10,000 misses take %v among 100 names and %v among 100,000", few, many)
-	}
-}
-
-var missing = func() (names [10_000]string) {
-	for i := range names {
-		names[i] = fmt.Sprintf("%06dx.example", i)
-	}
-	return names
-}()

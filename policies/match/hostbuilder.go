@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"encoding/binary"
 	"errors"
+	"math"
 	"slices"
 )
 
@@ -38,9 +39,9 @@ type node struct {
 // (one label or more, not example.com), .example.com both. Adding a pattern again is harmless. The error is a
 // *[PatternError], or says that the index is full; the builder is then as it was.
 func (b *HostBuilder) Add(pattern string, clauses ...uint32) error {
-	f, start := splitHost(pattern)
-	if off, reason := checkName(pattern[start:]); reason != "" {
-		return &PatternError{pattern, start + off, reason}
+	f, start, err := splitHost(pattern)
+	if err != nil {
+		return err
 	}
 	mark := len(b.slab)
 	b.slab = append(b.slab, pattern[start:]...)
@@ -49,9 +50,9 @@ func (b *HostBuilder) Add(pattern string, clauses ...uint32) error {
 
 // AddBytes is Add for a pattern in a buffer, such as a line of a list being read. The buffer is not kept.
 func (b *HostBuilder) AddBytes(pattern []byte, clauses ...uint32) error {
-	f, start := splitHost(pattern)
-	if off, reason := checkName(pattern[start:]); reason != "" {
-		return &PatternError{string(pattern), start + off, reason}
+	f, start, err := splitHost(pattern)
+	if err != nil {
+		return err
 	}
 	mark := len(b.slab)
 	b.slab = append(b.slab, pattern[start:]...)
@@ -64,7 +65,7 @@ func (b *HostBuilder) Len() int { return len(b.ends) }
 // added takes in the name that was appended to the slab at mark, or drops it again if it is known.
 func (b *HostBuilder) added(mark int, f form, clauses []uint32) error {
 	// Every name costs its text, a length byte and a value of at most five bytes in the finished slab.
-	if uint64(len(b.slab))+6*uint64(len(b.ends)+1) > 1<<32-1 {
+	if uint64(len(b.slab))+6*uint64(len(b.ends)+1) > math.MaxUint32 {
 		b.slab = b.slab[:mark]
 		return errTooLarge
 	}

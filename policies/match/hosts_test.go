@@ -153,12 +153,21 @@ func TestHostPatternsRefused(t *testing.T) {
 		{"a b", 1, "blank"},
 		{"a\r", 1, "blank"},
 		{"a\x7f", 1, "blank"},
-		{"http://a", 5, "'/'"},
+		{"http://a", 4, "neither"},
+		{"a/b", 1, "'/'"},
 		{"[::1]", 0, "'['"},
 		{"user@host", 4, "'@'"},
 		{"a#b", 1, "'#'"},
-		{strings.Repeat("a", 254), 253, "253 octets"},
-		{"*." + strings.Repeat("a", 254), 255, "253 octets"},
+		{"a%b", 1, "'%'"},
+		{"example.com:443", 11, "a port has a test of its own"},
+		{"fe80::1%eth0", 4, "neither an IPv6"},
+		{"2001:DB8::1", 4, "neither an IPv6"},
+		{"2001:db8:0::1", 4, "neither an IPv6"},
+		{"::ffff:10.0.0.1", 0, "neither an IPv6"},
+		{"*.::1", 2, "neither an IPv6"},
+		{strings.Repeat("a", 64) + ".example", 63, "63 octets"},
+		{strings.Repeat("a.", 127), 253, "253 octets"},
+		{"*." + strings.Repeat("a.", 127), 255, "253 octets"},
 	} {
 		var b match.HostBuilder
 		errs := []error{b.Add(c.pattern, 1), b.AddBytes([]byte(c.pattern), 1)}
@@ -257,7 +266,7 @@ func TestHostIndexDeepNames(t *testing.T) {
 	if got := len(x.AppendSets(nil, "b."+deepest)); got != 127 {
 		t.Errorf("a name longer than any can be: %d sets, want the 127 it lies below", got)
 	}
-	long := strings.Repeat("x", 253)
+	long := strings.Repeat(strings.Repeat("x", 62)+".", 4) + "x"
 	x = buildHosts(t, long, "*."+long)
 	for host, want := range map[string][]uint32{
 		long:                                {0},
@@ -266,6 +275,7 @@ func TestHostIndexDeepNames(t *testing.T) {
 		long[1:]:                            {},
 		strings.Repeat("y.", 1<<20) + long:  {1},
 		strings.Repeat("x", 1<<20):          {},
+		strings.Repeat("x", 1<<20) + long:   {},
 		strings.Repeat(".", 1<<20) + long:   {1},
 		strings.Repeat(".", 1<<20):          {},
 		long + "." + strings.Repeat("x", 9): {},
@@ -346,7 +356,7 @@ func FuzzHosts(f *testing.F) {
 	f.Add("www.example.com\n*.example.com\n.com", "www.example.com")
 	f.Add("a..b\n.\n*.\n*", "..a")
 	f.Add(strings.Repeat("a.", 126)+"b\n*.b", strings.Repeat("a.", 126)+"b")
-	f.Add("*."+strings.Repeat("x", 253), "y."+strings.Repeat("x", 253))
+	f.Add("*."+strings.Repeat("a.", 126)+"b", "y."+strings.Repeat("a.", 126)+"b")
 	f.Add("2001:db8::1\n10.0.0.1\n*.1", "10.0.0.1")
 	f.Fuzz(func(t *testing.T, patterns, host string) {
 		var b match.HostBuilder

@@ -6,15 +6,22 @@ import (
 )
 
 // hostKey is the secret of a host table. Names come from clients, and lists may come from strangers, so neither may be
-// able to choose names that collide: both numbers are drawn from the runtime's ChaCha8 generator for every table.
-type hostKey struct{ start, mul uint64 }
+// able to choose names that collide: the numbers are drawn from the runtime's ChaCha8 generator for every table.
+type hostKey struct{ start, mul, last uint64 }
 
-func newHostKey() hostKey { return hostKey{rand.Uint64(), rand.Uint64() | 1} }
+func newHostKey() hostKey { return hostKey{rand.Uint64(), rand.Uint64() | 1, rand.Uint64() | 1} }
 
 // step takes one more byte, going from the right end of a name to the left: the hash of every suffix falls out of one
 // pass. Each step is a 64x64 to 128 bit product folded by xor, so a later byte is spread over all bits of the state.
 func (k hostKey) step(h uint64, c byte) uint64 {
 	hi, lo := bits.Mul64(h^uint64(c), k.mul)
+	return hi ^ lo
+}
+
+// end makes the hash out of the state. Without it the bytes taken last would move the upper bits, which choose the slot,
+// by even steps only, and names that differ in front would crowd.
+func (k hostKey) end(h uint64) uint64 {
+	hi, lo := bits.Mul64(h, k.last)
 	return hi ^ lo
 }
 
@@ -24,7 +31,7 @@ func (k hostKey) hash(name []byte) uint64 {
 	for i := len(name) - 1; i >= 0; i-- {
 		h = k.step(h, name[i])
 	}
-	return h
+	return k.end(h)
 }
 
 // hostTable maps names to small numbers. It is an open-addressing hash table with linear probing, split in two: one tag
@@ -119,20 +126,20 @@ func (d *depthSet) max() int {
 type hostWalk struct {
 	t      *hostTable
 	host   string
-	at     int // host[at:] is hashed
-	labels int // dots in host[at:], plus one
-	deep   int // no name in the table has more labels
-	hash   uint64
+	at     int    // host[at:] is hashed
+	labels int    // dots in host[at:], plus one
+	deep   int    // no name in the table has more labels
+	state  uint64 // of the hash of host[at:]
 }
 
 func (t *hostTable) walk(host string) hostWalk {
-	return hostWalk{t: t, host: host, at: len(host), labels: 1, deep: t.depth.max(), hash: t.key.start}
+	return hostWalk{t: t, host: host, at: len(host), labels: 1, deep: t.depth.max(), state: t.key.start}
 }
 
 // next returns the value of the next suffix found. whole says that the suffix is the name itself, else there is
 // something before it and the dot.
 func (w *hostWalk) next() (value uint32, whole, ok bool) {
-	t, h, i := w.t, w.hash, w.at
+	t, h, i := w.t, w.state, w.at
 	low := max(0, len(w.host)-maxName) // no name in the table begins before it
 	for w.labels <= w.deep && i > low {
 		// Hash the next label, up to the dot before it.
@@ -146,7 +153,7 @@ func (w *hostWalk) next() (value uint32, whole, ok bool) {
 		start, found := i, false
 		// A dot in first place has nothing before it: the rest is then not "below" anything.
 		if start != 1 && t.depth.has(w.labels) {
-			value, found = t.find(w.host[start:], h)
+			value, found = t.find(w.host[start:], t.key.end(h))
 		}
 		if i > 0 {
 			h = t.key.step(h, '.')
@@ -154,7 +161,7 @@ func (w *hostWalk) next() (value uint32, whole, ok bool) {
 			w.labels++
 		}
 		if found {
-			w.hash, w.at = h, i
+			w.state, w.at = h, i
 			return value, start == 0, true
 		}
 	}

@@ -2,11 +2,15 @@ package match
 
 import (
 	"fmt"
+	"net/netip"
 	"strings"
 )
 
-// maxName is the longest name a pattern may hold, in octets without the trailing dot (RFC 1035 section 2.3.4).
-const maxName = 253
+// The longest name a pattern may hold, in octets without the trailing dot, and its longest label (RFC 1035 section 2.3.4).
+const (
+	maxName  = 253
+	maxLabel = 63
+)
 
 // PatternError says what is wrong with a pattern and where. The text reads well behind "host: ".
 type PatternError struct {
@@ -34,19 +38,24 @@ func HostGlob(pattern string) bool {
 	return strings.ContainsAny(strings.TrimPrefix(pattern, "*."), "*?[")
 }
 
-// splitHost tells the form of a host pattern by its first bytes and where the name begins.
-func splitHost[T string | []byte](p T) (f form, start int) {
+// splitHost tells the form of a host pattern by its first bytes, and where the name begins. The error is a *PatternError.
+func splitHost[T string | []byte](p T) (f form, start int, err error) {
+	f = formExact
 	switch {
 	case len(p) >= 2 && p[0] == '*' && p[1] == '.':
-		return formBelow, 2
+		f, start = formBelow, 2
 	case len(p) >= 1 && p[0] == '.':
-		return formTree, 1
+		f, start = formTree, 1
 	}
-	return formExact, 0
+	off, reason := checkName(p[start:])
+	if reason == "" || f == formExact && isIPv6(string(p)) {
+		return f, start, nil
+	}
+	return 0, 0, &PatternError{string(p), start + off, reason}
 }
 
-// checkName refuses what can never be part of a canonical name, because such a pattern would silently match nothing.
-// It returns the offset and a reason, or "" if the name is good.
+// checkName refuses what can never be part of a canonical name, because such a pattern would silently match nothing. It
+// returns the offset and a reason, or "" if the name is good: labels of a-z, 0-9, `-` and `_`.
 func checkName[T string | []byte](name T) (offset int, reason string) {
 	if len(name) == 0 {
 		return 0, "the name is empty"
@@ -56,27 +65,46 @@ func checkName[T string | []byte](name T) (offset int, reason string) {
 	}
 	labelAt := 0
 	for i := range len(name) {
-		c := name[i]
-		switch {
+		switch c := name[i]; {
+		case 'a' <= c && c <= 'z', '0' <= c && c <= '9', c == '-', c == '_':
+			if i-labelAt == maxLabel {
+				return i, "the label is longer than 63 octets" // RFC 1035 section 2.3.4
+			}
 		case c == '.':
 			if i == labelAt {
 				return i, "a label is empty"
 			}
 			labelAt = i + 1
-		case 'A' <= c && c <= 'Z':
-			return i, "upper case never matches: names are lower case here"
-		case c >= 0x80:
-			return i, "not ASCII: write the name with A-labels (xn--…)"
-		case c <= ' ' || c == 0x7f:
-			return i, "a blank or control character"
-		case c == '*' || c == '?':
-			return i, "a wildcard may only stand first, as in *.example.com"
-		case c == '/' || c == '\\' || c == '[' || c == ']' || c == '@' || c == '#':
-			return i, fmt.Sprintf("%q cannot be part of a host name", c)
+		default:
+			return i, badByte(c)
 		}
 	}
 	if labelAt == len(name) {
 		return len(name) - 1, "the name ends in a dot"
 	}
 	return 0, ""
+}
+
+// badByte says why a byte cannot stand in a name.
+func badByte(c byte) string {
+	switch {
+	case 'A' <= c && c <= 'Z':
+		return "upper case never matches: names are lower case here"
+	case c >= 0x80:
+		return "not ASCII: write the name with A-labels (xn--…)"
+	case c <= ' ' || c == 0x7f:
+		return "a blank or control character"
+	case c == '*' || c == '?':
+		return "a wildcard may only stand first, as in *.example.com"
+	case c == ':':
+		return "neither an IPv6 address nor a name: a port has a test of its own"
+	}
+	return fmt.Sprintf("%q cannot be part of a host name", c)
+}
+
+// isIPv6 reports whether name is the canonical text of an IPv6 address, the one kind of host with colons. IPv4 addresses
+// mapped into IPv6 have another canonical text.
+func isIPv6(name string) bool {
+	a, err := netip.ParseAddr(name)
+	return err == nil && a.Is6() && a.Zone() == "" && !a.Is4In6() && a.String() == name
 }
