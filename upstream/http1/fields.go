@@ -46,20 +46,18 @@ func parseField(line string, request bool) (f Field, _ *Error) {
 		i++
 	}
 	name := line[:i]
-	if !request {
-		for i < len(line) && (line[i] == ' ' || line[i] == '\t') {
-			i++ // RFC 9112 5.1: a proxy removes it from a response
-		}
+	for i < len(line) && (line[i] == ' ' || line[i] == '\t') {
+		i++
 	}
 	switch {
 	case i == len(line):
 		return f, errFieldLine
 	case name == "":
 		return f, errFieldName
-	case line[i] == ' ' || line[i] == '\t':
-		return f, errSpaceColon // RFC 9112 5.1
 	case line[i] != ':':
 		return f, errFieldName
+	case i > len(name) && request:
+		return f, errSpaceColon // RFC 9112 5.1; a proxy removes it from a response
 	}
 	value := trimOWS(line[i+1:])
 	if !all(value, clValue) {
