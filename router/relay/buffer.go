@@ -9,7 +9,7 @@ type (
 	largeBuffer [chunk]byte    // when there is much to copy, or a pipe to be emptied
 )
 
-// chunk is the most that one direction holds in flight, in a pipe or in a buffer. Larger chunks do not make splicing cheaper.
+// chunk is the most that one direction holds in memory for a peer that does not take it.
 const chunk = 128 << 10
 
 var (

@@ -25,40 +25,45 @@ type pipePool struct {
 
 	mu     sync.Mutex
 	free   []*pipe
-	made   int // free ones included
-	parked int // held by directions that wait for a slow peer
-	spare  int // the fewest free ones since the last sweep
-	denied stamp
+	made   int   // free ones included
+	parked int   // held by directions that wait for a slow peer
+	spare  int   // the fewest free ones since the last sweep
+	denied stamp // when a pipe could not be made
 	sweep  *time.Timer
 }
 
-var pipes = &pipePool{most: 32, reserve: 8, size: 256 << 10, least: 64 << 10, rest: 5 * time.Second}
+var pipes = &pipePool{most: 32, reserve: 8, size: 1 << 20, least: 64 << 10, rest: 5 * time.Second}
 
-// get returns an empty pipe, or nil.
-func (p *pipePool) get() *pipe {
+// get returns an empty pipe, or nil, and how many bytes to put into it. They are few when so many directions wait with a full pipe
+// already that these might have to be taken out again; else as many as it holds, because large chunks are what makes splicing cheap.
+func (p *pipePool) get() (*pipe, int) {
 	p.mu.Lock()
+	most := p.size
+	if !p.mayPark() {
+		most = chunk
+	}
 	if n := len(p.free); n > 0 {
 		q := p.free[n-1]
 		p.free = p.free[:n-1]
 		p.spare = min(p.spare, n-1)
 		p.mu.Unlock()
-		return q
+		return q, most
 	}
 	if p.made >= p.most || p.denied != 0 && now()-p.denied < stamp(p.rest) {
 		p.mu.Unlock()
-		return nil
+		return nil, 0
 	}
 	p.made++
 	p.mu.Unlock()
 
 	if q := p.open(); q != nil {
-		return q
+		return q, most
 	}
 	p.mu.Lock()
 	p.made--
 	p.denied = now()
 	p.mu.Unlock()
-	return nil
+	return nil, 0
 }
 
 // open makes a pipe, or returns nil if descriptors or pipe memory have run out.
@@ -98,11 +103,14 @@ func (p *pipePool) drop(q *pipe) {
 	p.mu.Unlock()
 }
 
-// park asks whether a pipe may be held while its owner waits for a slow peer.
-func (p *pipePool) park() bool {
+func (p *pipePool) mayPark() bool { return p.parked < p.most-p.reserve }
+
+// park asks whether a pipe with n bytes may be held while its owner waits for a slow peer. If not, they are to be taken out. More than a chunk is
+// there only if others were faster to park, so the few that may overdraw are those that move bytes at this moment.
+func (p *pipePool) park(n int) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.parked >= p.most-p.reserve {
+	if n <= chunk && !p.mayPark() {
 		return false
 	}
 	p.parked++

@@ -12,11 +12,11 @@ const smallChunk = 4 << 10
 // splice moves one chunk through a pipe, or by copying if no pipe is to be had.
 func (d *direction) splice(fd uintptr) step {
 	k := &d.kernel
-	p := pipes.get()
+	p, most := pipes.get()
 	if p == nil {
 		return d.moveMuch(fd)
 	}
-	n, err := splice(int(fd), p.w, chunk)
+	n, err := splice(int(fd), p.w, most)
 	if n <= 0 {
 		pipes.put(p)
 		switch err {
@@ -75,7 +75,7 @@ func (d *direction) pump(fd uintptr) bool {
 		case n > 0:
 			k.inPipe -= n
 			d.count(n)
-		case err == unix.EAGAIN && (k.parked || pipes.park()):
+		case err == unix.EAGAIN && (k.parked || pipes.park(k.inPipe)):
 			k.parked = true
 			return false
 		case err == unix.EAGAIN: // too many wait with a pipe already
