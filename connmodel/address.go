@@ -7,8 +7,6 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
-
-	"golang.org/x/net/idna"
 )
 
 // Address is a host and a port in canonical form: what policy matches, what the record says and what is dialled are
@@ -38,7 +36,11 @@ func MakeAddress(host string, port uint16) (Address, error) {
 func ParseAddress(s string) (Address, error) {
 	host, port, err := net.SplitHostPort(s)
 	if err != nil {
-		return Address{}, fmt.Errorf("%q is not host:port", s)
+		return Address{}, fmt.Errorf("%q is not host:port", bound(s, maxQuoted))
+	}
+	// RFC 3986, section 3.2.2: brackets are for IPv6 alone. SplitHostPort has taken them away.
+	if s[0] == '[' && strings.IndexByte(host, ':') < 0 {
+		return Address{}, fmt.Errorf("%q in brackets is not an IPv6 address", bound(host, maxQuoted))
 	}
 	p, err := ParsePort(port)
 	if err != nil {
@@ -50,7 +52,7 @@ func ParseAddress(s string) (Address, error) {
 // ParsePort reads a port by value: 1 to 65535, digits only, never wrapped.
 func ParsePort(s string) (uint16, error) {
 	if s == "" || len(s) > 5 {
-		return 0, fmt.Errorf("%q is not a port between 1 and 65535", s)
+		return 0, fmt.Errorf("%q is not a port between 1 and 65535", bound(s, maxQuoted))
 	}
 	n := 0
 	for i := 0; i < len(s); i++ {
@@ -78,8 +80,10 @@ func (a Address) IsZero() bool { return a == Address{} }
 
 // IP returns the address that Host spells, or the zero netip.Addr when Host is a name.
 func (a Address) IP() netip.Addr {
-	// Cheap test first: names rarely start with a digit, and only IPv6 holds a colon.
-	if a.Host == "" || (a.Host[0] > '9' && strings.IndexByte(a.Host, ':') < 0) {
+	// Cheap test first, because a failed parse allocates: an IPv4 address begins and ends with a digit, and only IPv6 holds
+	// a colon.
+	n := len(a.Host)
+	if n == 0 || !(isDigit(a.Host[0]) && isDigit(a.Host[n-1])) && strings.IndexByte(a.Host, ':') < 0 {
 		return netip.Addr{}
 	}
 	ip, err := netip.ParseAddr(a.Host)
@@ -88,6 +92,8 @@ func (a Address) IP() netip.Addr {
 	}
 	return ip
 }
+
+func isDigit(c byte) bool { return c >= '0' && c <= '9' }
 
 // String returns host:port, with brackets round an IPv6 address; "" for the zero Address.
 func (a Address) String() string {
@@ -112,142 +118,6 @@ func (a Address) Append(dst []byte) []byte {
 	}
 	dst = append(dst, ':')
 	return strconv.AppendUint(dst, uint64(a.Port), 10)
-}
-
-// CanonicalHost returns the one spelling of host that Viaduct uses everywhere: lower case, one trailing dot dropped,
-// IDNA 2008 A-labels (Lookup profile), IP addresses as netip prints them, IPv4-mapped IPv6 as IPv4. Brackets round an
-// IPv6 address are accepted. A name whose last label is a number but which is no dotted quad (0x7f.1, 2130706433,
-// 0177.0.0.1) is refused: resolvers disagree about what it means.
-func CanonicalHost(host string) (string, error) {
-	if host == "" {
-		return "", errors.New("the host is empty")
-	}
-	if host[0] == '[' {
-		if len(host) < 3 || host[len(host)-1] != ']' {
-			return "", fmt.Errorf("%q has a bracket without its pair", host)
-		}
-		host = host[1 : len(host)-1]
-		if strings.IndexByte(host, ':') < 0 {
-			return "", fmt.Errorf("%q in brackets is not an IPv6 address", host)
-		}
-	}
-	if strings.IndexByte(host, ':') >= 0 {
-		return canonicalIPv6(host)
-	}
-	if len(host) > 1024 { // far beyond any name; IDNA work is bounded by it
-		return "", errors.New("the host name is longer than 253 octets")
-	}
-	if isCanonicalName(host) {
-		return host, checkNumeric(host)
-	}
-	return canonicalName(host)
-}
-
-func canonicalIPv6(host string) (string, error) {
-	if strings.IndexByte(host, '%') >= 0 {
-		return "", ErrZone
-	}
-	ip, err := netip.ParseAddr(host)
-	if err != nil {
-		return "", fmt.Errorf("%q is not an IPv6 address", host)
-	}
-	return ip.Unmap().String(), nil
-}
-
-// isCanonicalName reports whether host is already what canonicalName would return, so that the usual case costs one pass
-// and no allocation. xn-- labels go the long way, to be validated.
-func isCanonicalName(host string) bool {
-	if len(host) > 253 {
-		return false
-	}
-	label := 0
-	for i := 0; i < len(host); i++ {
-		c := host[i]
-		switch {
-		case c >= 'a' && c <= 'z', c >= '0' && c <= '9', c == '_':
-			label++
-		case c == '-':
-			if label == 0 || i+1 == len(host) || host[i+1] == '.' || label == 2 && i+1 < len(host) && host[i+1] == '-' {
-				return false
-			}
-			label++
-		case c == '.':
-			if label == 0 || i+1 == len(host) {
-				return false
-			}
-			label = 0
-		default:
-			return false
-		}
-		if label > 63 {
-			return false
-		}
-	}
-	return label > 0
-}
-
-// lookup is the IDNA profile of a client that looks a name up, but with underscores kept: they occur in real names.
-var lookup = idna.New(idna.MapForLookup(), idna.BidiRule(), idna.Transitional(false), idna.StrictDomainName(false), idna.ValidateLabels(true))
-
-func canonicalName(host string) (string, error) {
-	name := host
-	for i := 0; i < len(name); i++ {
-		if c := name[i]; c <= ' ' || c == 0x7f || strings.IndexByte(`/\@[]<>^|%#?"'`+"`{}()*+,;=!$&~", c) >= 0 {
-			return "", fmt.Errorf("%q is not a host name: it holds %q", host, string(rune(c)))
-		}
-	}
-	ascii, err := lookup.ToASCII(name)
-	if err != nil {
-		return "", fmt.Errorf("%q is not a host name (IDNA)", host)
-	}
-	ascii = strings.TrimSuffix(strings.ToLower(ascii), ".")
-	if len(ascii) > 253 {
-		return "", errors.New("the host name is longer than 253 octets")
-	}
-	if ascii == "" {
-		return "", errors.New("the host is empty")
-	}
-	for _, label := range strings.Split(ascii, ".") {
-		switch {
-		case label == "":
-			return "", fmt.Errorf("%q has an empty label", host)
-		case len(label) > 63:
-			return "", fmt.Errorf("%q has a label longer than 63 octets", host)
-		case label[0] == '-' || label[len(label)-1] == '-':
-			return "", fmt.Errorf("%q has a label that starts or ends with a hyphen", host)
-		}
-		for i := 0; i < len(label); i++ {
-			c := label[i]
-			if !(c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '-' || c == '_') {
-				return "", fmt.Errorf("%q is not a host name: it holds %q", host, string(rune(c)))
-			}
-		}
-	}
-	return ascii, checkNumeric(ascii)
-}
-
-// checkNumeric refuses names that end in a number without being a dotted quad (WHATWG URL, "ends in a number"):
-// inet_aton would read them as IPv4 addresses in octal, hexadecimal or with parts missing.
-func checkNumeric(name string) error {
-	last := name[strings.LastIndexByte(name, '.')+1:]
-	if !isNumber(last) {
-		return nil
-	}
-	if ip, err := netip.ParseAddr(name); err == nil && ip.Is4() {
-		return nil
-	}
-	return fmt.Errorf("%q ends in a number but is not an IPv4 address of four decimal parts", name)
-}
-
-func isNumber(s string) bool {
-	if s == "" {
-		return false
-	}
-	digits := "0123456789"
-	if strings.HasPrefix(s, "0x") {
-		s, digits = s[2:], "0123456789abcdef"
-	}
-	return strings.Trim(s, digits) == ""
 }
 
 // MarshalText implements encoding.TextMarshaler.

@@ -5,7 +5,8 @@ import (
 	"time"
 )
 
-// AttemptRecorder writes one attempt. It stays valid while its Recorder does.
+// AttemptRecorder writes one attempt. Verbs of the zero AttemptRecorder and HopRecorder do nothing, so that dialling works
+// without a record, for health checks.
 type AttemptRecorder struct {
 	r *Recorder
 	i int
@@ -17,80 +18,137 @@ type HopRecorder struct {
 	i int
 }
 
-// BeginAttempt begins a try at a route, named with its member and hops ("corp_a > jump"). BeginDial must have been called.
+// BeginAttempt begins a try at a route, named with its member and hops ("corp_a > jump"). BeginDial must have been called, and
+// no attempt may have connected before; otherwise, and beyond maxAttempts, it returns the zero AttemptRecorder.
 func (r *Recorder) BeginAttempt(route string) AttemptRecorder {
-	r.session.mu.Lock()
+	defer r.unlock()
+	if !r.lock() || r.flow.Server == nil || r.up {
+		return AttemptRecorder{}
+	}
 	n := len(r.server.Attempts)
-	at := Attempt{Number: n + 1, Route: route, Start: time.Now()}
+	if n == maxAttempts {
+		r.server.Truncated = true
+		return AttemptRecorder{}
+	}
+	at := Attempt{Number: n + 1, Route: bound(route, maxText), Start: r.now()}
 	if n == 0 {
 		at.Hops = r.hops[:0]
 	}
 	r.server.Attempts = append(r.server.Attempts, at)
-	r.session.mu.Unlock()
+	r.trying++
+	r.push(Event{Kind: EventServerConnect, Time: at.Start, Side: SideServer, Attempt: n + 1})
 	return AttemptRecorder{r, n}
 }
 
 // Recorder returns the flow's recorder, or nil for the zero AttemptRecorder.
 func (a AttemptRecorder) Recorder() *Recorder { return a.r }
 
-func (a AttemptRecorder) attempt() *Attempt { return &a.r.server.Attempts[a.i] }
-
-// BeginHop notes that the next hop, or the server itself (upstream ""), is being reached. Verbs of the zero
-// AttemptRecorder and HopRecorder do nothing, so that dialling works without a record, for health checks.
-func (a AttemptRecorder) BeginHop(upstream, protocol string, address Address) HopRecorder {
+// lock takes the lock and returns the attempt while it is undecided, else nil. Unless it returns nil, unlock is due.
+func (a AttemptRecorder) lock() *Attempt {
 	if a.r == nil {
-		return HopRecorder{}
+		return nil
 	}
 	a.r.session.mu.Lock()
-	at := a.attempt()
-	i := len(at.Hops)
-	at.Hops = append(at.Hops, HopResult{Index: i + 1, Upstream: upstream, Protocol: protocol, Address: address, Start: time.Now()})
+	if a.i < len(a.r.server.Attempts) {
+		if at := &a.r.server.Attempts[a.i]; at.End.IsZero() {
+			return at
+		}
+	}
 	a.r.session.mu.Unlock()
+	return nil
+}
+
+// BeginHop notes that the next hop, or the server itself (upstream ""), is being reached.
+func (a AttemptRecorder) BeginHop(upstream, protocol string, address Address) HopRecorder {
+	at := a.lock()
+	if at == nil {
+		return HopRecorder{}
+	}
+	defer a.r.unlock()
+	i := len(at.Hops)
+	if i == maxHops {
+		a.r.server.Truncated = true
+		return HopRecorder{}
+	}
+	at.Hops = append(at.Hops, HopResult{Index: i + 1, Upstream: upstream, Protocol: protocol, Address: address, Start: a.r.now()})
 	return HopRecorder{a, i}
 }
 
-// Connected ends the attempt as the one that worked: local and peer are the ends of our socket.
+// ResolvedBy notes who turned the target's name into an address: "viaduct", "upstream" or "literal".
+func (a AttemptRecorder) ResolvedBy(who string) {
+	if at := a.lock(); at != nil {
+		a.r.server.ResolvedBy = who
+		a.r.unlock()
+	}
+}
+
+// Connected ends the attempt as the one that worked: local and peer are the ends of our socket. When another attempt of the
+// flow was faster, this one ends as canceled.
 func (a AttemptRecorder) Connected(local, peer netip.AddrPort) {
-	if a.r == nil {
+	at := a.lock()
+	if at == nil {
 		return
 	}
 	r := a.r
-	r.session.mu.Lock()
-	at := a.attempt()
-	if at.done {
-		r.session.mu.Unlock()
+	defer r.unlock()
+	if r.up {
+		r.attemptFailed(a.i, errSlower)
 		return
 	}
-	at.done, at.End = true, later(time.Now(), at.Start)
 	s := &r.server
-	s.Route, s.Local, s.Peer = at.Route, local, peer
-	s.TCPSetup = later(at.End, s.Start)
+	r.trying--
+	at.End = r.now()
+	s.Route, s.Local, s.Peer, s.Error = at.Route, local, peer, nil
+	if s.TCPSetup.IsZero() {
+		s.TCPSetup = at.End
+	}
 	s.State = Active
-	s.Error = nil
-	if s.TLS {
+	if s.TLS && s.TLSSetup.IsZero() {
 		s.State = Open // until ServerTLSEstablished
 	}
-	r.session.mu.Unlock()
-	r.emit(Event{Kind: EventServerConnected, Side: SideServer, Attempt: a.i + 1})
+	r.up = true
+	r.push(Event{Kind: EventServerConnected, Time: at.End, Side: SideServer, Attempt: a.i + 1})
 }
+
+var errSlower = &ConnError{Phase: PhaseDial, Side: SideViaduct, Kind: KindCanceled, Message: "another attempt was faster"}
 
 // Fail ends the attempt with err.
 func (a AttemptRecorder) Fail(err *ConnError) {
-	if a.r == nil {
-		return
+	if at := a.lock(); at != nil {
+		a.r.attemptFailed(a.i, err)
+		a.r.unlock()
 	}
-	r := a.r
-	r.session.mu.Lock()
-	at := a.attempt()
-	if at.done {
-		r.session.mu.Unlock()
-		return
-	}
-	at.done, at.End, at.Error = true, later(time.Now(), at.Start), err
-	r.server.Error = err
-	r.session.mu.Unlock()
-	r.emit(Event{Kind: EventServerConnectError, Side: err.Side, Hop: err.Hop, Attempt: a.i + 1, Error: err})
 }
+
+// attemptFailed decides attempt i. What it noted of the server is taken back: the next attempt begins anew, and the hops keep
+// it. The lock is held.
+func (r *Recorder) attemptFailed(i int, err *ConnError) {
+	if err == nil {
+		err = &ConnError{Phase: PhaseDial, Side: SideViaduct, Kind: KindInternal, Message: "the attempt failed without saying why"}
+	}
+	at, s := &r.server.Attempts[i], &r.server
+	r.trying--
+	at.End, at.Error = r.now(), err
+	if !r.up {
+		s.Error = err
+		if r.trying == 0 {
+			s.State, s.TCPSetup, s.TLSSetup, s.TLSInfo = Closed, time.Time{}, time.Time{}, nil
+			s.Local, s.Peer = netip.AddrPort{}, netip.AddrPort{}
+		}
+	}
+	r.push(Event{Kind: EventServerConnectError, Time: at.End, Side: err.Side, Hop: err.Hop, Attempt: i + 1, Error: err})
+}
+
+// lock takes the lock and returns the hop while its attempt is undecided, else nil. Unless it returns nil, unlock is due.
+func (h HopRecorder) lock() *HopResult {
+	at := h.a.lock()
+	if at == nil {
+		return nil
+	}
+	return &at.Hops[h.i]
+}
+
+func (h HopRecorder) unlock() { h.a.r.unlock() }
 
 // HopPart is a part of reaching a hop that takes time of its own.
 type HopPart uint8
@@ -107,89 +165,126 @@ const (
 
 // Took notes how long a part took, added to what was noted before.
 func (h HopRecorder) Took(p HopPart, d time.Duration) {
-	h.update(func(hop *HopResult) {
-		switch p {
-		case PartDNS:
-			hop.DNS += d
-		case PartTCP:
-			hop.TCP += d
-		case PartTLS:
-			hop.TLS += d
-		case PartGreeting:
-			hop.Greeting += d
-		case PartAuth:
-			hop.Auth += d
-			hop.AuthRounds++
-		case PartConnect:
-			hop.Connect += d
-		}
-	})
+	hop := h.lock()
+	if hop == nil {
+		return
+	}
+	switch p {
+	case PartDNS:
+		hop.DNS += d
+	case PartTCP:
+		hop.TCP += d
+	case PartTLS:
+		hop.TLS += d
+	case PartGreeting:
+		hop.Greeting += d
+	case PartAuth:
+		hop.Auth += d
+		hop.AuthRounds++
+	case PartConnect:
+		hop.Connect += d
+	}
+	h.unlock()
 }
 
 // TCPConnected notes the socket to the first hop (or the server, when direct), and how long DNS and TCP took.
 func (h HopRecorder) TCPConnected(local, peer netip.AddrPort, dns, tcp time.Duration) {
-	h.update(func(hop *HopResult) { hop.Local, hop.Peer, hop.DNS, hop.TCP = local, peer, dns, tcp })
-}
-
-// TLSEstablished notes the finished TLS handshake with this hop.
-func (h HopRecorder) TLSEstablished(info *TLSInfo, took time.Duration) {
-	h.update(func(hop *HopResult) { hop.TLSInfo, hop.TLS = info, took })
-	if h.a.r != nil {
-		h.a.r.emit(Event{Kind: EventTLSEstablished, Side: SideHop, Hop: h.i + 1, Attempt: h.a.i + 1})
+	hop := h.lock()
+	if hop == nil {
+		return
 	}
+	hop.Local, hop.Peer, hop.DNS, hop.TCP = local, peer, dns, tcp
+	if s := &h.a.r.server; !h.a.r.up && s.State == Closed {
+		s.State, s.Local, s.Peer = Open, local, peer // Open alone: the socket is up, the route is not
+	}
+	h.unlock()
 }
 
-// TLSStarted tells observers that a TLS handshake with this hop begins.
+// isServer reports whether hop is the server itself and this attempt can still be the one that reaches it.
+func (h HopRecorder) isServer(hop *HopResult) bool { return hop.Upstream == "" && !h.a.r.up }
+
+func (hop *HopResult) side() Side {
+	if hop.Upstream == "" {
+		return SideServer
+	}
+	return SideHop
+}
+
+// TLSStarted notes that a TLS handshake with this hop begins. Where the hop is the server, the route to it is up.
 func (h HopRecorder) TLSStarted() {
-	if h.a.r != nil {
-		h.a.r.emit(Event{Kind: EventTLSStart, Side: SideHop, Hop: h.i + 1, Attempt: h.a.i + 1})
+	hop := h.lock()
+	if hop == nil {
+		return
 	}
+	now := h.a.r.now()
+	if h.isServer(hop) {
+		h.a.r.server.TCPSetup = now
+	}
+	h.push(hop, Event{Kind: EventTLSStart, Time: now})
+	h.unlock()
+}
+
+// TLSEstablished notes the finished TLS handshake with this hop. Where the hop is the server itself, it is also noted there.
+func (h HopRecorder) TLSEstablished(info *TLSInfo, took time.Duration) {
+	hop := h.lock()
+	if hop == nil {
+		return
+	}
+	now := h.a.r.now()
+	hop.TLSInfo, hop.TLS = info, took
+	if h.isServer(hop) {
+		s := &h.a.r.server
+		s.TLS, s.TLSInfo, s.TLSSetup = true, info, now
+		if s.TCPSetup.IsZero() {
+			s.TCPSetup = later(now.Add(-took), s.Start)
+		}
+		s.TLSSetup = later(now, s.TCPSetup)
+	}
+	h.push(hop, Event{Kind: EventTLSEstablished, Time: now})
+	h.unlock()
 }
 
 // TLSFailed tells observers that it failed; the error itself is noted by Fail.
 func (h HopRecorder) TLSFailed(err *ConnError) {
-	if h.a.r != nil {
-		h.a.r.emit(Event{Kind: EventTLSFailed, Side: SideHop, Hop: h.i + 1, Attempt: h.a.i + 1, Error: err})
+	if hop := h.lock(); hop != nil {
+		h.push(hop, Event{Kind: EventTLSFailed, Time: h.a.r.now(), Error: err})
+		h.unlock()
 	}
+}
+
+func (h HopRecorder) push(hop *HopResult, e Event) {
+	e.Side, e.Hop, e.Attempt = hop.side(), h.i+1, h.a.i+1
+	h.a.r.push(e)
 }
 
 // UsedCredential notes the name of the credential that was sent to this hop.
 func (h HopRecorder) UsedCredential(name string) {
-	h.update(func(hop *HopResult) { hop.Credential = name })
+	if hop := h.lock(); hop != nil {
+		hop.Credential = bound(name, maxText)
+		h.unlock()
+	}
 }
 
 // Bound notes the address the proxy says it used.
 func (h HopRecorder) Bound(addr string) {
-	h.update(func(hop *HopResult) { hop.BoundAddr = bound(addr, 262) })
+	if hop := h.lock(); hop != nil {
+		hop.BoundAddr = bound(addr, 262)
+		h.unlock()
+	}
 }
 
 // Done notes that this hop did its part.
 func (h HopRecorder) Done() {
-	h.update(func(hop *HopResult) { hop.Total = time.Since(hop.Start) })
+	if hop := h.lock(); hop != nil {
+		hop.Total = time.Since(hop.Start)
+		h.unlock()
+	}
 }
 
 // Fail notes the failure blamed on this hop.
 func (h HopRecorder) Fail(err *ConnError) {
-	h.update(func(hop *HopResult) { hop.Error, hop.Total = err, time.Since(hop.Start) })
-}
-
-// ResolvedBy notes who turned the target's name into an address: "viaduct", "upstream" or "literal".
-func (a AttemptRecorder) ResolvedBy(who string) {
-	if a.r == nil {
-		return
+	if hop := h.lock(); hop != nil {
+		hop.Error, hop.Total = err, time.Since(hop.Start)
+		h.unlock()
 	}
-	a.r.session.mu.Lock()
-	a.r.server.ResolvedBy = who
-	a.r.session.mu.Unlock()
-}
-
-func (h HopRecorder) update(f func(*HopResult)) {
-	if h.a.r == nil {
-		return
-	}
-	h.a.r.session.mu.Lock()
-	if at := h.a.attempt(); h.i < len(at.Hops) {
-		f(&at.Hops[h.i])
-	}
-	h.a.r.session.mu.Unlock()
 }

@@ -43,8 +43,7 @@ type Server struct {
 	ResolvedBy string // who turned the target's name into an address: "viaduct", "upstream", "literal"; "" = nobody yet
 	Reused     bool   // a kept connection served this flow
 	Attempts   []Attempt
-
-	frozen bool // dialling has begun: the address can no longer be edited
+	Truncated  bool // attempts or hops were left out to keep the record bounded
 }
 
 // Attempt is one try at one route.
@@ -52,15 +51,13 @@ type Attempt struct {
 	Number int    // from 1
 	Route  string // member and hops by name
 	Start  time.Time
-	End    time.Time // when it was decided, either way
+	End    time.Time // when it was decided, either way; zero = still going on
 	Hops   []HopResult
 	Error  *ConnError // nil when it connected
-
-	done bool
 }
 
 // Connected reports whether this attempt is the one that worked.
-func (a *Attempt) Connected() bool { return a.done && a.Error == nil }
+func (a *Attempt) Connected() bool { return !a.End.IsZero() && a.Error == nil }
 
 // HopResult is what happened at one proxy of the way, or, as last element, at the server itself.
 type HopResult struct {
@@ -159,6 +156,8 @@ type Flow struct {
 	Reason  CloseReason
 	// Panicked is true when the goroutine of this flow panicked; Error then says internal.
 	Panicked bool
+	// Truncated is true when this was read from a record that had to be cut to stay bounded.
+	Truncated bool
 }
 
 // Trace is every rule tried, in order, with the reason it did or did not match.

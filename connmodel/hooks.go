@@ -3,7 +3,6 @@ package connmodel
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 )
 
@@ -11,10 +10,12 @@ import (
 // functions in the manner of net/http/httptrace.ClientTrace; the nil *Hooks does nothing and costs nothing.
 //
 // Observers get snapshots and must not block: they run on the connection's goroutine. Functions that return an error may
-// refuse; they run under Timeout and fail closed: an error, a panic or a missed deadline refuses the connection.
+// refuse; they run under Timeout and fail closed: an error, a panic or a missed deadline refuses the connection, and what
+// the function did to the plan is dropped.
 type Hooks struct {
-	// Observe is called for every event, in order for one session. flow makes a snapshot when it is called; it is nil for
-	// events of the session itself, which carry client instead.
+	// Observe is called for every event: in order and one at a time for one session, but for many sessions at once. flow
+	// makes a snapshot when it is called, of what is known then; it is nil for events of the session itself, which carry
+	// client instead. A panic is swallowed: an observer harms nobody but itself.
 	Observe func(e Event, flow func() *Flow, client *Client)
 
 	// ClientConnected may refuse a client at accept.
@@ -32,7 +33,8 @@ type Hooks struct {
 	Timeout time.Duration
 }
 
-// ServerPlan is what is about to be dialled.
+// ServerPlan is what is about to be dialled. TLS may be edited or replaced; the Config in it is shared with other flows, so a
+// hook that wants another one sets a clone.
 type ServerPlan struct {
 	Address Address // server to reach
 	Route   string  // name of a route of the configuration
@@ -42,10 +44,14 @@ type ServerPlan struct {
 // MaxHookAgain bounds how often ServerConnectError may ask for another dial of one flow.
 const MaxHookAgain = 3
 
+// DefaultHookTimeout bounds a deciding hook when Hooks.Timeout does not.
+const DefaultHookTimeout = 5 * time.Second
+
 // ErrHookPanic is wrapped by the error of a hook that panicked.
 var ErrHookPanic = errors.New("hook panicked")
 
-// Compose returns hooks that call those of each of list in order. The first refusal stands.
+// Compose returns hooks that call those of each of list in order. The first refusal stands; another dial is made when one of
+// them asks for it. The longest Timeout holds for all.
 func Compose(list ...*Hooks) *Hooks {
 	var all []*Hooks
 	for _, h := range list {
@@ -59,111 +65,82 @@ func Compose(list ...*Hooks) *Hooks {
 	case 1:
 		return all[0]
 	}
-	return compose(all)
-}
-
-func compose(all []*Hooks) *Hooks {
 	c := &Hooks{}
 	for _, h := range all {
-		c.Timeout = max(c.Timeout, h.Timeout)
-	}
-	c.Observe = func(e Event, flow func() *Flow, client *Client) {
-		for _, h := range all {
-			if h.Observe != nil {
-				h.Observe(e, flow, client)
-			}
-		}
-	}
-	c.ClientConnected = func(ctx context.Context, cl *Client) error {
-		for _, h := range all {
-			if h.ClientConnected != nil {
-				if err := h.ClientConnected(ctx, cl); err != nil {
-					return err
-				}
-			}
-		}
-		return nil
-	}
-	c.ServerConnect = func(ctx context.Context, f *Flow, p *ServerPlan) error {
-		for _, h := range all {
-			if h.ServerConnect != nil {
-				if err := h.ServerConnect(ctx, f, p); err != nil {
-					return err
-				}
-			}
-		}
-		return nil
-	}
-	c.Request = func(ctx context.Context, f *Flow, p *ServerPlan) error {
-		for _, h := range all {
-			if h.Request != nil {
-				if err := h.Request(ctx, f, p); err != nil {
-					return err
-				}
-			}
-		}
-		return nil
-	}
-	c.ServerConnectError = func(ctx context.Context, f *Flow, p *ServerPlan, cause *ConnError) (bool, error) {
-		again := false
-		for _, h := range all {
-			if h.ServerConnectError != nil {
-				a, err := h.ServerConnectError(ctx, f, p, cause)
-				if err != nil {
-					return false, err
-				}
-				again = again || a
-			}
-		}
-		return again, nil
+		c.Timeout = max(c.Timeout, h.timeout())
+		c.add(h)
 	}
 	return c
+}
+
+// add appends the functions of h to those of c. What h leaves out costs nothing.
+func (c *Hooks) add(h *Hooks) {
+	if next := h.Observe; next != nil {
+		first := c.Observe
+		c.Observe = func(e Event, flow func() *Flow, client *Client) {
+			if first != nil {
+				guarded(first, e, flow, client)
+			}
+			guarded(next, e, flow, client)
+		}
+	}
+	if next := h.ClientConnected; next != nil {
+		first := c.ClientConnected
+		c.ClientConnected = func(ctx context.Context, cl *Client) error {
+			if first != nil {
+				if err := first(ctx, cl); err != nil {
+					return err
+				}
+			}
+			return next(ctx, cl)
+		}
+	}
+	c.ServerConnect = inOrder(c.ServerConnect, h.ServerConnect)
+	c.Request = inOrder(c.Request, h.Request)
+	if next := h.ServerConnectError; next != nil {
+		first := c.ServerConnectError
+		c.ServerConnectError = func(ctx context.Context, f *Flow, p *ServerPlan, cause *ConnError) (again bool, err error) {
+			if first != nil {
+				if again, err = first(ctx, f, p, cause); err != nil {
+					return false, err
+				}
+			}
+			more, err := next(ctx, f, p, cause)
+			return (again || more) && err == nil, err
+		}
+	}
+}
+
+type planHook = func(ctx context.Context, f *Flow, p *ServerPlan) error
+
+func inOrder(first, next planHook) planHook {
+	if first == nil {
+		return next
+	}
+	if next == nil {
+		return first
+	}
+	return func(ctx context.Context, f *Flow, p *ServerPlan) error {
+		if err := first(ctx, f, p); err != nil {
+			return err
+		}
+		return next(ctx, f, p)
+	}
 }
 
 // wants reports whether anybody observes.
 func (h *Hooks) wants() bool { return h != nil && h.Observe != nil }
 
-func (h *Hooks) observe(e Event, flow func() *Flow) {
-	defer func() { recover() }() // an observer's panic is its own
-	h.Observe(e, flow, nil)
+func (h *Hooks) observe(e Event, flow func() *Flow, c *Client) { guarded(h.Observe, e, flow, c) }
+
+func guarded(observe func(Event, func() *Flow, *Client), e Event, flow func() *Flow, c *Client) {
+	defer func() { _ = recover() }() // an observer's panic is its own
+	observe(e, flow, c)
 }
 
-func (h *Hooks) clientDisconnected(c *Client) {
-	if h.wants() {
-		h.ObserveClient(EventClientDisconnected, c)
-	}
-}
-
-// ObserveClient tells observers of an event of the session itself.
+// ObserveClient tells observers of an event of a client that has no Session, such as one refused before it got one.
 func (h *Hooks) ObserveClient(kind EventKind, c *Client) {
-	if !h.wants() {
-		return
-	}
-	defer func() { recover() }()
-	h.Observe(Event{Kind: kind, Time: time.Now(), Session: c.ID, Side: SideClient, Error: c.Error}, nil, c)
-}
-
-// Call runs a deciding hook under its deadline and turns a panic or a missed deadline into an error: hooks fail closed.
-func (h *Hooks) Call(ctx context.Context, name string, f func(context.Context) error) error {
-	timeout := h.Timeout
-	if timeout <= 0 {
-		timeout = 5 * time.Second
-	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	done := make(chan error, 1)
-	go func() {
-		defer func() {
-			if p := recover(); p != nil {
-				done <- fmt.Errorf("hook %s: %w: %v", name, ErrHookPanic, p)
-			}
-		}()
-		done <- f(ctx)
-	}()
-	select {
-	case err := <-done:
-		return err
-	case <-ctx.Done():
-		return fmt.Errorf("hook %s: %w", name, ctx.Err())
+	if h.wants() {
+		h.observe(Event{Kind: kind, Time: time.Now(), Session: c.ID, Side: SideClient, Error: c.Error}, nil, c)
 	}
 }

@@ -1,41 +1,26 @@
 package connmodel
 
 import (
-	"crypto/rand"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
-	"sync"
+	"math/rand/v2"
 	"time"
 )
 
 // ID names one connection or flow for its whole life and beyond: a UUID of version 7 (RFC 9562, section 5.7), so that
 // ids sort by the time they were made. Equality of connections is equality of ids. The zero ID means "none".
+//
+// An ID is a name and no secret. Within one millisecond, and when the clock goes backwards, 74 random bits keep ids apart.
 type ID [16]byte
 
-// idSource hands out random bits in large draws, because one getrandom per connection is a system call too many.
-var idSource struct {
-	sync.Mutex
-	buf  [1024]byte
-	left int
-}
-
-// NewID returns a new id, unique and sortable by the millisecond t belongs to.
+// NewID returns a new id that sorts by the millisecond t belongs to. The random bits come from the runtime's ChaCha8
+// generators, one per thread and seeded by the kernel, so that connections do not queue for them.
 func NewID(t time.Time) ID {
 	var id ID
-	ms := uint64(t.UnixMilli())
-	binary.BigEndian.PutUint64(id[:8], ms<<16)
-	s := &idSource
-	s.Lock()
-	if s.left < 10 {
-		rand.Read(s.buf[:]) // never fails since Go 1.24: it ends the program instead
-		s.left = len(s.buf)
-	}
-	copy(id[6:], s.buf[s.left-10:s.left])
-	s.left -= 10
-	s.Unlock()
-	id[6] = id[6]&0x0f | 0x70
-	id[8] = id[8]&0x3f | 0x80
+	ms := max(t.UnixMilli(), 0) // 48 bits; before 1970 there is no order to keep
+	binary.BigEndian.PutUint64(id[:8], uint64(ms)<<16|rand.Uint64()&0x0fff|0x7000)
+	binary.BigEndian.PutUint64(id[8:], rand.Uint64()>>2|1<<63)
 	return id
 }
 
@@ -49,6 +34,14 @@ func (id ID) String() string {
 	}
 	var b [36]byte
 	return string(id.appendText(b[:0]))
+}
+
+// Short returns the last 8 characters: enough to tell the lines of one screen apart.
+func (id ID) Short() string {
+	if id.IsZero() {
+		return ""
+	}
+	return hex.EncodeToString(id[12:])
 }
 
 func (id ID) appendText(dst []byte) []byte {

@@ -1,153 +1,36 @@
 package connmodel
 
 import (
-	"net/netip"
-	"sync"
+	"errors"
+	"maps"
 	"time"
+	"unicode/utf8"
 )
 
-// Session is one accepted client connection while it lives. It owns the Client, and all flows on it share its lock, so
-// that a snapshot is never half written. Sessions and Recorders are the only writers of connection facts.
-type Session struct {
-	mu     sync.Mutex
-	client Client
-	hooks  *Hooks
-}
-
-// Accepted is what a listener knows of a new connection.
-type Accepted struct {
-	Listener string
-	Peer     netip.AddrPort // zero for a Unix socket
-	Local    netip.AddrPort
-	TLS      bool // the listener wants TLS
-	Time     time.Time
-}
-
-// NewSession begins a session. hooks may be nil. The caller runs hooks.ClientConnected itself, because it may refuse.
-func NewSession(a Accepted, hooks *Hooks) *Session {
-	s := &Session{hooks: hooks}
-	id := NewID(a.Time)
-	s.client = Client{
-		Connection: Connection{
-			ID: id, Address: AddressFrom(a.Peer), Peer: a.Peer, Local: a.Local,
-			State: Active, TLS: a.TLS, Start: a.Time, TCPSetup: a.Time,
-		},
-		Listener: a.Listener,
-		Session:  id,
-	}
-	if a.TLS {
-		s.client.State = Open
-	}
-	return s
-}
-
-// ID is the session's id, which is the client's.
-func (s *Session) ID() ID { return s.client.ID }
-
-// Client returns a snapshot of the client.
-func (s *Session) Client() Client {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.client
-}
-
-// Identified notes how the client asks and who it proved to be.
-func (s *Session) Identified(p Protocol, user string) {
-	s.mu.Lock()
-	if s.client.Protocol == "" {
-		s.client.Protocol = p
-	}
-	s.client.User = user
-	s.mu.Unlock()
-}
-
-// TLSEstablished notes the finished TLS handshake with the client.
-func (s *Session) TLSEstablished(info *TLSInfo) {
-	s.mu.Lock()
-	if s.client.TLSSetup.IsZero() && s.client.State.Has(Open) {
-		s.client.TLS, s.client.TLSInfo = true, info
-		s.client.TLSSetup = later(time.Now(), s.client.TCPSetup)
-		s.client.State = Active
-	}
-	s.mu.Unlock()
-}
-
-// Fail notes an error of the client's connection: garbage, a missed deadline, a reset. The first one stays.
-func (s *Session) Fail(err *ConnError) {
-	s.mu.Lock()
-	if s.client.Error == nil {
-		s.client.Error = err
-	}
-	s.mu.Unlock()
-}
-
-// Close ends the session. Further calls do nothing.
-func (s *Session) Close() {
-	s.mu.Lock()
-	done := !s.client.End.IsZero()
-	if !done {
-		s.client.end(time.Now())
-	}
-	var snap Client
-	if !done && s.hooks.wants() {
-		snap = s.client
-	}
-	s.mu.Unlock()
-	if !done {
-		s.hooks.clientDisconnected(&snap)
-	}
-}
-
-// end closes c at t, whatever it was.
-func (c *Connection) end(t time.Time) {
-	c.State = Closed
-	c.End = later(later(later(t, c.Start), c.TCPSetup), c.TLSSetup)
-}
-
-// readClosed clears CanRead; the last direction to go closes the connection.
-func (c *Connection) readClosed(t time.Time) {
-	if c.State.Has(CanRead) {
-		c.State &^= CanRead
-		c.closeIfDone(t)
-	}
-}
-
-func (c *Connection) writeClosed(t time.Time) {
-	if c.State.Has(CanWrite) {
-		c.State &^= CanWrite
-		c.closeIfDone(t)
-	}
-}
-
-func (c *Connection) closeIfDone(t time.Time) {
-	if c.State == Open {
-		c.end(t)
-	}
-}
-
-func later(t, than time.Time) time.Time {
-	if t.Before(than) {
-		return than
-	}
-	return t
-}
-
-// Recorder writes one flow: verbs that check the transition, stamp the time and emit the event. A Recorder belongs to the
-// goroutine of its session, but its verbs and Snapshot may be called from any.
+// Recorder writes one flow: verbs that check the transition, stamp the time and emit the event. Its verbs and Snapshot may
+// be called from any goroutine. After Close they change nothing: the record is out.
 type Recorder struct {
 	session *Session
 	flow    Flow
 	server  Server
+	up      bool // an attempt connected, or a kept connection is used
+	down    bool // server_disconnected was told
+	trying  int  // attempts that are not decided yet
 
-	// Room for the usual flow, so that it costs one allocation.
+	// Room for the usual flow, so that it costs one allocation: one attempt through one proxy.
 	attempts [1]Attempt
-	hops     [3]HopResult
+	hops     [2]HopResult
+	reply    Reply
 }
 
-// NewFlow begins a flow on the session.
+// NewFlow begins a flow on the session, at the time its first byte came; zero = now.
 func (s *Session) NewFlow(p Protocol, target Address, at time.Time) *Recorder {
+	if at.IsZero() {
+		at = time.Now()
+	}
+	at = later(at, s.client.Start)
 	r := &Recorder{session: s}
-	r.flow = Flow{ID: NewID(at), Session: s.client.ID, Target: target, Protocol: p, Start: at}
+	r.flow.ID, r.flow.Session, r.flow.Target, r.flow.Protocol, r.flow.Start = NewID(at), s.client.ID, target, p, at
 	return r
 }
 
@@ -157,194 +40,259 @@ func (r *Recorder) ID() ID { return r.flow.ID }
 // Session returns the session the flow belongs to.
 func (r *Recorder) Session() *Session { return r.session }
 
+// lock takes the lock and reports whether the flow can still be written. unlock is due in either case.
+func (r *Recorder) lock() (open bool) {
+	r.session.mu.Lock()
+	return r.flow.End.IsZero()
+}
+
+func (r *Recorder) unlock() { r.session.unlock() }
+
+func (r *Recorder) now() time.Time { return stamp(r.flow.Start) }
+
 // Snapshot returns a copy that nobody changes. Strings, errors, decisions and TLS facts are shared: they are immutable.
 func (r *Recorder) Snapshot() *Flow {
 	r.session.mu.Lock()
 	defer r.session.mu.Unlock()
-	return r.snapshot()
-}
-
-func (r *Recorder) snapshot() *Flow {
 	f := r.flow
-	c := r.session.client
-	f.Client = &c
-	if r.flow.Server != nil {
-		s := r.server
-		s.Attempts = make([]Attempt, len(r.server.Attempts))
-		copy(s.Attempts, r.server.Attempts)
-		for i := range s.Attempts {
-			s.Attempts[i].Hops = append([]HopResult(nil), s.Attempts[i].Hops...)
-		}
-		f.Server = &s
+	if f.Client == nil { // a closed flow has its own
+		c := r.session.client
+		f.Client = &c
 	}
-	if f.Request != nil {
-		q := *f.Request
-		f.Request = &q
+	if f.Server != nil {
+		f.Server = r.server.clone()
 	}
-	if f.Response != nil {
-		p := *f.Response
-		f.Response = &p
-	}
-	if len(f.Metadata) > 0 {
-		m := make(map[string]string, len(f.Metadata))
-		for k, v := range f.Metadata {
-			m[k] = v
-		}
-		f.Metadata = m
-	}
+	f.Request, f.Response, f.Reply = clone(f.Request), clone(f.Response), clone(f.Reply)
+	f.Metadata = maps.Clone(f.Metadata)
 	return &f
 }
 
-// Decided notes the decision. trace may be nil.
-func (r *Recorder) Decided(d *Decision, trace *Trace) {
-	r.session.mu.Lock()
-	r.flow.Decision, r.flow.Trace = d, trace
-	if d != nil {
-		r.flow.Generation = d.Generation
+func clone[T any](p *T) *T {
+	if p == nil {
+		return nil
 	}
-	r.flow.Decided = later(time.Now(), r.flow.Start)
-	r.session.mu.Unlock()
-	r.emit(Event{Kind: EventDecision})
+	v := *p
+	return &v
 }
 
-// Requested notes the plain HTTP request of this flow.
+func (s *Server) clone() *Server {
+	c := *s
+	c.Attempts = append([]Attempt(nil), s.Attempts...)
+	for i := range c.Attempts {
+		c.Attempts[i].Hops = append([]HopResult(nil), c.Attempts[i].Hops...)
+	}
+	return &c
+}
+
+// Decided notes the decision. trace may be nil. A plain request that is decided twice keeps the later one.
+func (r *Recorder) Decided(d *Decision, trace *Trace) {
+	if r.lock() {
+		r.flow.Decision, r.flow.Trace = d, trace
+		if d != nil {
+			r.flow.Generation = d.Generation
+		}
+		r.flow.Decided = r.now()
+		r.push(Event{Kind: EventDecision, Time: r.flow.Decided})
+	}
+	r.unlock()
+}
+
+// Requested notes the plain HTTP request of this flow. A zero q.Start is the flow's.
 func (r *Recorder) Requested(q Request) {
-	q.Path = bound(q.Path, maxPath)
-	r.session.mu.Lock()
-	r.flow.Request = &q
-	r.session.mu.Unlock()
-	r.emit(Event{Kind: EventRequest})
+	q.Method, q.Scheme, q.Host, q.Path = bound(q.Method, maxText), bound(q.Scheme, maxText), bound(q.Host, maxText), bound(q.Path, maxPath)
+	q.Start = later(q.Start, r.flow.Start)
+	if r.lock() {
+		x := new(exchange)
+		x.request = q
+		r.flow.Request = &x.request
+		r.push(Event{Kind: EventRequest, Time: r.now()})
+	}
+	r.unlock()
+}
+
+// exchange holds what only flows of plain HTTP have.
+type exchange struct {
+	request  Request
+	response Response
 }
 
 // RequestSent notes that the last byte of the request has been passed on.
 func (r *Recorder) RequestSent() {
-	r.session.mu.Lock()
-	if q := r.flow.Request; q != nil && q.End.IsZero() {
-		q.End = later(time.Now(), q.Start)
+	if open := r.lock(); open {
+		if q := r.flow.Request; q != nil && q.End.IsZero() {
+			q.End = later(r.now(), q.Start)
+		}
 	}
-	r.session.mu.Unlock()
+	r.unlock()
 }
 
-// Responded notes the response head.
+// Responded notes the final response head; at is when its first byte came, zero = now. The first call stays.
 func (r *Recorder) Responded(status int, at time.Time) {
-	r.session.mu.Lock()
-	r.flow.Response = &Response{Status: status, Start: at}
-	r.session.mu.Unlock()
-	r.emit(Event{Kind: EventResponse})
+	if r.lock() && r.flow.Response == nil {
+		if at.IsZero() {
+			at = r.now()
+		}
+		r.flow.Response = &Response{Status: status, Start: later(at, r.flow.Start)}
+		r.push(Event{Kind: EventResponse, Time: r.flow.Response.Start})
+	}
+	r.unlock()
 }
 
 // ResponseDone notes that the last byte of the response has been passed on.
 func (r *Recorder) ResponseDone() {
-	r.session.mu.Lock()
-	if p := r.flow.Response; p != nil && p.End.IsZero() {
-		p.End = later(time.Now(), p.Start)
+	if open := r.lock(); open {
+		if p := r.flow.Response; p != nil && p.End.IsZero() {
+			p.End = later(r.now(), p.Start)
+		}
 	}
-	r.session.mu.Unlock()
+	r.unlock()
 }
 
 // Replied notes the answer that Viaduct itself gave to the client. The first one stays.
 func (r *Recorder) Replied(code int, early bool) {
-	r.session.mu.Lock()
-	if r.flow.Reply == nil {
-		r.flow.Reply = &Reply{Code: code, Early: early, Time: time.Now()}
+	if r.lock() && r.flow.Reply == nil {
+		r.reply = Reply{Code: code, Early: early, Time: r.now()}
+		r.flow.Reply = &r.reply
 	}
-	r.session.mu.Unlock()
+	r.unlock()
+}
+
+// Transferred notes how many payload bytes have gone each way so far. They never decrease.
+func (r *Recorder) Transferred(up, down int64) {
+	if r.lock() {
+		r.flow.Up, r.flow.Down = max(r.flow.Up, up), max(r.flow.Down, down)
+	}
+	r.unlock()
 }
 
 // SetMetadata attaches a free value; at most maxMetadata of them, bounded in size. It reports whether it was kept.
 func (r *Recorder) SetMetadata(key, value string) bool {
-	r.session.mu.Lock()
-	defer r.session.mu.Unlock()
+	key = bound(key, maxText)
+	defer r.unlock()
+	if !r.lock() {
+		return false
+	}
 	if _, have := r.flow.Metadata[key]; !have && len(r.flow.Metadata) >= maxMetadata {
 		return false
 	}
 	if r.flow.Metadata == nil {
 		r.flow.Metadata = make(map[string]string)
 	}
-	r.flow.Metadata[bound(key, maxText)] = bound(value, maxText)
+	r.flow.Metadata[key] = bound(value, maxText)
 	return true
 }
 
-// Bounds of free text in a record.
+// Bounds of a record while it is written.
 const (
 	maxMetadata = 32
-	maxText     = 1 << 10
+	maxText     = 1 << 10 // octets of free text
 	maxPath     = 2 << 10
+	maxAttempts = 64
+	maxHops     = 32
 )
 
+// bound cuts s to most octets, between two characters, and shows that it did.
 func bound(s string, most int) string {
-	if len(s) > most {
-		return s[:most] + "..."
+	if len(s) <= most {
+		return s
 	}
-	return s
+	for most > 0 && !utf8.RuneStart(s[most]) {
+		most--
+	}
+	return s[:most] + "..."
 }
 
-// BeginDial freezes the plan: from here on the server's address is what it is. via is the route's name.
-func (r *Recorder) BeginDial(address Address, via string, tls bool) {
-	now := time.Now()
-	r.session.mu.Lock()
-	if r.flow.Server == nil {
-		r.server = Server{Connection: Connection{ID: NewID(now), Address: address, TLS: tls, Start: now}, Via: via, frozen: true}
-		r.server.Attempts = r.attempts[:0]
-		r.flow.Server = &r.server
+// ErrFrozen says that a server's address and route cannot be changed: it is being reached, or in use.
+var ErrFrozen = errors.New("connmodel: the server is frozen once dialling has begun")
+
+// BeginDial freezes the plan: from here on the server's address and route are what they are. via is the route's name. Calling
+// it again with the same plan does nothing. Another plan is taken once all attempts have failed; while one is under way, and
+// in any state but closed, it is ErrFrozen.
+func (r *Recorder) BeginDial(address Address, via string, tls bool) error {
+	defer r.unlock()
+	if !r.lock() {
+		return ErrFrozen
 	}
-	r.session.mu.Unlock()
+	s := &r.server
+	if r.flow.Server == nil {
+		now := r.now()
+		s.ID, s.Start, s.Address, s.Via, s.TLS = NewID(now), now, address, via, tls
+		s.Attempts = r.attempts[:0]
+		r.flow.Server = s
+		return nil
+	}
+	if s.Address == address && s.Via == via && s.TLS == tls {
+		return nil
+	}
+	if r.up || r.trying > 0 || s.State != Closed {
+		return ErrFrozen
+	}
+	s.Address, s.Via, s.TLS = address, via, tls
+	return nil
 }
 
 // ReuseServer notes that a kept connection serves this flow: s is a snapshot of the flow that opened it.
 func (r *Recorder) ReuseServer(s *Server) {
-	r.session.mu.Lock()
-	r.server = *s
-	r.server.Reused, r.server.frozen = true, true
-	r.server.Attempts = append([]Attempt(nil), s.Attempts...)
-	r.server.State, r.server.End, r.server.Error = Active, time.Time{}, nil
-	r.flow.Server = &r.server
-	r.session.mu.Unlock()
+	if r.lock() && !r.up && r.trying == 0 {
+		failed := r.server.Attempts // of a dial before, on this flow
+		r.server = *s
+		r.server.Reused, r.up = true, true
+		r.server.Attempts = append(failed, s.Attempts...)
+		r.server.State, r.server.End, r.server.Error = Active, time.Time{}, nil
+		r.flow.Server = &r.server
+	}
+	r.unlock()
 }
 
 // ReadClosed notes that side's peer has sent its last byte (FIN).
-func (r *Recorder) ReadClosed(side Side) { r.closedHalf(side, (*Connection).readClosed, true) }
+func (r *Recorder) ReadClosed(side Side) { r.halfClosed(side, CanRead) }
 
 // WriteClosed notes that we have sent our last byte to side.
-func (r *Recorder) WriteClosed(side Side) { r.closedHalf(side, (*Connection).writeClosed, false) }
+func (r *Recorder) WriteClosed(side Side) { r.halfClosed(side, CanWrite) }
 
-func (r *Recorder) closedHalf(side Side, half func(*Connection, time.Time), first bool) {
-	now := time.Now()
-	r.session.mu.Lock()
-	if first && r.flow.First == "" {
-		r.flow.First = side
-	}
-	switch {
-	case side == SideClient:
-		half(&r.session.client.Connection, now)
-	case r.flow.Server != nil:
-		half(&r.server.Connection, now)
-	}
-	r.session.mu.Unlock()
-}
-
-// ServerTLSEstablished notes the finished TLS handshake with the server itself (an upgrade).
-func (r *Recorder) ServerTLSEstablished(info *TLSInfo) {
-	r.session.mu.Lock()
-	if r.flow.Server != nil && r.server.TLSSetup.IsZero() {
-		r.server.TLS, r.server.TLSInfo = true, info
-		r.server.TLSSetup = later(later(time.Now(), r.server.Start), r.server.TCPSetup)
-		if r.server.State == Open {
-			r.server.State = Active
+func (r *Recorder) halfClosed(side Side, half State) {
+	if r.lock() {
+		if half == CanRead && r.flow.First == "" {
+			r.flow.First = side
+		}
+		if side == SideClient {
+			r.session.client.halfClosed(half, stamp(r.session.client.Start))
+		} else if r.up {
+			r.server.halfClosed(half, r.now())
+			r.serverGone()
 		}
 	}
-	r.session.mu.Unlock()
-	r.emit(Event{Kind: EventTLSEstablished, Side: SideServer})
+	r.unlock()
 }
 
-// Fail notes the error of the flow; the first one stays. A failed connection is also noted on the end it belongs to.
+// serverGone tells, once, that a server that was up is closed. The lock is held.
+func (r *Recorder) serverGone() {
+	if r.up && !r.down && r.server.State == Closed {
+		r.down = true
+		r.push(Event{Kind: EventServerDisconnected, Time: r.server.End, Side: SideServer})
+	}
+}
+
+// ServerTLSEstablished notes the finished TLS handshake with the server itself (an upgrade), where it was not made as part of
+// an attempt.
+func (r *Recorder) ServerTLSEstablished(info *TLSInfo) {
+	if s := &r.server; r.lock() && r.up && s.TLSSetup.IsZero() && s.State != Closed {
+		s.TLS, s.TLSInfo = true, info
+		s.TLSSetup = later(r.now(), s.TCPSetup)
+		if s.State == Open {
+			s.State = Active
+		}
+		r.push(Event{Kind: EventTLSEstablished, Time: s.TLSSetup, Side: SideServer})
+	}
+	r.unlock()
+}
+
+// Fail notes the error of the flow; the first one stays. It is also noted on the end it belongs to.
 func (r *Recorder) Fail(err *ConnError) {
 	if err == nil {
 		return
 	}
-	r.session.mu.Lock()
-	first := r.flow.Error == nil
-	if first {
+	if r.lock() && r.flow.Error == nil {
 		r.flow.Error = err
 		switch {
 		case err.Side == SideClient && r.session.client.Error == nil:
@@ -352,21 +300,20 @@ func (r *Recorder) Fail(err *ConnError) {
 		case r.flow.Server != nil && r.server.Error == nil && (err.Side == SideServer || err.Side == SideHop):
 			r.server.Error = err
 		}
+		r.push(Event{Kind: EventError, Time: r.now(), Side: err.Side, Hop: err.Hop, Error: err})
 	}
-	r.session.mu.Unlock()
-	if first {
-		r.emit(Event{Kind: EventError, Error: err})
-	}
+	r.unlock()
 }
 
 // Panicked notes that the goroutine of this flow panicked.
 func (r *Recorder) Panicked() {
-	r.session.mu.Lock()
-	r.flow.Panicked = true
-	r.session.mu.Unlock()
+	if r.lock() {
+		r.flow.Panicked = true
+	}
+	r.unlock()
 }
 
-// Closed is the end of a flow.
+// FlowEnd says how a flow ended.
 type FlowEnd struct {
 	Reason CloseReason
 	First  Side // who closed first; "" keeps what ReadClosed noted
@@ -378,44 +325,36 @@ type FlowEnd struct {
 	KeepClient bool
 }
 
-// Close ends the flow and returns its record, which nobody changes any more. A second call returns nil.
+// Close ends the flow and returns its record, which nobody changes any more. A second call returns nil. An attempt that is
+// still under way ends with it, as canceled.
 func (r *Recorder) Close(e FlowEnd) *Flow {
-	now := time.Now()
-	r.session.mu.Lock()
-	if !r.flow.End.IsZero() {
-		r.session.mu.Unlock()
+	defer r.unlock()
+	if !r.lock() {
 		return nil
 	}
-	f := &r.flow
+	f, s, now := &r.flow, &r.server, r.now()
+	for i := 0; r.trying > 0 && i < len(s.Attempts); i++ {
+		if s.Attempts[i].End.IsZero() {
+			r.attemptFailed(i, errAbandoned)
+		}
+	}
 	f.Up, f.Down = max(f.Up, e.Up), max(f.Down, e.Down)
 	f.Reason = e.Reason
 	if e.First != "" {
 		f.First = e.First
 	}
-	f.End = later(now, f.Start)
-	disconnected := false
-	if f.Server != nil && !e.KeepServer && r.server.End.IsZero() {
-		disconnected = r.server.State != Closed
-		r.server.end(now)
+	if f.Server != nil && !(e.KeepServer && r.up && s.State == Active) {
+		s.end(now)
+		r.serverGone()
 	}
-	if !e.KeepClient && r.session.client.End.IsZero() && r.session.client.State != Closed {
-		r.session.client.end(now)
+	if !e.KeepClient {
+		r.session.client.end(stamp(r.session.client.Start))
 	}
+	f.End = later(now, f.Decided)
 	c := r.session.client
 	f.Client = &c
-	r.session.mu.Unlock()
-	if disconnected {
-		r.emit(Event{Kind: EventServerDisconnected, Side: SideServer})
-	}
 	return f
 }
 
-// emit tells the observers, with a snapshot, outside the lock.
-func (r *Recorder) emit(e Event) {
-	h := r.session.hooks
-	if !h.wants() {
-		return
-	}
-	e.Session, e.Flow, e.Time = r.session.client.ID, r.flow.ID, time.Now()
-	h.observe(e, r.Snapshot)
-}
+// errAbandoned ends attempts whose flow ended before them.
+var errAbandoned = &ConnError{Phase: PhaseDial, Side: SideViaduct, Kind: KindCanceled, Message: "the flow ended before the attempt did"}
