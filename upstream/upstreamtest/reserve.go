@@ -11,17 +11,22 @@ import (
 	"time"
 )
 
-// reservation keeps a port bound without listening on it: dials are refused,
+// Reservation keeps a port bound without listening on it: dials are refused,
 // and neither a bind to port 0 nor an outgoing connection is given the port.
-// A listener that sets SO_REUSEADDR, as Go's do, may still take it.
-type reservation struct {
+// A listener that sets SO_REUSEADDR, as Go's and most daemons' do, may still
+// take it, and give it back, and take it again.
+type Reservation struct {
 	addr string
 	once sync.Once
-	fd   int // -1 if nothing is held
+	fd   int
 }
 
-// reserve binds listen ("127.0.0.1:0", "[::1]:8080") and keeps it bound.
-func reserve(listen string) (*reservation, error) {
+// Addr is the reserved "host:port".
+func (r *Reservation) Addr() string { return r.addr }
+
+// Reserve binds listen ("127.0.0.1:0", "[::1]:8080") and keeps it bound until
+// Release. On systems other than Linux it only finds a free port.
+func Reserve(listen string) (*Reservation, error) {
 	a, err := net.ResolveTCPAddr("tcp", listen)
 	if err != nil {
 		return nil, err
@@ -42,9 +47,9 @@ func reserve(listen string) (*reservation, error) {
 	case *syscall.SockaddrInet6:
 		port = sa.Port
 	}
-	r := &reservation{addr: net.JoinHostPort(a.IP.String(), strconv.Itoa(port)), fd: fd}
+	r := &Reservation{addr: net.JoinHostPort(a.IP.String(), strconv.Itoa(port)), fd: fd}
 	if runtime.GOOS != "linux" { // elsewhere SO_REUSEADDR does not let the listener in
-		r.release()
+		r.Release()
 	}
 	return r, nil
 }
@@ -79,7 +84,8 @@ func bind(a *net.TCPAddr) (fd int, err error) {
 	return fd, nil
 }
 
-func (r *reservation) release() {
+// Release gives the port back. It may be called more than once.
+func (r *Reservation) Release() {
 	r.once.Do(func() { syscall.Close(r.fd) })
 }
 
@@ -87,11 +93,11 @@ func (r *reservation) release() {
 // test ends: its port is bound, but nothing listens.
 func Refused(t TB) string {
 	t.Helper()
-	r, err := reserve("127.0.0.1:0")
+	r, err := Reserve("127.0.0.1:0")
 	if err != nil {
 		t.Fatalf("upstreamtest: %v", err)
 	}
-	t.Cleanup(r.release)
+	t.Cleanup(r.Release)
 	return r.addr
 }
 
@@ -100,11 +106,11 @@ func Refused(t TB) string {
 // is full and is never accepted from. Linux only.
 func BlackHole(t TB) string {
 	t.Helper()
-	r, err := reserve("127.0.0.1:0")
+	r, err := Reserve("127.0.0.1:0")
 	if err != nil {
 		t.Fatalf("upstreamtest: %v", err)
 	}
-	t.Cleanup(r.release)
+	t.Cleanup(r.Release)
 	if err := syscall.Listen(r.fd, 0); err != nil {
 		t.Fatalf("upstreamtest: listen: %v", err)
 	}

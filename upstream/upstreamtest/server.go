@@ -58,7 +58,7 @@ type server struct {
 	opt    Options
 	handle func(index int, raw net.Conn)
 	addr   string
-	hold   *reservation
+	hold   *Reservation
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -84,7 +84,7 @@ func newServer(o Options) (*server, error) {
 	if o.NoListen {
 		return s, nil
 	}
-	hold, err := reserve(o.Listen)
+	hold, err := Reserve(o.Listen)
 	if err != nil {
 		s.cancel()
 		return nil, fmt.Errorf("upstreamtest: %w", err)
@@ -280,7 +280,7 @@ func (s *server) Close() error {
 	}
 	s.wg.Wait()
 	if s.hold != nil {
-		s.hold.release()
+		s.hold.Release()
 	}
 	return nil
 }

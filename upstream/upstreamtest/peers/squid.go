@@ -1,0 +1,162 @@
+package peers
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"viaduct/upstream/upstreamtest"
+)
+
+// SquidOptions configures Squid. The zero value takes plain HTTP from anyone
+// on loopback and connects to any port there.
+type SquidOptions struct {
+	// User and Password are required as Basic, checked by basic_ncsa_auth, if
+	// User is not empty. The program openssl makes the hash.
+	User, Password string
+	// CA, if set, makes the port an https_port with a certificate for
+	// "localhost" and 127.0.0.1. It needs a squid with TLS ("squid-openssl").
+	CA *upstreamtest.CA
+	// Deny are names and addresses that are answered with 403.
+	Deny []string
+	// Hosts are names Squid resolves, by hosts file, beside the system's DNS,
+	// which is never asked.
+	Hosts map[string]string
+	// NoAccessLog leaves the access log out, for benchmarks.
+	NoAccessLog bool
+}
+
+// Squid starts Squid without a cache. Targets outside loopback are refused.
+func Squid(ctx context.Context, dir string, o SquidOptions) (*Proc, error) {
+	path, err := mustLook("squid")
+	if err != nil {
+		return nil, err
+	}
+	if err := plain(append([]string{o.User, o.Password}, o.Deny...)...); err != nil {
+		return nil, err
+	}
+	own, err := place(dir, "squid")
+	if err != nil {
+		return nil, err
+	}
+	hold, err := ports(1)
+	if err != nil {
+		return nil, err
+	}
+	text, err := squidConfig(own, hold[0].Addr(), o)
+	if err == nil {
+		_, err = write(own, "squid.conf", text, 0o644)
+	}
+	if err != nil {
+		hold[0].Release()
+		return nil, err
+	}
+	return begin(ctx, "squid", spec{
+		path: path, dir: own, addr: hold[0].Addr(),
+		args: []string{"-N", "-d", "1", "-f", filepath.Join(own, "squid.conf")},
+		logs: []string{filepath.Join(own, "var", "access.log")},
+	}, hold...)
+}
+
+func squidConfig(dir, addr string, o SquidOptions) (string, error) {
+	hosts, err := hostsFile(dir, o.Hosts)
+	if err != nil {
+		return "", err
+	}
+	// Squid gives up root before it opens its logs.
+	state := filepath.Join(dir, "var")
+	if err := os.Mkdir(state, 0o755); err != nil {
+		return "", err
+	}
+	if err := os.Chmod(state, 0o777); err != nil {
+		return "", err
+	}
+	var b strings.Builder
+	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
+	if err := squidPort(line, dir, addr, o.CA); err != nil {
+		return "", err
+	}
+	line("visible_hostname squid.test")
+	line("pid_filename none")
+	line("cache_log /dev/null") // -d sends the same to stderr
+	line("cache_store_log none")
+	if o.NoAccessLog {
+		line("access_log none")
+	} else {
+		line("access_log stdio:%s/access.log", state)
+		line("buffered_logs off")
+	}
+	line("netdb_filename none")
+	line("coredump_dir %s", state)
+	line("cache deny all")
+	line("cache_mem 0 MB")
+	line("memory_pools off")
+	line("pinger_enable off")
+	line("shutdown_lifetime 0 seconds")
+	line("max_filedescriptors 16384") // squid sizes its tables by it
+	line("dns_nameservers 127.0.0.1")
+	line("dns_timeout 1 second")
+	line("hosts_file %s", hosts)
+	if o.User != "" {
+		if err := squidAuth(line, dir, o); err != nil {
+			return "", err
+		}
+	}
+	line("acl loopback dst 127.0.0.0/8 ::1/128")
+	for i, d := range o.Deny {
+		kind := "dstdomain -n" // no reverse lookup of addresses
+		if net.ParseIP(d) != nil {
+			kind = "dst"
+		}
+		line("acl denied%d %s %s", i, kind, d)
+		line("http_access deny denied%d", i)
+	}
+	line("http_access deny !loopback")
+	if o.User != "" {
+		line("http_access allow known")
+	} else {
+		line("http_access allow all")
+	}
+	line("http_access deny all")
+	return b.String(), nil
+}
+
+func squidPort(line func(string, ...any), dir, addr string, ca *upstreamtest.CA) error {
+	if ca == nil {
+		line("http_port %s", addr)
+		return nil
+	}
+	cert, err := ca.Issue([]string{"localhost", "127.0.0.1"}, upstreamtest.CertOptions{})
+	if err != nil {
+		return err
+	}
+	certFile, keyFile, err := upstreamtest.WriteFiles(dir, "squid", cert)
+	if err != nil {
+		return err
+	}
+	line("https_port %s tls-cert=%s tls-key=%s", addr, certFile, keyFile)
+	return nil
+}
+
+func squidAuth(line func(string, ...any), dir string, o SquidOptions) error {
+	helper, err := mustLook("basic_ncsa_auth")
+	if err != nil {
+		return err
+	}
+	hash, err := crypt(o.Password)
+	if err != nil {
+		return err
+	}
+	file, err := write(dir, "htpasswd", o.User+":"+hash+"\n", 0o644) // read by the helper, not as root
+	if err != nil {
+		return err
+	}
+	line("auth_param basic program %s %s", helper, file)
+	line("auth_param basic children 1 startup=1 idle=1")
+	line("auth_param basic realm squid.test")
+	line("acl known proxy_auth REQUIRED")
+	return nil
+}
