@@ -40,13 +40,14 @@ type Proc struct {
 
 // spec says how to start a program.
 type spec struct {
-	path  string
-	args  []string
-	dir   string   // its own directory
-	addr  string   // where it accepts when ready
-	logs  []string // files it writes besides stdout and stderr
-	binds []bind   // files it sees in place of the system's
-	stop  syscall.Signal
+	path   string
+	args   []string
+	dir    string   // its own directory
+	addr   string   // where it accepts when ready
+	logs   []string // files it writes besides stdout and stderr
+	binds  []bind   // files it sees in place of the system's
+	litter string   // glob of what it leaves outside dir when killed
+	stop   syscall.Signal
 }
 
 // begin starts a program on reserved ports. It is killed when ctx ends, but
@@ -84,6 +85,7 @@ func (p *Proc) start(ctx context.Context) error {
 	go func() {
 		cmd.Wait()
 		syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // helpers that outlive the first process
+		p.sweep()
 		close(done)
 	}()
 	p.mu.Lock()
@@ -211,9 +213,11 @@ func (p *Proc) Stop() error {
 	done, undo := p.done, p.undo
 	p.mu.Unlock()
 	undo()
+	pids := p.Pids()
 	syscall.Kill(pid, p.spec.stop)
 	select {
 	case <-done:
+		awaitDead(pids)
 		return nil
 	case <-time.After(stopTimeout):
 		p.Kill()
@@ -235,8 +239,15 @@ func (p *Proc) Kill() {
 		syscall.Kill(pid, syscall.SIGKILL)
 	}
 	<-done
-	for _, pid := range pids { // a worker that is still dying may still accept
-		for deadline := time.Now().Add(stopTimeout); alive(pid) && time.Now().Before(deadline); {
+	awaitDead(pids)
+}
+
+// awaitDead waits until none of pids runs: a worker that is still dying may
+// still accept connections. A second is far more than SIGKILL takes.
+func awaitDead(pids []int) {
+	deadline := time.Now().Add(time.Second)
+	for _, pid := range pids {
+		for alive(pid) && time.Now().Before(deadline) {
 			time.Sleep(time.Millisecond)
 		}
 	}
@@ -268,6 +279,17 @@ func (p *Proc) release() {
 	p.mu.Unlock()
 	for _, f := range clean {
 		f()
+	}
+}
+
+// sweep removes what the program left outside its directory.
+func (p *Proc) sweep() {
+	if p.spec.litter == "" {
+		return
+	}
+	left, _ := filepath.Glob(p.spec.litter) // the pattern is ours and good
+	for _, f := range left {
+		os.Remove(f)
 	}
 }
 

@@ -54,10 +54,14 @@ func Squid(ctx context.Context, dir string, o SquidOptions) (*Proc, error) {
 		hold[0].Release()
 		return nil, err
 	}
+	// Squids of one service name share memory segments in /dev/shm, and one that
+	// was killed leaves them to fail the next.
+	service := fmt.Sprintf("viaduct%dp%s", os.Getpid(), portOf(hold[0]))
 	return begin(ctx, "squid", spec{
 		path: path, dir: own, addr: hold[0].Addr(),
-		args: []string{"-N", "-d", "1", "-f", filepath.Join(own, "squid.conf")},
-		logs: []string{filepath.Join(own, "var", "access.log")},
+		args:   []string{"-N", "-n", service, "-d", "1", "-f", filepath.Join(own, "squid.conf")},
+		logs:   []string{filepath.Join(own, "var", "access.log")},
+		litter: "/dev/shm/" + service + "-*",
 	}, hold...)
 }
 
