@@ -93,6 +93,9 @@ func (a Address) IP() netip.Addr {
 	return ip
 }
 
+// v6 tells the text of an IPv6 address from other canonical hosts.
+func v6(host string) bool { return strings.IndexByte(host, ':') >= 0 }
+
 func isDigit(c byte) bool { return c >= '0' && c <= '9' }
 
 // String returns host:port, with brackets round an IPv6 address; "" for the zero Address.
@@ -109,7 +112,7 @@ func (a Address) Append(dst []byte) []byte {
 	if a.IsZero() {
 		return dst
 	}
-	if strings.IndexByte(a.Host, ':') >= 0 {
+	if v6(a.Host) {
 		dst = append(dst, '[')
 		dst = append(dst, a.Host...)
 		dst = append(dst, ']')

@@ -30,11 +30,11 @@ func CanonicalHost(host string) (string, error) {
 			return "", fmt.Errorf("%q has a bracket without its pair", bound(host, maxQuoted))
 		}
 		host = host[1 : len(host)-1]
-		if strings.IndexByte(host, ':') < 0 {
+		if !v6(host) {
 			return "", fmt.Errorf("%q in brackets is not an IPv6 address", bound(host, maxQuoted))
 		}
 	}
-	if strings.IndexByte(host, ':') >= 0 {
+	if v6(host) {
 		return canonicalIPv6(host)
 	}
 	if len(host) > maxInputName {

@@ -2,6 +2,7 @@ package connmodel
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 )
 
@@ -29,35 +30,25 @@ func (s State) Has(f State) bool {
 // Valid reports whether s keeps the rule that CanRead and CanWrite imply Open.
 func (s State) Valid() bool { return s <= Active && (s == Closed || s&Open != 0) }
 
+// stateNames has the text of every state, the ones that cannot occur too.
+var stateNames = [...]string{"closed", "open", "can_read", "open|can_read", "can_write", "open|can_write", "can_read|can_write", "active"}
+
 // String returns "closed", "open", "active", "open|can_read" or "open|can_write".
 func (s State) String() string {
-	switch s {
-	case Closed:
-		return "closed"
-	case Active:
-		return "active"
+	if int(s) < len(stateNames) {
+		return stateNames[s]
 	}
-	var parts []string
-	for _, f := range []struct {
-		flag State
-		name string
-	}{{Open, "open"}, {CanRead, "can_read"}, {CanWrite, "can_write"}} {
-		if s&f.flag != 0 {
-			parts = append(parts, f.name)
-		}
-	}
-	if s&^Active != 0 {
-		parts = append(parts, fmt.Sprintf("State(%d)", uint8(s&^Active)))
-	}
-	return strings.Join(parts, "|")
+	return "State(" + strconv.Itoa(int(s)) + ")"
 }
 
 // ParseState reads what String writes.
 func ParseState(text string) (State, error) {
+	if text == "closed" {
+		return Closed, nil
+	}
 	var s State
 	for part := range strings.SplitSeq(text, "|") {
 		switch part {
-		case "closed":
 		case "open":
 			s |= Open
 		case "can_read":
@@ -67,11 +58,11 @@ func ParseState(text string) (State, error) {
 		case "active":
 			s |= Active
 		default:
-			return Closed, fmt.Errorf("connmodel: %q is not a connection state", part)
+			return Closed, fmt.Errorf("connmodel: %q is not a connection state", bound(part, maxQuoted))
 		}
 	}
 	if !s.Valid() {
-		return Closed, fmt.Errorf("connmodel: state %q can be read or written without being open", text)
+		return Closed, fmt.Errorf("connmodel: state %q can be read or written without being open", bound(text, maxQuoted))
 	}
 	return s, nil
 }
