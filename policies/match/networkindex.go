@@ -30,7 +30,7 @@ type networkSet struct {
 // ascending and must not be written to; no clause is in two of them. There are seldom more than three sets and never
 // more than 129. IPv4 addresses mapped into IPv6 are looked up as IPv4, and a zone is ignored.
 func (x *NetworkIndex) AppendSets(dst [][]uint32, addr netip.Addr) [][]uint32 {
-	for v, _ := x.table.Lookup(canonicalAddr(addr)); v != 0; v = x.sets[v].around {
+	for v, _ := x.table.Lookup(addr.Unmap()); v != 0; v = x.sets[v].around {
 		dst = append(dst, x.pool.get(x.sets[v].own))
 	}
 	return dst
@@ -38,7 +38,7 @@ func (x *NetworkIndex) AppendSets(dst [][]uint32, addr netip.Addr) [][]uint32 {
 
 // AppendMatches appends the clauses of all sets that AppendSets finds; they are not in order over all sets.
 func (x *NetworkIndex) AppendMatches(dst []uint32, addr netip.Addr) []uint32 {
-	for v, _ := x.table.Lookup(canonicalAddr(addr)); v != 0; v = x.sets[v].around {
+	for v, _ := x.table.Lookup(addr.Unmap()); v != 0; v = x.sets[v].around {
 		dst = append(dst, x.pool.get(x.sets[v].own)...)
 	}
 	return dst
@@ -46,7 +46,7 @@ func (x *NetworkIndex) AppendMatches(dst []uint32, addr netip.Addr) []uint32 {
 
 // Mark adds the clauses that have a network which holds addr to b, which must have room for them.
 func (x *NetworkIndex) Mark(b Bits, addr netip.Addr) {
-	for v, _ := x.table.Lookup(canonicalAddr(addr)); v != 0; v = x.sets[v].around {
+	for v, _ := x.table.Lookup(addr.Unmap()); v != 0; v = x.sets[v].around {
 		b.Add(x.pool.get(x.sets[v].own)...)
 	}
 }

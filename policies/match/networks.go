@@ -46,10 +46,6 @@ func canonicalPrefix(p netip.Prefix) netip.Prefix {
 	return p
 }
 
-// canonicalAddr is the address as the tables hold it: an IPv4 address is one however it is written, and a zone says
-// nothing about the network.
-func canonicalAddr(a netip.Addr) netip.Addr { return a.Unmap().WithZone("") }
-
 var errPrefix = errors.New("not a valid network prefix")
 
 // NetworkBuilder gathers networks and the clauses that name them. The zero value is ready to use. It is not safe for

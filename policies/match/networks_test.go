@@ -53,6 +53,24 @@ func TestNetworkIndex(t *testing.T) {
 	}
 }
 
+// The same clause under two networks: each address has the clauses of its own surroundings.
+func TestNetworkIndexSameClauseInTwoPlaces(t *testing.T) {
+	var b match.NetworkBuilder
+	for _, e := range []struct {
+		prefix string
+		clause uint32
+	}{{"10.0.0.0/8", 0}, {"11.0.0.0/8", 1}, {"10.1.0.0/16", 2}, {"11.1.0.0/16", 2}, {"12.0.0.0/8", 2}} {
+		if err := b.Add(netip.MustParsePrefix(e.prefix), e.clause); err != nil {
+			t.Fatal(err)
+		}
+	}
+	x := b.Build()
+	for addr, want := range map[string][]uint32{"10.1.0.1": {0, 2}, "11.1.0.1": {1, 2}, "12.1.0.1": {2}} {
+		a := netip.MustParseAddr(addr)
+		checkIDs(t, addr, want, x.AppendMatches(nil, a), x.AppendSets(nil, a), func(b match.Bits) { x.Mark(b, a) })
+	}
+}
+
 func TestNetworkZeroValues(t *testing.T) {
 	var x match.NetworkIndex
 	var s match.NetworkSet

@@ -16,7 +16,7 @@ func (s *NetworkSet) Len() int { return s.table.Size() }
 // Contains reports whether a network of the set holds addr. IPv4 addresses mapped into IPv6 are looked up as IPv4, and a
 // zone is ignored. The zero Addr is in no network.
 func (s *NetworkSet) Contains(addr netip.Addr) bool {
-	return s.table.Contains(canonicalAddr(addr))
+	return s.table.Contains(addr.Unmap())
 }
 
 // NetworkSetBuilder gathers the networks of a [NetworkSet]. The zero value is ready to use. It is not safe for

@@ -5,7 +5,7 @@ package match
 // [Bits] for intersections. A step looks at the head of every set that is left.
 type Union struct{ sets [][]uint32 }
 
-// MakeUnion begins a walk over sets, each ascending. The walk uses up the outer slice, not the sets themselves.
+// MakeUnion begins a walk over sets, each ascending and without repeats. The walk uses up the outer slice, not the sets themselves.
 func MakeUnion(sets [][]uint32) Union { return Union{sets} }
 
 // Next returns the next clause, or false at the end.
@@ -24,10 +24,9 @@ func (u *Union) Next() (clause uint32, ok bool) {
 		i++
 	}
 	for i, s := range u.sets {
-		for len(s) > 0 && s[0] == clause {
-			s = s[1:]
+		if len(s) > 0 && s[0] == clause {
+			u.sets[i] = s[1:]
 		}
-		u.sets[i] = s
 	}
 	return clause, ok
 }
