@@ -1,0 +1,32 @@
+package forward
+
+import (
+	"net"
+	"time"
+
+	"viaduct/connmodel"
+	"viaduct/upstream/http1"
+)
+
+// Server is one connection that plain requests can be sent on: to the server itself (perhaps through hops), or, when Absolute,
+// to the proxy that fetches from it. It belongs to one exchange at a time.
+type Server struct {
+	Conn net.Conn
+	In   http1.Reader // what was read of it and not yet used
+
+	Absolute           bool   // a proxy: speak absolute-form
+	ProxyAuthorization string // field value for that proxy alone; "" = none
+	Hop                int    // index of that proxy in the chain, for blame; 0 = none
+	HopName            string
+
+	Key    any  // who it leads to; comparable. Connections of equal keys may stand in for each other
+	Reused bool // it served a request before
+
+	// Record is what the record of the flow that opened it said of it.
+	Record *connmodel.Server
+	// Close closes the connection and gives back what it counts for. It must be safe to call twice.
+	Close func() error
+
+	idleSince time.Time
+	bound     bool // carries a login that belongs to one client (NTLM, Negotiate): never shared
+}
