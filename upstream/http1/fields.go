@@ -24,7 +24,7 @@ func parseFields(s string, h *Header, request bool, x *facts) *Error {
 		for !request && s != "" && (s[0] == ' ' || s[0] == '\t') { // RFC 9112 5.2
 			end := strings.IndexByte(s, '\n')
 			more := trimOWS(strings.TrimSuffix(s[:end], "\r"))
-			if !all(more, clValue) {
+			if !clean(more) {
 				return errFieldValue
 			}
 			f.Value = trimOWS(f.Value + " " + more)
@@ -60,7 +60,7 @@ func parseField(line string, request bool) (f Field, _ *Error) {
 		return f, errSpaceColon // RFC 9112 5.1; a proxy removes it from a response
 	}
 	value := trimOWS(line[i+1:])
-	if !all(value, clValue) {
+	if !clean(value) {
 		return f, errFieldValue // RFC 9110 5.5: CR, LF, NUL; here every control character
 	}
 	return Field{name, value}, nil

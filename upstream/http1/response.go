@@ -91,7 +91,7 @@ func (r *Response) parseLine(line string) *Error {
 	if len(line) > 12 {
 		r.Reason = line[13:]
 	}
-	if r.Status < 100 || !all(r.Reason, clValue) { // RFC 9112 4
+	if r.Status < 100 || !clean(r.Reason) { // RFC 9112 4
 		return errStatusLine
 	}
 	r.Minor = minor

@@ -6,7 +6,7 @@ import "strconv"
 // change its name: a name that is no token, a control character in the value
 // (RFC 9110 5.5).
 func AppendField(dst []byte, name, value string) ([]byte, error) {
-	if !IsToken(name) || !all(value, clValue) {
+	if !IsToken(name) || !clean(value) {
 		return dst, errUnsafeToWrite
 	}
 	dst = append(dst, name...)
@@ -120,7 +120,7 @@ func appendAuthority(dst []byte, a Authority) ([]byte, error) {
 // to, 0 wants keep-alive said. Fields of these names in r.Header are not written.
 func AppendResponse(dst []byte, r *Response, clientMinor uint8) ([]byte, error) {
 	start := len(dst)
-	if r.Status < 100 || r.Status > 999 || !all(r.Reason, clValue) {
+	if r.Status < 100 || r.Status > 999 || !clean(r.Reason) {
 		return dst, errUnsafeToWrite
 	}
 	dst = append(dst, "HTTP/1.1 "...)
