@@ -18,7 +18,7 @@ type DanteOptions struct {
 	User, Password string
 	// Deny are addresses and names that are refused (reply 02).
 	Deny []string
-	// Hosts are names Dante resolves, by hosts file. It needs a mount namespace.
+	// Hosts are names Dante resolves, by hosts file. It needs Namespaces.
 	Hosts map[string]string
 	// Quiet logs errors alone, for benchmarks.
 	Quiet bool
@@ -118,7 +118,7 @@ func danteUser(dir, user, password string) (files []bind, remove []func(), err e
 	if err != nil {
 		return nil, nil, err
 	}
-	if !canBind() {
+	if !Namespaces() {
 		if os.Getuid() != 0 {
 			return nil, nil, fmt.Errorf("peers: dante: user/password needs root or user namespaces")
 		}

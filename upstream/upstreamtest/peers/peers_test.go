@@ -144,15 +144,18 @@ func TestDante(t *testing.T) {
 	}
 	n := nginx(t, peers.NginxOptions{})
 	_, port, _ := net.SplitHostPort(n.Addr())
+	name, hosts := "localhost", map[string]string(nil)
+	if peers.Namespaces() {
+		name, hosts = "origin.test", map[string]string{"origin.test": "127.0.0.1"}
+	}
 	d, err := peers.Dante(t.Context(), t.TempDir(), peers.DanteOptions{
-		User: "ann", Password: "a secret#1", Deny: []string{"127.0.0.9/32"},
-		Hosts: map[string]string{"origin.test": "127.0.0.1"},
+		User: "ann", Password: "a secret#1", Deny: []string{"127.0.0.9/32"}, Hosts: hosts,
 	})
 	up(t, d, err)
 	proxy := []string{"-x", "socks5h://" + d.Addr(), "-U", "ann:a secret#1"}
 	via := func(args ...string) []string { return append(append([]string(nil), proxy...), args...) }
 	mustCurl(t, hello, via("http://"+n.Addr()+"/")...)
-	mustCurl(t, hello, via("http://origin.test:"+port+"/")...)
+	mustCurl(t, hello, via("http://"+name+":"+port+"/")...)
 	failCurl(t, "(2)", via("http://127.0.0.9:"+port+"/")...) // reply 02, not allowed
 	failCurl(t, "rejected", "-x", "socks5h://"+d.Addr(), "-U", "ann:wrong", "http://"+n.Addr()+"/")
 	failCurl(t, "curl: (97)", "-x", "socks5h://"+d.Addr(), "http://"+n.Addr()+"/")
@@ -179,9 +182,13 @@ func TestTinyproxy(t *testing.T) {
 	peers.Need(t, "tinyproxy", "nginx", "curl")
 	n := nginx(t, peers.NginxOptions{})
 	_, port, _ := net.SplitHostPort(n.Addr())
-	open, err := peers.Tinyproxy(t.Context(), t.TempDir(), peers.TinyproxyOptions{Hosts: map[string]string{"origin.test": "127.0.0.1"}})
+	name, hosts := "localhost", map[string]string(nil)
+	if peers.Namespaces() {
+		name, hosts = "origin.test", map[string]string{"origin.test": "127.0.0.1"}
+	}
+	open, err := peers.Tinyproxy(t.Context(), t.TempDir(), peers.TinyproxyOptions{Hosts: hosts})
 	up(t, open, err)
-	mustCurl(t, hello, "-x", "http://"+open.Addr(), "-p", "http://origin.test:"+port+"/")
+	mustCurl(t, hello, "-x", "http://"+open.Addr(), "-p", "http://"+name+":"+port+"/")
 	mustCurl(t, hello, "-x", "http://"+open.Addr(), "http://"+n.Addr()+"/")
 
 	auth, err := peers.Tinyproxy(t.Context(), t.TempDir(), peers.TinyproxyOptions{User: "ann", Password: "s3cret"})

@@ -1,6 +1,7 @@
 package peers
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -98,9 +99,10 @@ func wrap(attr *syscall.SysProcAttr, binds []bind, path string, args []string) (
 	return "/bin/sh", a
 }
 
-// canBind reports whether this process may mount in a namespace of its own. A
-// container may forbid it even to root.
-func canBind() bool {
+// Namespaces reports whether programs can be lent files in a mount namespace
+// of their own. A container may forbid it even to root; then Hosts works with
+// Squid alone, and Dante's user becomes one of the system for the time being.
+func Namespaces() bool {
 	attr := new(syscall.SysProcAttr)
 	path, args := wrap(attr, []bind{{"/etc/hosts", "/etc/hosts"}}, "true", nil)
 	cmd := exec.Command(path, args...)
@@ -126,6 +128,9 @@ func hostsFile(dir string, hosts map[string]string) (string, error) {
 func bindHosts(dir string, hosts map[string]string) ([]bind, error) {
 	if len(hosts) == 0 {
 		return nil, nil
+	}
+	if !Namespaces() {
+		return nil, errors.New("peers: Hosts needs a mount namespace, which is not allowed here")
 	}
 	file, err := hostsFile(dir, hosts)
 	if err != nil {

@@ -15,7 +15,7 @@ type TinyproxyOptions struct {
 	// User and Password are required as Basic if User is not empty. tinyproxy's
 	// configuration allows neither spaces nor quotes in them.
 	User, Password string
-	// Hosts are names it resolves, by hosts file. It needs a mount namespace.
+	// Hosts are names it resolves, by hosts file. It needs Namespaces.
 	Hosts map[string]string
 	// Quiet logs errors alone, for benchmarks.
 	Quiet bool
@@ -65,7 +65,7 @@ type MicrosocksOptions struct {
 	// User and Password are required by RFC 1929 if User is not empty. They are
 	// arguments, visible to ps.
 	User, Password string
-	// Hosts are names it resolves, by hosts file. It needs a mount namespace.
+	// Hosts are names it resolves, by hosts file. It needs Namespaces.
 	Hosts map[string]string
 }
 
