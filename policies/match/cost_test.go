@@ -53,7 +53,7 @@ func listSet(t testing.TB, n int) *match.HostSet {
 
 func TestHostsTakeLessThan30BytesEach(t *testing.T) {
 	for _, n := range []int{100_000, 700_000, 1_000_000} {
-		if n > 100_000 && testing.Short() {
+		if n > 100_000 && (testing.Short() || raceFactor > 1) {
 			continue
 		}
 		before := heap()
