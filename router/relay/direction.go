@@ -19,6 +19,8 @@ type direction struct {
 	n    atomic.Int64 // bytes delivered to dst
 	last atomic.Int64 // stamp of the last of them
 
+	writing atomic.Bool // a write to dst has begun and not succeeded
+
 	kernel kernelCopy // its state while both ends are plain sockets
 
 	done bool      // it copies no more; guarded by Tunnel.mu
@@ -27,6 +29,7 @@ type direction struct {
 
 func (d *direction) set(t *Tunnel, src, dst *endpoint, early []byte) {
 	d.t, d.src, d.dst, d.early = t, src, dst, early
+	d.writing.Store(false)
 	d.kernel.set(d)
 }
 
@@ -78,6 +81,7 @@ func (d *direction) write(b []byte) error {
 	if d.dst.raw != nil {
 		return d.writeRaw(b)
 	}
+	d.writing.Store(true)
 	for len(b) > 0 {
 		n, err := d.dst.conn.Write(b)
 		if n > 0 {
@@ -91,6 +95,7 @@ func (d *direction) write(b []byte) error {
 			return io.ErrShortWrite
 		}
 	}
+	d.writing.Store(false)
 	return nil
 }
 

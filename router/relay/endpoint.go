@@ -27,24 +27,30 @@ var past = time.Unix(1, 0)
 // kick wakes whoever waits on the connection.
 func (e *endpoint) kick() { e.conn.SetDeadline(past) }
 
-// reset closes the connection so that the peer sees it broken: a TCP peer gets RST, and a TLS peer no close_notify before it.
+// reset closes the connection so that the peer sees it broken: a TCP peer gets RST, and a TLS peer no close_notify before it. A wrapper that does not
+// show what it wraps is just closed.
 func (e *endpoint) reset() {
-	if c, ok := e.transport().(*net.TCPConn); ok {
+	c, _ := e.transport()
+	if c, ok := c.(*net.TCPConn); ok {
 		c.SetLinger(0)
-		if net.Conn(c) != e.conn {
-			c.Close() // first, so that closing what is around it cannot send anything
-		}
+	}
+	e.close(true)
+}
+
+// close closes the connection. When a write to it was cut short, in the middle of a TLS record it may be, nothing more is sent: the transport goes first.
+func (e *endpoint) close(cut bool) {
+	if c, under := e.transport(); cut && under {
+		c.Close()
 	}
 	e.conn.Close()
 }
 
-// transport returns the connection under all wrappers that show what they wrap, as *tls.Conn does.
-func (e *endpoint) transport() net.Conn {
-	c := e.conn
-	for {
+// transport returns the connection under all wrappers that show what they wrap, as *tls.Conn does, and whether there are any.
+func (e *endpoint) transport() (c net.Conn, under bool) {
+	for c = e.conn; ; under = true {
 		w, ok := c.(interface{ NetConn() net.Conn })
 		if !ok {
-			return c
+			return c, under
 		}
 		c = w.NetConn()
 	}
@@ -58,7 +64,7 @@ const deliveryStall = 2 * time.Second
 func (t *Tunnel) deliver(e *endpoint) {
 	left := e.queued()
 	moved := time.Now()
-	for pause := time.Millisecond; left > 0; pause = min(2*pause, 64*time.Millisecond) {
+	for pause := time.Millisecond; left > 0 && !e.dead(); pause = min(2*pause, 64*time.Millisecond) {
 		t.mu.Lock()
 		hurry := t.hurry
 		t.mu.Unlock()

@@ -38,6 +38,10 @@ func (t *Tunnel) ended(d *direction, o outcome, err error) {
 	case o == atEOF && d.src.err != nil:
 		// A write to this peer has failed before, which took the error off the socket: this is a reset that looks like an end.
 		t.stop(broken(d.src.peer, d.src.err), d.src.err)
+	case o == atEOF && !other.done && other.writing.Load() && d.src.dead():
+		// The same, and the goroutine whose write has failed has not come here yet. It will find the tunnel stopped.
+		err = syscall.ECONNRESET
+		t.stop(broken(d.src.peer, err), err)
 	case o == atEOF && !other.done:
 		t.halfClosed(d) // unlocks
 		return

@@ -136,10 +136,14 @@ func (d *direction) writeRaw(b []byte) error {
 func (d *direction) flush() error {
 	k := &d.kernel
 	k.refused = nil
+	d.writing.Store(true)
 	for {
 		err := d.dst.raw.Write(k.writable)
 		if err == nil {
 			k.bytes = nil
+			if k.refused == nil {
+				d.writing.Store(false)
+			}
 			return k.refused
 		}
 		if !d.t.staleDeadline(d.dst, err) {

@@ -20,3 +20,5 @@ func (d *direction) copyRaw() (outcome, error) { return d.copyWrapped() }
 func (d *direction) writeRaw([]byte) error { panic("relay: no plain sockets here") }
 
 func (e *endpoint) queued() int { return 0 }
+
+func (e *endpoint) dead() bool { return false }

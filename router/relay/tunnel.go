@@ -178,8 +178,8 @@ func (t *Tunnel) finish() Result {
 			t.deliver(&t.client)
 			t.deliver(&t.server)
 		}
-		t.client.conn.Close()
-		t.server.conn.Close()
+		t.client.close(t.down.writing.Load())
+		t.server.close(t.up.writing.Load())
 	}
 
 	t.mu.Lock()
