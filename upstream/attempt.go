@@ -1,0 +1,332 @@
+package upstream
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+	"net/netip"
+	"time"
+
+	"golang.org/x/net/proxy"
+
+	"viaduct/connmodel"
+)
+
+// attempt is one try at one way.
+type attempt struct {
+	d     *dialing
+	hops  []*Hop
+	name  string
+	picks []pick
+
+	rec      connmodel.AttemptRecorder
+	elements [MaxHops + 1]connmodel.HopRecorder // the hops, then the server
+	begun    int                                // elements begun
+
+	base    net.Conn           // the TCP connection of this attempt: deadlines and cancellation act on it
+	stop    func() bool        // ends the watch on ctx
+	early   []byte             // what came right behind the last handshake
+	tls     *connmodel.TLSInfo // of the server
+	hasty   bool               // the last deadline set was cut short by the flow's
+	stopped bool               // no further attempt
+	timed   timed
+	steps   steps
+
+	hopRoom  [MaxHops]*Hop
+	pickRoom [4]pick
+}
+
+// run goes the way. On failure everything it opened is closed.
+func (a *attempt) run() (*Conn, *HopError) {
+	conn, err := a.walk()
+	if a.stop != nil && !a.stop() && err == nil {
+		// ctx ended after the last step: the past deadline may come any moment.
+		err = a.failure(len(a.hops)+1, connmodel.PhaseDial, errCanceled)
+	}
+	if err != nil {
+		if a.base != nil {
+			a.base.Close()
+		}
+		return nil, err
+	}
+	if a.base != nil {
+		a.base.SetDeadline(time.Time{})
+	}
+	return conn, nil
+}
+
+func (a *attempt) walk() (*Conn, *HopError) {
+	d, n := a.d, len(a.hops)
+	if d.target.IsValid() && d.q.Check != nil && n > 0 { // connect asks for the addresses of direct
+		if err := d.q.Check(d.target); err != nil {
+			return nil, a.failure(n+1, connmodel.PhaseDial, &guardError{err})
+		}
+	}
+	if a.absolute() {
+		last := a.hops[n-1]
+		conn, err := a.reach(n-1, last.spec.Address)
+		if err == nil {
+			conn, err = a.hopTLS(n, conn)
+		}
+		if err != nil {
+			return nil, err
+		}
+		a.rec0(n).UsedCredential(last.credential)
+		a.rec0(n).Done()
+		a.resolvedBy()
+		return &Conn{Conn: conn, Early: a.early, Absolute: true, ProxyAuthorization: last.basic.Reveal()}, nil
+	}
+	conn, err := a.reach(n, d.q.Target)
+	if err != nil {
+		return nil, err
+	}
+	a.resolvedBy()
+	if d.q.TLS != nil && d.q.TLS.Mode == connmodel.TLSUpgrade {
+		if conn, err = a.upgrade(conn); err != nil {
+			return nil, err
+		}
+	}
+	a.rec0(n + 1).Done()
+	return &Conn{Conn: conn, Early: a.early}, nil
+}
+
+// absolute reports whether the last hop is left to fetch a plain request itself.
+func (a *attempt) absolute() bool {
+	q, n := a.d.q, len(a.hops)
+	return q.Plain && !q.PlainConnect && q.TLS == nil && n > 0 && a.hops[n-1].http() && !a.hops[n-1].spec.PlainConnect
+}
+
+// resolvedBy notes who turns the target's name into an address.
+func (a *attempt) resolvedBy() {
+	who := "viaduct"
+	switch n := len(a.hops); {
+	case a.d.target.IsValid():
+		who = "literal"
+	case n > 0 && a.hops[n-1].takesNames() && (!a.d.q.LocalResolve || a.absolute()):
+		who = "upstream"
+	}
+	a.rec.ResolvedBy(who)
+}
+
+// reach returns a connection that leads to `to` through the first n hops. It is hops applied in order: each takes the way
+// to itself and gives the way beyond.
+func (a *attempt) reach(n int, to connmodel.Address) (net.Conn, *HopError) {
+	if n == 0 {
+		return a.first(to)
+	}
+	h := a.hops[n-1]
+	if h.registered != nil {
+		return a.foreign(n, to)
+	}
+	conn, err := a.reach(n-1, h.spec.Address)
+	if err != nil {
+		return nil, err
+	}
+	if conn, err = a.hopTLS(n, conn); err != nil {
+		return nil, err
+	}
+	return a.through(n, conn, to)
+}
+
+// first opens the TCP connection: to the first hop, or to the server when there is none.
+func (a *attempt) first(to connmodel.Address) (net.Conn, *HopError) {
+	rec := a.element1(1, to)
+	s, wait, check := a.d.t.direct, a.d.t.dialTime, a.d.q.Check
+	if len(a.hops) > 0 {
+		s, wait, check = a.hops[0].socket, a.hops[0].spec.Timeouts.Dial, nil
+	}
+	start := time.Now()
+	a.timed = timed{a.d.ctx, a.until(start, wait)}
+	one, addrs, err := a.addresses(1, to)
+	if err != nil {
+		return nil, a.failure(1, connmodel.PhaseResolve, err)
+	}
+	var dns time.Duration
+	if addrs == nil {
+		addrs = one[:]
+	} else if a.rec.Recorder() != nil {
+		dns = time.Since(start)
+	}
+	c, err := s.connect(&a.timed, addrs, to.Port, check)
+	if err != nil {
+		return nil, a.failure(1, connmodel.PhaseDial, err)
+	}
+	a.base = c
+	if a.rec.Recorder() != nil {
+		local, peer := ends(c)
+		rec.TCPConnected(local, peer, dns, time.Since(start)-dns)
+	}
+	return c, nil
+}
+
+// addresses finds the addresses of an element that we have to know: one alone, without a slice, for literals.
+func (a *attempt) addresses(element int, to connmodel.Address) (one [1]netip.Addr, list []netip.Addr, err error) {
+	if element <= len(a.hops) {
+		if h := a.hops[element-1]; len(h.addrs) == 1 && to == h.spec.Address {
+			return [1]netip.Addr{h.addrs[0]}, nil, nil
+		}
+	} else {
+		if a.d.target.IsValid() {
+			return [1]netip.Addr{a.d.target}, nil, nil
+		}
+		if len(a.d.q.Addrs) > 0 {
+			return one, a.d.q.Addrs, nil
+		}
+	}
+	if ip := to.IP(); ip.IsValid() {
+		return [1]netip.Addr{ip}, nil, nil
+	}
+	ctx, cancel := context.WithDeadline(a.d.ctx, a.timed.at)
+	defer cancel()
+	list, err = a.d.t.resolver.Lookup(ctx, to.Host)
+	if err == nil && len(list) == 0 {
+		err = &net.DNSError{Err: "no such host", Name: to.Host, IsNotFound: true}
+	}
+	return one, list, err
+}
+
+// hopTLS makes the TLS handshake with an https proxy.
+func (a *attempt) hopTLS(n int, conn net.Conn) (net.Conn, *HopError) {
+	h := a.hops[n-1]
+	if h.tls == nil {
+		return conn, nil
+	}
+	rec := a.element1(n, h.spec.Address)
+	c, info, took, err := a.handshakeTLS(n, rec, conn, h.tls, h.verified, h.offers, h.spec.Timeouts.TLS)
+	if err == nil && info != nil {
+		rec.TLSEstablished(info, took)
+	}
+	return c, err
+}
+
+// upgrade makes the TLS handshake with the server.
+func (a *attempt) upgrade(conn net.Conn) (net.Conn, *HopError) {
+	n := len(a.hops) + 1
+	config, verified := a.d.t.serverTLS(a.d.q)
+	rec := a.element1(n, a.d.q.Target)
+	c, info, took, err := a.handshakeTLS(n, rec, conn, config, verified, config.NextProtos, a.d.t.tlsTime)
+	if err == nil {
+		a.tls = info
+		rec.Took(connmodel.PartTLS, took) // the facts go to the server's own connection
+	}
+	return c, err
+}
+
+func (a *attempt) handshakeTLS(n int, rec connmodel.HopRecorder, conn net.Conn, config *tls.Config, verified string,
+	offers []string, wait time.Duration) (net.Conn, *connmodel.TLSInfo, time.Duration, *HopError) {
+	start := time.Now()
+	rec.TLSStarted()
+	c := tls.Client(a.withEarly(conn), config)
+	err := a.arm(start, wait)
+	if err == nil {
+		err = c.Handshake()
+	}
+	if err != nil {
+		he := a.failure(n, connmodel.PhaseTLS, err)
+		if a.rec.Recorder() != nil {
+			rec.TLSFailed(classify(he))
+		}
+		return nil, nil, 0, he
+	}
+	if a.rec.Recorder() == nil {
+		return c, nil, 0, nil
+	}
+	return c, tlsInfo(c, offers, verified), time.Since(start), nil
+}
+
+// arm sets the deadline of the next part on the socket, and begins to watch ctx with the first.
+func (a *attempt) arm(start time.Time, wait time.Duration) error {
+	if a.base == nil { // a registered dialer that connects by itself
+		return nil
+	}
+	if a.stop == nil && a.d.ctx.Done() != nil {
+		base := a.base
+		a.stop = context.AfterFunc(a.d.ctx, func() { base.SetDeadline(past) })
+	}
+	if err := a.base.SetDeadline(a.until(start, wait)); err != nil {
+		return err
+	}
+	return a.d.ctx.Err() // it may have ended just before, and its past deadline been overwritten
+}
+
+var past = time.Unix(1, 0)
+
+// soon is what a peer is granted at least before its silence is held against it.
+const soon = time.Second
+
+// until returns when a part that may take wait has to be done.
+func (a *attempt) until(start time.Time, wait time.Duration) time.Time {
+	at := start.Add(wait)
+	if a.hasty = false; a.d.deadline.Before(at) {
+		at = a.d.deadline
+		a.hasty = at.Sub(start) < min(wait, soon)
+	}
+	return at
+}
+
+// element1 begins the record of an element, once.
+func (a *attempt) element1(n int, to connmodel.Address) connmodel.HopRecorder {
+	if a.begun < n && a.rec.Recorder() != nil {
+		name, protocol := "", "tcp"
+		if n <= len(a.hops) {
+			name, protocol = a.hops[n-1].spec.Name, a.hops[n-1].spec.Scheme
+		}
+		a.elements[n-1] = a.rec.BeginHop(name, protocol, to)
+		a.begun = n
+	}
+	return a.elements[n-1]
+}
+
+// rec0 returns the record of an element; one that was not begun ignores what it is told.
+func (a *attempt) rec0(n int) connmodel.HopRecorder { return a.elements[n-1] }
+
+func ends(c net.Conn) (local, peer netip.AddrPort) {
+	t, ok := c.(*net.TCPConn)
+	if !ok {
+		return
+	}
+	if l, ok := t.LocalAddr().(*net.TCPAddr); ok {
+		local = unmapped(l.AddrPort())
+	}
+	if p, ok := t.RemoteAddr().(*net.TCPAddr); ok {
+		peer = unmapped(p.AddrPort())
+	}
+	return local, peer
+}
+
+func unmapped(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(a.Addr().Unmap(), a.Port()) }
+
+// withEarly puts bytes that came too early in front of what is read next.
+func (a *attempt) withEarly(conn net.Conn) net.Conn {
+	if len(a.early) == 0 {
+		return conn
+	}
+	c := &earlyConn{Conn: conn, early: a.early}
+	a.early = nil
+	return c
+}
+
+// earlyConn is a connection whose first bytes have been read already.
+type earlyConn struct {
+	net.Conn
+	early []byte
+}
+
+func (c *earlyConn) Read(p []byte) (int, error) {
+	if len(c.early) > 0 {
+		n := copy(p, c.early)
+		c.early = c.early[n:]
+		return n, nil
+	}
+	return c.Conn.Read(p)
+}
+
+// CloseWrite passes a half-close on.
+func (c *earlyConn) CloseWrite() error {
+	if w, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return w.CloseWrite()
+	}
+	return c.Conn.Close()
+}
+
+var _ proxy.ContextDialer = (*forward)(nil)

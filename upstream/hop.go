@@ -1,0 +1,230 @@
+package upstream
+
+import (
+	"crypto/tls"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/net/proxy"
+
+	"viaduct/connmodel"
+)
+
+// Schemes whose wire protocol is spoken here.
+const (
+	schemeHTTP    = "http"
+	schemeHTTPS   = "https"
+	schemeSOCKS4  = "socks4"
+	schemeSOCKS4a = "socks4a"
+	schemeSOCKS5  = "socks5"
+	schemeSOCKS5h = "socks5h"
+)
+
+// Schemes returns the schemes that are built in; others must be registered with proxy.RegisterDialerType.
+func Schemes() []string {
+	return []string{schemeHTTP, schemeHTTPS, schemeSOCKS4, schemeSOCKS4a, schemeSOCKS5, schemeSOCKS5h}
+}
+
+// Hop is one declared proxy, ready to be gone through. It is immutable but for its counters.
+type Hop struct {
+	spec       Spec
+	socket     *socket
+	addrs      []netip.Addr // when Address is literal: nothing is to resolve
+	tls        *tls.Config  // ready for tls.Client; nil = no TLS
+	verified   string       // name its certificate is checked against; "" = it is not checked
+	offers     []string     // ALPN
+	basic      Secret       // value of Proxy-Authorization; empty = none
+	credential string       // name of the credential; "" = none
+	registered *url.URL     // for proxy.FromURL, without credentials; nil = built in
+	state      *hopState
+}
+
+// hopState is what is counted about a proxy. Tables of later configurations share it while the proxy stays the same.
+type hopState struct {
+	spec     Spec         // what it was counted for
+	open     atomic.Int64 // connections and attempts under way
+	attempts atomic.Uint64
+	failures atomic.Uint64 // attempts that failed at this hop by its fault
+	last     atomic.Pointer[failure]
+}
+
+type failure struct {
+	at  time.Time
+	err *connmodel.ConnError
+}
+
+// newHop checks a specification; prev is the hop of that name in the table before, or nil.
+func newHop(s Spec, prev *Hop) (*Hop, error) {
+	s.Scheme = strings.ToLower(s.Scheme)
+	if s.Name == "" {
+		return nil, errors.New("an upstream needs a name")
+	}
+	h := &Hop{spec: s, socket: newSocket(s.SourceAddress, s.Interface, s.KeepAlive)}
+	h.spec.Timeouts.Dial = orDefault(s.Timeouts.Dial, defaultHopTimeout)
+	h.spec.Timeouts.TLS = orDefault(s.Timeouts.TLS, defaultHopTimeout)
+	h.spec.Timeouts.Handshake = orDefault(s.Timeouts.Handshake, defaultHopTimeout)
+	if s.Auth != nil {
+		h.credential = s.Auth.Credential
+		if h.credential == "" {
+			h.credential = s.Name
+		}
+	}
+	if err := h.checkAuth(); err != nil {
+		return nil, err
+	}
+	if !slices.Contains(Schemes(), s.Scheme) {
+		if err := h.register(); err != nil {
+			return nil, err
+		}
+	}
+	if s.Address.IsZero() && h.registered == nil {
+		return nil, errors.New("the proxy's address is missing")
+	}
+	if ip := s.Address.IP(); ip.IsValid() {
+		h.addrs = []netip.Addr{ip.Unmap()}
+	}
+	if s.Scheme == schemeHTTPS {
+		h.tls, h.verified, h.offers = hopTLS(&s)
+	}
+	h.state = &hopState{spec: s}
+	if prev != nil && sameProxy(&prev.state.spec, &s) {
+		h.state = prev.state
+	}
+	return h, nil
+}
+
+// checkAuth refuses credentials that the scheme cannot carry, and makes the Basic ones ready.
+func (h *Hop) checkAuth() error {
+	a := h.spec.Auth
+	if a == nil {
+		return nil
+	}
+	if strings.ContainsFunc(a.Username+a.Password.Reveal(), func(r rune) bool { return r < ' ' || r == 0x7f }) {
+		return errors.New("user name or password holds a control character")
+	}
+	switch h.spec.Scheme {
+	case schemeHTTP, schemeHTTPS:
+		if strings.Contains(a.Username, ":") { // RFC 7617, section 2
+			return errors.New("a user name for Basic cannot hold a colon")
+		}
+		h.basic = NewSecret("Basic " + base64.StdEncoding.EncodeToString([]byte(a.Username+":"+a.Password.Reveal())))
+	case schemeSOCKS5, schemeSOCKS5h:
+		// RFC 1929, section 2: both are 1 to 255 octets.
+		if n := len(a.Username); n < 1 || n > 255 {
+			return errors.New("a SOCKS5 user name has 1 to 255 octets")
+		}
+		if n := len(a.Password.Reveal()); n < 1 || n > 255 {
+			return errors.New("a SOCKS5 password has 1 to 255 octets")
+		}
+	case schemeSOCKS4, schemeSOCKS4a:
+		if !a.Password.IsZero() {
+			return errors.New("SOCKS4 carries a user name but no password; use socks5h")
+		}
+	}
+	return nil
+}
+
+// register checks that the scheme is one that the program registered.
+func (h *Hop) register() error {
+	u := &url.URL{Scheme: h.spec.Scheme, Host: h.spec.Address.String()}
+	if h.spec.URL != nil {
+		c := *h.spec.URL
+		c.User = nil
+		u = &c
+	}
+	h.registered = u
+	if _, err := h.dialer(&forward{}); err != nil {
+		return fmt.Errorf("scheme %q: %w (built in are %s)", h.spec.Scheme, err, strings.Join(Schemes(), ", "))
+	}
+	return nil
+}
+
+// dialer makes the dialer of a registered scheme on top of a way to connect.
+func (h *Hop) dialer(f proxy.Dialer) (proxy.Dialer, error) {
+	u := *h.registered
+	if a := h.spec.Auth; a != nil {
+		u.User = url.UserPassword(a.Username, a.Password.Reveal())
+	}
+	d, err := proxy.FromURL(&u, f)
+	if err != nil {
+		return nil, h.scrub(err)
+	}
+	return d, nil
+}
+
+// scrub takes our password out of what a registered dialer says, which was given it in a URL.
+func (h *Hop) scrub(err error) error {
+	a := h.spec.Auth
+	if a == nil || a.Password.IsZero() {
+		return err
+	}
+	text, secret := err.Error(), a.Password.Reveal()
+	clean := text
+	for _, s := range []string{secret, url.QueryEscape(secret), url.PathEscape(secret), url.UserPassword("", secret).String()[1:],
+		base64.StdEncoding.EncodeToString([]byte(a.Username + ":" + secret))} {
+		clean = strings.ReplaceAll(clean, s, redacted)
+	}
+	if clean == text {
+		return err
+	}
+	return errors.New(clean)
+}
+
+// takesNames reports whether the hop is told names, and resolves them itself.
+func (h *Hop) takesNames() bool {
+	switch h.spec.Scheme {
+	case schemeSOCKS4, schemeSOCKS5:
+		return false
+	}
+	return true
+}
+
+// http reports whether the hop is an HTTP proxy, which can fetch plain requests itself.
+func (h *Hop) http() bool { return h.spec.Scheme == schemeHTTP || h.spec.Scheme == schemeHTTPS }
+
+// Format keeps what a Hop holds out of anything printed.
+func (h *Hop) Format(f fmt.State, _ rune) {
+	fmt.Fprintf(f, "upstream.Hop(%s %s://%s)", h.spec.Name, h.spec.Scheme, h.spec.Address)
+}
+
+// sameProxy reports whether what was learnt of a holds for b.
+func sameProxy(a, b *Spec) bool {
+	return a.Name == b.Name && a.Scheme == b.Scheme && a.Address == b.Address && a.ServerName == b.ServerName &&
+		a.SourceAddress == b.SourceAddress && a.Interface == b.Interface && sameAuth(a.Auth, b.Auth) &&
+		sameURL(a.URL, b.URL) && sameTLS(a.TLS, b.TLS)
+}
+
+func sameAuth(a, b *Auth) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return a.Username == b.Username && a.Password.Equal(b.Password)
+}
+
+func sameURL(a, b *url.URL) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return a.String() == b.String()
+}
+
+func sameTLS(a, b *tls.Config) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	if a.MinVersion != b.MinVersion || a.MaxVersion != b.MaxVersion || a.InsecureSkipVerify != b.InsecureSkipVerify ||
+		!slices.Equal(a.NextProtos, b.NextProtos) || (a.RootCAs == nil) != (b.RootCAs == nil) ||
+		a.RootCAs != nil && !a.RootCAs.Equal(b.RootCAs) {
+		return false
+	}
+	return slices.EqualFunc(a.Certificates, b.Certificates, func(x, y tls.Certificate) bool {
+		return slices.EqualFunc(x.Certificate, y.Certificate, slices.Equal[[]byte])
+	})
+}

@@ -1,0 +1,5 @@
+package upstream
+
+import "context"
+
+func (t *Table) startProbes(ctx context.Context) {}

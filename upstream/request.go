@@ -1,0 +1,75 @@
+package upstream
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"viaduct/connmodel"
+)
+
+// Request is what Dial is asked for.
+type Request struct {
+	Route  string            // "direct", "upstream.NAME", "pool.NAME", "chain.NAME"
+	Target connmodel.Address // the server to reach
+
+	// Addrs are the target's addresses when the decision resolved it already: a name is never resolved twice. They are used
+	// where Viaduct itself needs an address; a hop that takes names still gets the name, unless LocalResolve.
+	Addrs        []netip.Addr
+	LocalResolve bool // give an address even to hops that take names
+
+	// Plain says that one plain HTTP request follows: an http or https proxy as last hop is handed back as it is, without
+	// CONNECT, for absolute-form (Conn.Absolute).
+	Plain        bool
+	PlainConnect bool // ... but not for this request
+
+	TLS      *connmodel.TLSPlan // Mode upgrade: TLS to the server is made here, and is part of the attempt
+	Retry    *connmodel.Retry   // instead of the pool's; nil = the pool's
+	Deadline time.Time          // for everything, all attempts; zero = 60 s from now
+	Client   netip.Addr         // for hash by client
+
+	// Check is asked for every address of the target, literal or resolved here, before a socket to it is made or a proxy is
+	// told of it. It is not asked for the addresses of proxies. An error refuses the address.
+	Check func(netip.Addr) error
+
+	// Tried holds the pool members that failed this flow, so that a second Dial goes on to others; nil = nobody cares.
+	Tried *Tried
+}
+
+// Key names what a connection leads to, for keeping connections of plain HTTP. Equal keys may stand in for each other.
+type Key struct {
+	table  uint64 // connections do not outlive the configuration they were made by
+	Route  string
+	Target connmodel.Address // zero where the connection is to a proxy that takes any target
+	TLS    *connmodel.TLSPlan
+}
+
+// Conn is a connection that leads to the server, or, when Absolute, to the proxy that fetches from it.
+type Conn struct {
+	net.Conn        // the *net.TCPConn itself wherever nothing wraps it
+	Early    []byte // what the far side sent right behind the last handshake: the first bytes of the tunnel
+
+	Absolute           bool   // speak absolute-form HTTP
+	ProxyAuthorization string `json:"-"` // the ready field value for the proxy when Absolute; "" = none. Not for logs.
+
+	Key Key
+
+	closed atomic.Bool
+	lease  lease
+}
+
+// Close closes the connection and gives back its place in limits and pools. Calls after the first do nothing.
+func (c *Conn) Close() error {
+	if c.closed.Swap(true) {
+		return nil
+	}
+	c.lease.release()
+	return c.Conn.Close()
+}
+
+// Format keeps ProxyAuthorization out of anything printed.
+func (c *Conn) Format(f fmt.State, _ rune) {
+	fmt.Fprintf(f, "upstream.Conn(%s to %s)", c.Key.Route, c.Key.Target)
+}

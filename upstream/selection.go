@@ -1,0 +1,98 @@
+package upstream
+
+import (
+	"math/rand/v2"
+	"net/netip"
+)
+
+// exploration is one in how many choices of "fastest" goes to any member, so that old averages are found out.
+const exploration = 32
+
+// selectFrom chooses from a set that is not empty and in written order.
+func (p *pool) selectFrom(set []*member, d *dialing) *member {
+	if len(set) == 1 {
+		return set[0]
+	}
+	switch p.spec.Select {
+	case SelectRoundRobin:
+		return set[int(p.turn.Add(1)-1)%len(set)]
+	case SelectRandom:
+		return set[rand.IntN(len(set))]
+	case SelectLeastConnections:
+		return p.least(set)
+	case SelectFastest:
+		return fastest(set)
+	case SelectHash:
+		return p.hashed(set, d)
+	}
+	return set[0]
+}
+
+// least returns the member with the fewest connections; equals take turns.
+func (p *pool) least(set []*member) *member {
+	from := int(p.turn.Add(1) - 1)
+	var best *member
+	for i := range set {
+		m := set[(from+i)%len(set)]
+		if best == nil || m.open.Load() < best.open.Load() {
+			best = m
+		}
+	}
+	return best
+}
+
+// fastest returns the member with the least average; one that was never measured goes first.
+func fastest(set []*member) *member {
+	if rand.IntN(exploration) == 0 {
+		return set[rand.IntN(len(set))]
+	}
+	best := set[0]
+	for _, m := range set[1:] {
+		if m.pace.Load() < best.pace.Load() {
+			best = m
+		}
+	}
+	return best
+}
+
+// hashed is rendezvous hashing: every key ranks all members, so that one that leaves moves only its own keys.
+func (p *pool) hashed(set []*member, d *dialing) *member {
+	var key uint64
+	if p.spec.HashBy == HashByTarget {
+		key = hashString(d.q.Target.Host)
+	} else {
+		key = hashAddr(d.q.Client)
+	}
+	best, top := set[0], mix(key^set[0].seed)
+	for _, m := range set[1:] {
+		if score := mix(key ^ m.seed); score > top {
+			best, top = m, score
+		}
+	}
+	return best
+}
+
+// hashString is FNV-1a: the same in every process, so that gateways side by side agree.
+func hashString(s string) uint64 {
+	h := uint64(14695981039346656037)
+	for i := 0; i < len(s); i++ {
+		h = (h ^ uint64(s[i])) * 1099511628211
+	}
+	return mix(h)
+}
+
+func hashAddr(a netip.Addr) uint64 {
+	b := a.Unmap().As16()
+	h := uint64(14695981039346656037)
+	for _, c := range b {
+		h = (h ^ uint64(c)) * 1099511628211
+	}
+	return mix(h)
+}
+
+// mix is the finalizer of splitmix64.
+func mix(x uint64) uint64 {
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	return x ^ x>>31
+}

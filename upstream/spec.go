@@ -1,0 +1,120 @@
+package upstream
+
+import (
+	"crypto/tls"
+	"net/netip"
+	"net/url"
+	"time"
+
+	"viaduct/connmodel"
+	"viaduct/upstream/resolve"
+)
+
+// Config is everything a Table is made of. It is read once, by NewTable, and not kept.
+type Config struct {
+	Upstreams []Spec
+	Pools     []PoolSpec
+	Chains    []ChainSpec
+	Resolver  resolve.Resolver // nil = resolve.System()
+	Direct    DirectSpec
+}
+
+// Spec is one declared proxy.
+type Spec struct {
+	Name       string
+	Scheme     string            // http https socks4 socks4a socks5 socks5h, or one registered with proxy.RegisterDialerType
+	URL        *url.URL          // as written, without userinfo; only registered schemes need it
+	Address    connmodel.Address // the proxy's own; loopback is allowed
+	Auth       *Auth             // nil = none
+	TLS        *tls.Config       // for https: own CA, client certificate, minimum version; nil = defaults; ServerName in it is ignored
+	ServerName string            // name sent and verified; "" = Address.Host
+	Timeouts   HopTimeouts
+
+	// SourceAddress, Interface and KeepAlive are about the socket to the proxy, so they count only where it is the first hop.
+	SourceAddress netip.Addr
+	Interface     string
+	KeepAlive     time.Duration // idle time before the first probe; 0 = 60 s, negative = no keepalive
+
+	MaxConnections int  // at the same time, over all routes; 0 = no limit
+	PlainConnect   bool // plain HTTP goes by CONNECT too
+}
+
+// Auth is what a proxy wants to be shown. It goes to that proxy and to nothing else.
+type Auth struct {
+	Username   string
+	Password   Secret
+	Credential string // the name records and explain use; "" = "NAME of the upstream"
+}
+
+// HopTimeouts bound the parts of reaching one hop; zero = default.
+type HopTimeouts struct {
+	Dial      time.Duration // TCP connect, and resolving the proxy's name; default 10 s
+	TLS       time.Duration // TLS handshake with the proxy; default 10 s
+	Handshake time.Duration // CONNECT or SOCKS in total, the proxy's own connecting included; default 10 s
+}
+
+const (
+	defaultHopTimeout = 10 * time.Second
+	defaultDeadline   = 60 * time.Second
+	defaultKeepAlive  = 60 * time.Second
+)
+
+// DirectSpec is about the sockets of the route "direct".
+type DirectSpec struct {
+	SourceAddress netip.Addr
+	Interface     string
+	KeepAlive     time.Duration // as in Spec
+	DialTimeout   time.Duration // one TCP connect, all addresses of a name together; 0 = 10 s
+	TLSTimeout    time.Duration // TLS handshake with the server, on every route; 0 = 10 s
+}
+
+// Selections of a pool.
+const (
+	SelectFirstHealthy     = "first_healthy" // in written order; the default
+	SelectRoundRobin       = "round_robin"
+	SelectRandom           = "random"
+	SelectLeastConnections = "least_connections"
+	SelectFastest          = "fastest" // by the moving average of the time to connect
+	SelectHash             = "hash"    // the same client (or target) gets the same member
+)
+
+// What SelectHash looks at.
+const (
+	HashByClient = "client"
+	HashByTarget = "target"
+)
+
+// PoolSpec is routes that stand in for each other.
+type PoolSpec struct {
+	Name    string
+	Members []string // route names
+	Select  string   // "" = first_healthy
+	HashBy  string   // "" = client
+	Retry   *connmodel.Retry
+	Eject   EjectSpec
+	Health  *HealthSpec // nil = no active checks
+}
+
+// EjectSpec says when a member is left out because real traffic found it at fault.
+type EjectSpec struct {
+	Disabled bool
+	Failures int           // in a row; 0 = 3
+	Time     time.Duration // of the first ejection; it doubles with each that follows soon; 0 = 5 s
+	MaxTime  time.Duration // 0 = 5 min
+}
+
+// HealthSpec is active checks of a pool's members.
+type HealthSpec struct {
+	Every   time.Duration     // between two checks of a member, give or take a tenth; 0 = 10 s
+	Timeout time.Duration     // 0 = 10 s, and never more than Every
+	Connect connmodel.Address // ask the member to connect there; zero = only connect to its first hop
+}
+
+// ChainSpec is hops one after the other, the first nearest to us.
+type ChainSpec struct {
+	Name string
+	Hops []string // route names: upstreams, pools, chains
+}
+
+// MaxHops bounds the number of proxies on one way.
+const MaxHops = 8

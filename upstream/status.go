@@ -1,0 +1,188 @@
+package upstream
+
+import (
+	"time"
+
+	"viaduct/connmodel"
+)
+
+// UpstreamStatus is a declared upstream at a moment, for status and metrics.
+type UpstreamStatus struct {
+	Name           string
+	Scheme         string
+	Address        connmodel.Address
+	Open           int64 // connections and attempts under way
+	MaxConnections int
+	Attempts       uint64 // since the process started, or the upstream changed
+	Failures       uint64 // of those, by its own fault
+	LastError      string // "" = none yet
+	LastErrorTime  time.Time
+	Members        []MemberStatus // its places in pools
+}
+
+// MemberStatus is a member of a pool at a moment.
+type MemberStatus struct {
+	Pool      string // "pool.corp"
+	Route     string // "upstream.corp_a"
+	State     string // "healthy", "ejected", "half_open", "down" (an active check says so)
+	Until     time.Time
+	Failures  int    // in a row
+	Ejections uint64 // since it is known
+	Open      int64
+	Connect   time.Duration // moving average of the time to connect; 0 = not known
+	Checked   time.Time     // last active check
+	LastError string
+}
+
+// HopInfo is one step of a route, for people: a proxy, a choice, or the direct connection.
+type HopInfo struct {
+	Kind       string // "upstream", "pool", "direct"
+	Name       string // of the upstream; "pool.corp"; "direct"
+	Scheme     string
+	Address    connmodel.Address
+	ServerName string // verified on an https proxy; "" = no TLS, or not verified
+	Credential string // by name
+	ResolvedBy string // who turns the name of what comes next into an address: "upstream", "viaduct"; "" for pools
+	Select     string // of a pool
+	HashBy     string
+	Members    []MemberInfo // of a pool
+}
+
+// MemberInfo is one member of a pool in HopInfo.
+type MemberInfo struct {
+	Route string
+	State string // as in MemberStatus
+	Hops  []HopInfo
+}
+
+// Describe returns the route hop by hop, or false when there is none of that name.
+func (t *Table) Describe(name string) ([]HopInfo, bool) {
+	r := t.routes[name]
+	if r == nil {
+		return nil, false
+	}
+	return r.describe(), true
+}
+
+func (r *route) describe() []HopInfo {
+	switch {
+	case r.pool != nil:
+		info := HopInfo{Kind: "pool", Name: r.name, Select: r.pool.spec.Select}
+		if info.Select == SelectHash {
+			info.HashBy = r.pool.spec.HashBy
+			if info.HashBy == "" {
+				info.HashBy = HashByClient
+			}
+		}
+		now := time.Now()
+		for _, m := range r.pool.members {
+			info.Members = append(info.Members, MemberInfo{Route: m.route.name, State: m.state(now), Hops: m.route.describe()})
+		}
+		return []HopInfo{info}
+	case r.way == nil:
+		var all []HopInfo
+		for _, p := range r.parts {
+			all = append(all, p.describe()...)
+		}
+		return all
+	case len(r.way.hops) == 0:
+		return []HopInfo{{Kind: "direct", Name: connmodel.RouteDirect, ResolvedBy: "viaduct"}}
+	}
+	var all []HopInfo
+	for _, h := range r.way.hops {
+		info := HopInfo{Kind: "upstream", Name: h.spec.Name, Scheme: h.spec.Scheme, Address: h.spec.Address,
+			ServerName: h.verified, Credential: h.credential, ResolvedBy: "viaduct"}
+		if h.takesNames() {
+			info.ResolvedBy = "upstream"
+		}
+		all = append(all, info)
+	}
+	return all
+}
+
+// Status returns all declared upstreams in their order, with their places in pools.
+func (t *Table) Status() []UpstreamStatus {
+	pools := t.Pools()
+	out := make([]UpstreamStatus, 0, len(t.hops))
+	for _, h := range t.hops {
+		s := UpstreamStatus{Name: h.spec.Name, Scheme: h.spec.Scheme, Address: h.spec.Address, Open: h.state.open.Load(),
+			MaxConnections: h.spec.MaxConnections, Attempts: h.state.attempts.Load(), Failures: h.state.failures.Load()}
+		if f := h.state.last.Load(); f != nil {
+			s.LastError, s.LastErrorTime = f.err.Error(), f.at
+		}
+		for _, p := range pools {
+			for _, m := range p.Members {
+				if m.Route == "upstream."+h.spec.Name {
+					s.Members = append(s.Members, m)
+				}
+			}
+		}
+		out = append(out, s)
+	}
+	return out
+}
+
+// PoolStatus is a pool at a moment.
+type PoolStatus struct {
+	Name           string
+	Select         string
+	Members        []MemberStatus
+	RetriesRefused uint64 // because the budget was used up
+}
+
+// Pools returns all pools.
+func (t *Table) Pools() []PoolStatus {
+	now := time.Now()
+	out := make([]PoolStatus, 0, len(t.pools))
+	for _, p := range t.pools {
+		s := PoolStatus{Name: p.name, Select: p.spec.Select, RetriesRefused: p.budget.refusals()}
+		for _, m := range p.members {
+			s.Members = append(s.Members, m.status(p.name, now))
+		}
+		out = append(out, s)
+	}
+	return out
+}
+
+func (b *budget) refusals() uint64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.refused
+}
+
+// States of a member.
+const (
+	StateHealthy  = "healthy"
+	StateEjected  = "ejected"
+	StateHalfOpen = "half_open"
+	StateDown     = "down"
+)
+
+func (h *health) state(now time.Time) string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.stateLocked(now)
+}
+
+func (h *health) stateLocked(now time.Time) string {
+	switch {
+	case h.down:
+		return StateDown
+	case h.until.IsZero():
+		return StateHealthy
+	case now.Before(h.until):
+		return StateEjected
+	}
+	return StateHalfOpen
+}
+
+func (m *member) status(pool string, now time.Time) MemberStatus {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s := MemberStatus{Pool: pool, Route: m.route.name, State: m.stateLocked(now), Until: m.until, Failures: m.failures,
+		Ejections: m.total, Open: m.open.Load(), Connect: time.Duration(m.pace.Load()), Checked: m.checked}
+	if m.lastErr != nil {
+		s.LastError = m.lastErr.Error()
+	}
+	return s
+}

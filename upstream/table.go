@@ -1,0 +1,250 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"viaduct/connmodel"
+	"viaduct/upstream/resolve"
+)
+
+// Table is all routes of one configuration. It is immutable but for counters and health, and may be used from any
+// goroutine. Connections outlive Close.
+type Table struct {
+	id       uint64
+	resolver resolve.Resolver
+	direct   *socket
+	dialTime time.Duration // for direct
+	tlsTime  time.Duration // for the server
+	routes   map[string]*route
+	hops     []*Hop  // as declared
+	pools    []*pool // as declared
+	sessions sessionCaches
+
+	stop    context.CancelFunc
+	probing sync.WaitGroup
+}
+
+var tableIDs atomic.Uint64
+
+// route is a compiled route: a fixed way, a pool, or a chain with a choice in it.
+type route struct {
+	name    string
+	way     *way     // nothing is to choose
+	pool    *pool    // a choice
+	parts   []*route // one after the other
+	depth   int      // proxies on the longest way
+	choices int      // members of the widest pool in it, at least 1
+	retry   *connmodel.Retry
+	sticky  bool // a pool in it chooses by target
+}
+
+// way is proxies one after the other, none for direct.
+type way struct {
+	name string // "corp_a > jump"; "direct"
+	hops []*Hop
+}
+
+// NewTable builds a table. Health, counters and limits of upstreams and pool members that did not change go on from prev,
+// which may be nil and stays usable; closing prev is the caller's. All errors are reported, joined.
+func NewTable(c Config, prev *Table) (*Table, error) {
+	t := &Table{
+		id:       tableIDs.Add(1),
+		resolver: c.Resolver,
+		direct:   newSocket(c.Direct.SourceAddress, c.Direct.Interface, c.Direct.KeepAlive),
+		dialTime: orDefault(c.Direct.DialTimeout, defaultHopTimeout),
+		tlsTime:  orDefault(c.Direct.TLSTimeout, defaultHopTimeout),
+		routes:   make(map[string]*route),
+	}
+	if t.resolver == nil {
+		t.resolver = resolve.System()
+	}
+	b := &builder{t: t, prev: prev, pools: make(map[string]*PoolSpec), chains: make(map[string]*ChainSpec)}
+	b.build(&c)
+	if len(b.errs) > 0 {
+		return nil, errors.Join(b.errs...)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	t.stop = stop
+	t.startProbes(ctx)
+	return t, nil
+}
+
+// Close ends the active checks and waits for them. Connections and dials under way go on.
+func (t *Table) Close() {
+	t.stop()
+	t.probing.Wait()
+}
+
+func orDefault(d, def time.Duration) time.Duration {
+	if d <= 0 {
+		return def
+	}
+	return d
+}
+
+// builder compiles the specifications. References are resolved depth first, so that cycles show.
+type builder struct {
+	t      *Table
+	prev   *Table
+	pools  map[string]*PoolSpec
+	chains map[string]*ChainSpec
+	open   []string // names being compiled, outermost first
+	errs   []error
+}
+
+func (b *builder) fail(format string, args ...any) {
+	b.errs = append(b.errs, fmt.Errorf(format, args...))
+}
+
+func (b *builder) build(c *Config) {
+	b.t.routes[connmodel.RouteDirect] = &route{name: connmodel.RouteDirect, way: &way{name: connmodel.RouteDirect}, choices: 1}
+	for i := range c.Upstreams {
+		s := &c.Upstreams[i]
+		name := "upstream." + s.Name
+		if b.t.routes[name] != nil {
+			b.fail("%s is declared twice", name)
+			continue
+		}
+		h, err := newHop(*s, b.prev.hop(s.Name))
+		if err != nil {
+			b.fail("%s: %w", name, err)
+			continue
+		}
+		b.t.hops = append(b.t.hops, h)
+		b.t.routes[name] = &route{name: name, way: &way{name: s.Name, hops: []*Hop{h}}, depth: 1, choices: 1}
+	}
+	for i := range c.Pools {
+		if name := "pool." + c.Pools[i].Name; b.pools[name] == nil {
+			b.pools[name] = &c.Pools[i]
+		} else {
+			b.fail("%s is declared twice", name)
+		}
+	}
+	for i := range c.Chains {
+		if name := "chain." + c.Chains[i].Name; b.chains[name] == nil {
+			b.chains[name] = &c.Chains[i]
+		} else {
+			b.fail("%s is declared twice", name)
+		}
+	}
+	for i := range c.Pools {
+		b.route("pool." + c.Pools[i].Name)
+	}
+	for i := range c.Chains {
+		b.route("chain." + c.Chains[i].Name)
+	}
+}
+
+// route compiles the route of that name, or returns nil when that cannot be done, which has been reported then.
+func (b *builder) route(name string) *route {
+	if r, done := b.t.routes[name]; done {
+		return r
+	}
+	for i, n := range b.open {
+		if n == name {
+			b.fail("%s leads back to itself: %s", name, strings.Join(append(b.open[i:len(b.open):len(b.open)], name), " > "))
+			return nil
+		}
+	}
+	b.open = append(b.open, name)
+	var r *route
+	switch {
+	case b.pools[name] != nil:
+		r = b.pool(name, b.pools[name])
+	case b.chains[name] != nil:
+		r = b.chain(name, b.chains[name])
+	default:
+		from := "the configuration"
+		if len(b.open) > 1 {
+			from = b.open[len(b.open)-2]
+		}
+		b.fail("%s names %s, which does not exist", from, name)
+	}
+	b.open = b.open[:len(b.open)-1]
+	if r != nil && r.depth > MaxHops {
+		b.fail("%s has up to %d proxies one after the other; at most %d are allowed", name, r.depth, MaxHops)
+		r = nil
+	}
+	b.t.routes[name] = r // nil marks it as reported
+	return r
+}
+
+func (b *builder) chain(name string, c *ChainSpec) *route {
+	r := &route{name: name, choices: 1}
+	if len(c.Hops) == 0 {
+		b.fail("%s has no hops", name)
+		return nil
+	}
+	fixed := true
+	for _, h := range c.Hops {
+		part := b.route(h)
+		if part == nil {
+			return nil
+		}
+		r.parts = append(r.parts, part)
+		r.depth += part.depth
+		r.choices = max(r.choices, part.choices)
+		r.sticky = r.sticky || part.sticky
+		if r.retry == nil {
+			r.retry = part.retry
+		}
+		fixed = fixed && part.way != nil
+	}
+	if fixed {
+		r.way = &way{}
+		for _, p := range r.parts {
+			r.way.hops = append(r.way.hops, p.way.hops...)
+		}
+		r.way.name = wayName(r.way.hops)
+	}
+	return r
+}
+
+// wayName joins the names of hops, for records.
+func wayName(hops []*Hop) string {
+	switch len(hops) {
+	case 0:
+		return connmodel.RouteDirect
+	case 1:
+		return hops[0].spec.Name
+	}
+	var s strings.Builder
+	for i, h := range hops {
+		if i > 0 {
+			s.WriteString(" > ")
+		}
+		s.WriteString(h.spec.Name)
+	}
+	return s.String()
+}
+
+// Key returns the key that Dial would give the connection for q, for finding a kept one before dialling: absolute for one
+// to a proxy that takes any target.
+func (t *Table) Key(q *Request, absolute bool) Key {
+	k := Key{table: t.id, Route: q.Route, Target: q.Target, TLS: q.TLS}
+	if absolute {
+		if r := t.routes[q.Route]; r == nil || !r.sticky {
+			k.Target = connmodel.Address{}
+		}
+	}
+	return k
+}
+
+// hop finds a hop by name; t may be nil.
+func (t *Table) hop(name string) *Hop {
+	if t == nil {
+		return nil
+	}
+	for _, h := range t.hops {
+		if h.spec.Name == name {
+			return h
+		}
+	}
+	return nil
+}
