@@ -1,0 +1,310 @@
+package expr
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/hashicorp/hcl/v2"
+	"github.com/hashicorp/hcl/v2/hclsyntax"
+	"github.com/zclconf/go-cty/cty"
+
+	"viaduct/connmodel"
+	"viaduct/policies/match"
+)
+
+// equality compiles == and !=.
+func (c *compiler) equality(e *hclsyntax.BinaryOpExpr, l, r *node) *node {
+	n := c.equal(e.SrcRange, l, r)
+	if n.kind == kindBad || e.Op == hclsyntax.OpEqual {
+		return n
+	}
+	if n.constant() {
+		x := boolNode(e.SrcRange, n.val.False())
+		x.facts = n.facts
+		return x
+	}
+	return negation(n, e.SrcRange)
+}
+
+// equal compiles a == b; rng is what messages point at.
+func (c *compiler) equal(rng hcl.Range, l, r *node) *node {
+	if l.constant() && r.constant() {
+		return c.equalConstants(rng, l, r)
+	}
+	if l.constant() { // the constant, if there is one, on the right
+		l, r = r, l
+	}
+	n := flow(kindBool, rng, l, r)
+	switch {
+	case r.kind == kindNull:
+		return c.equalNull(n, l)
+	case l.kind == kindAddress && r.kind == kindString && r.constant():
+		return c.equalAddressText(n, l, r)
+	case (l.kind == kindDate || l.kind == kindClock) && r.kind == kindString && r.constant():
+		if r = c.moment(l.kind, r); r.kind == kindBad {
+			return r
+		}
+		return equalNumbers(n, l, r)
+	case l.kind != r.kind:
+		return c.mismatch(n, l, r)
+	}
+	switch l.kind {
+	case kindNumber, kindDate, kindClock:
+		return equalNumbers(n, l, r)
+	case kindString:
+		return c.equalStrings(n, l, r)
+	case kindBool:
+		a, b := l.test, r.test
+		n.test = func(f *connmodel.Facts) bool { return a(f) == b(f) }
+	case kindAddress:
+		a, b := l.addr, r.addr
+		n.test = func(f *connmodel.Facts) bool { return a(f) == b(f) }
+	case kindAddresses:
+		return c.errorf(n.rng, wrongType, "Lists of addresses are not compared. Use contains(target.addresses, address) or cidr(target.addresses, networks...).")
+	default:
+		return c.errorf(n.rng, wrongType, "Lists and maps that depend on the flow are not compared. Compare their elements.")
+	}
+	return n
+}
+
+func (c *compiler) equalConstants(rng hcl.Range, l, r *node) *node {
+	if l.kind != r.kind && l.kind != kindNull && r.kind != kindNull {
+		return c.mismatch(flow(kindBool, rng), l, r)
+	}
+	v, err := hclsyntax.OpEqual.Impl.Call([]cty.Value{l.val, r.val})
+	if err != nil {
+		return c.errorf(rng, wrongType, "These cannot be compared: %s.", err)
+	}
+	return c.constant(v, rng)
+}
+
+// mismatch reports a comparison of different types, which would never hold.
+func (c *compiler) mismatch(n, l, r *node) *node {
+	hint := ""
+	if s, ok := r.text(); ok && l.kind == kindNumber {
+		if _, err := strconv.ParseFloat(s, 64); err == nil {
+			hint = " Write " + s + " without quotes, or tonumber() round a variable."
+		}
+	}
+	if l.kind == kindString && r.kind == kindNumber {
+		hint = " Put the number in quotes, or use tonumber(text, default)."
+	}
+	if l.kind == kindAddress && r.kind == kindList || l.kind == kindAddresses {
+		hint = " Use cidr(address, networks...) or contains(list, address)."
+	} else if r.kind == kindList {
+		hint = " Use contains(list, value)."
+	}
+	return c.errorf(n.rng, wrongType, "%s and %s are never equal.%s", capital(l.kind.String()), r.kind, hint)
+}
+
+func capital(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
+
+// equalNull compares with null, which only addresses can be.
+func (c *compiler) equalNull(n, l *node) *node {
+	if l.kind == kindAddress {
+		a := l.addr
+		n.test = func(f *connmodel.Facts) bool { return !a(f).IsValid() }
+		return n
+	}
+	why := ""
+	for _, s := range scope {
+		if s.name == l.domain.name && s.never != "" {
+			why = ": " + s.never
+		}
+	}
+	return c.errorf(n.rng, neverMatches, "Only client.address and target.ip can be null. This is %s, which never is%s.", l.kind, why)
+}
+
+func (c *compiler) equalAddressText(n, l, r *node) *node {
+	text, _ := r.text()
+	want := c.parseAddress(r, text)
+	if !want.IsValid() {
+		return badNode(n.rng)
+	}
+	get := l.addr
+	n.test = func(f *connmodel.Facts) bool { return get(f) == want }
+	return n
+}
+
+// parseAddress reads a literal that stands where an address is compared. The zero Addr means that an error was reported.
+func (c *compiler) parseAddress(n *node, text string) netip.Addr {
+	p, err := match.ParseNetwork(text)
+	switch {
+	case err == nil && !strings.Contains(text, "/"):
+		return p.Addr()
+	case strings.Contains(text, "/"):
+		c.errorf(n.rng, invalidArgument, "%q is a network, and an address is no network. Use cidr(address, %q).", text, text)
+	default:
+		c.errorf(n.rng, invalidArgument, "%q is not an IP address.", text)
+	}
+	return netip.Addr{}
+}
+
+// moment turns a literal that is compared with now.date or now.time into its number.
+func (c *compiler) moment(k kind, n *node) *node {
+	text, _ := n.text()
+	parse := parseDate
+	if k == kindClock {
+		parse = parseClock
+	}
+	v, problem := parse(text)
+	if problem != "" {
+		return c.errorf(n.rng, invalidArgument, "%q %s.", text, problem)
+	}
+	return &node{kind: k, rng: n.rng, val: n.val, span: point(v), num: func(*connmodel.Facts) float64 { return v }}
+}
+
+func equalNumbers(n, l, r *node) *node {
+	if l.span.hi < r.span.lo || l.span.lo > r.span.hi {
+		x := boolNode(n.rng, false)
+		x.facts = true
+		return x
+	}
+	a, b := l.num, r.num
+	if r.constant() {
+		k := r.span.lo
+		n.test = func(f *connmodel.Facts) bool { return a(f) == k }
+		return n
+	}
+	n.test = func(f *connmodel.Facts) bool { return a(f) == b(f) }
+	return n
+}
+
+func (c *compiler) equalStrings(n, l, r *node) *node {
+	a, b := l.str, r.str
+	if text, ok := r.text(); ok {
+		if !c.checkText(l.domain, r, text) {
+			return badNode(n.rng)
+		}
+		n.test = func(f *connmodel.Facts) bool { return a(f) == text }
+		return n
+	}
+	n.test = func(f *connmodel.Facts) bool { return a(f) == b(f) }
+	return n
+}
+
+// checkText reports a text that the fact it is compared with can never be.
+func (c *compiler) checkText(d domain, n *node, text string) bool {
+	switch {
+	case d.values != nil && !slices.Contains(d.values, text):
+		c.errorf(n.rng, neverMatches, "%s is never %q.%s It can be %s.", d.name, text, didYouMean(text, d.values), oneOf(d.values))
+	case d.host:
+		return c.checkHost(n, text)
+	case d.method && text != strings.ToUpper(text) && slices.Contains(methods, strings.ToUpper(text)):
+		c.errorf(n.rng, neverMatches, "Methods are written in capitals: %q.", strings.ToUpper(text))
+	case d.lower && text != strings.ToLower(text):
+		c.errorf(n.rng, neverMatches, "This text is in lower case here, so %q can never be equal to it. Write %q.", text, strings.ToLower(text))
+	default:
+		return true
+	}
+	return false
+}
+
+// methods are those whose spelling is checked.
+var methods = []string{"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"}
+
+// checkHost reports a text that is no canonical host.
+func (c *compiler) checkHost(n *node, text string) bool {
+	canonical, err := connmodel.CanonicalHost(text)
+	switch {
+	case strings.HasPrefix(text, "*.") || strings.HasPrefix(text, "."):
+		c.errorf(n.rng, neverMatches, `target.host is the whole name. Use endswith(target.host, %q), or host in match.`, strings.TrimPrefix(text, "*"))
+	case err != nil:
+		c.errorf(n.rng, neverMatches, "target.host is never %q: %s.", text, err)
+	case canonical != text:
+		c.errorf(n.rng, neverMatches, "target.host is canonical, so it is never %q. Write %q.", text, canonical)
+	default:
+		return true
+	}
+	return false
+}
+
+// ordering compiles < <= > >=.
+func (c *compiler) ordering(e *hclsyntax.BinaryOpExpr, l, r *node) *node {
+	if l.kind == kindString && l.constant() && (r.kind == kindDate || r.kind == kindClock) {
+		l = c.moment(r.kind, l)
+	} else if r.kind == kindString && r.constant() && (l.kind == kindDate || l.kind == kindClock) {
+		r = c.moment(l.kind, r)
+	}
+	if anyBad(l, r) {
+		return badNode(e.SrcRange)
+	}
+	for _, o := range []*node{l, r} {
+		switch o.kind {
+		case kindNumber, kindDate, kindClock:
+		default:
+			return c.errorf(o.rng, wrongType, "Only numbers have an order, and now.date and now.time; this is %s.%s", o.kind, orderHint(o))
+		}
+	}
+	if l.kind != r.kind {
+		return c.errorf(e.SrcRange, wrongType, "%s and %s have no order between them.", capital(l.kind.String()), r.kind)
+	}
+	if e.Op == hclsyntax.OpGreaterThan || e.Op == hclsyntax.OpGreaterThanOrEqual {
+		l, r = r, l
+	}
+	orEqual := e.Op == hclsyntax.OpGreaterThanOrEqual || e.Op == hclsyntax.OpLessThanOrEqual
+	n := flow(kindBool, e.SrcRange, l, r)
+	if v, fixed := lessFixed(l.span, r.span, orEqual); fixed {
+		x := boolNode(n.rng, v)
+		x.facts = !allConstant(l, r)
+		return x
+	}
+	n.test = less(l, r, orEqual)
+	return n
+}
+
+func orderHint(n *node) string {
+	if n.kind == kindString {
+		if s, ok := n.text(); ok {
+			if _, err := strconv.ParseFloat(s, 64); err == nil {
+				return fmt.Sprintf(" Write %s without quotes.", s)
+			}
+		}
+		return " Use tonumber(text, default) if it holds a number."
+	}
+	return ""
+}
+
+// lessFixed reports whether a < b (or a <= b) comes out the same for all values of the spans.
+func lessFixed(a, b span, orEqual bool) (value, fixed bool) {
+	if orEqual {
+		switch {
+		case a.hi <= b.lo:
+			return true, true
+		case a.lo > b.hi:
+			return false, true
+		}
+		return false, false
+	}
+	switch {
+	case a.hi < b.lo:
+		return true, true
+	case a.lo >= b.hi:
+		return false, true
+	}
+	return false, false
+}
+
+func less(l, r *node, orEqual bool) func(*connmodel.Facts) bool {
+	a, b := l.num, r.num
+	switch {
+	case r.constant() && orEqual:
+		k := r.span.lo
+		return func(f *connmodel.Facts) bool { return a(f) <= k }
+	case r.constant():
+		k := r.span.lo
+		return func(f *connmodel.Facts) bool { return a(f) < k }
+	case l.constant() && orEqual:
+		k := l.span.lo
+		return func(f *connmodel.Facts) bool { return k <= b(f) }
+	case l.constant():
+		k := l.span.lo
+		return func(f *connmodel.Facts) bool { return k < b(f) }
+	case orEqual:
+		return func(f *connmodel.Facts) bool { return a(f) <= b(f) }
+	}
+	return func(f *connmodel.Facts) bool { return a(f) < b(f) }
+}

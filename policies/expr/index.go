@@ -1,0 +1,302 @@
+package expr
+
+import (
+	"strings"
+
+	"github.com/hashicorp/hcl/v2"
+	"github.com/hashicorp/hcl/v2/hclsyntax"
+	"github.com/zclconf/go-cty/cty"
+
+	"viaduct/connmodel"
+)
+
+// step is one `.name` or `["key"]` of a reference.
+type step struct {
+	key *node // the key, a constant string for `.name`
+	rng hcl.Range
+}
+
+// path takes a reference apart: a root name and the steps from it. ok is false if it does not start at a name.
+func (c *compiler) path(e hclsyntax.Expression) (root string, rng hcl.Range, steps []step, ok bool) {
+	switch e := e.(type) {
+	case *hclsyntax.ParenthesesExpr:
+		return c.path(e.Expression)
+	case *hclsyntax.ScopeTraversalExpr:
+		return e.Traversal.RootName(), e.Traversal[0].SourceRange(), c.steps(nil, e.Traversal[1:]), true
+	case *hclsyntax.RelativeTraversalExpr:
+		if root, rng, steps, ok = c.path(e.Source); ok {
+			steps = c.steps(steps, e.Traversal)
+		}
+		return root, rng, steps, ok
+	case *hclsyntax.IndexExpr:
+		if root, rng, steps, ok = c.path(e.Collection); ok {
+			steps = append(steps, step{c.compile(e.Key), e.BracketRange})
+		}
+		return root, rng, steps, ok
+	}
+	return "", hcl.Range{}, nil, false
+}
+
+func (c *compiler) steps(to []step, t hcl.Traversal) []step {
+	for _, s := range t {
+		switch s := s.(type) {
+		case hcl.TraverseAttr:
+			to = append(to, step{stringNode(s.SrcRange, s.Name), s.SrcRange})
+		case hcl.TraverseIndex:
+			to = append(to, step{c.constant(s.Key, s.SrcRange), s.SrcRange})
+		default:
+			to = append(to, step{c.errorf(t.SourceRange(), notHere, "A splat expression can only be made of values that are known at load."), t.SourceRange()})
+		}
+	}
+	return to
+}
+
+// reference compiles a name with its attributes and indexes.
+func (c *compiler) reference(e hclsyntax.Expression) *node {
+	root, rng, steps, ok := c.path(e)
+	var n *node
+	switch {
+	case !ok:
+		n, steps = c.base(e)
+	case scopeTree[root] != nil:
+		n, steps = c.fact(root, rng, steps, e.Range())
+	case c.checkRoot(root, rng):
+		n = &node{kind: kindMap, rng: rng, val: c.roots[root]}
+		if len(steps) > 0 {
+			if name, ok := steps[0].key.text(); ok && !c.checkAttribute(root, n.val, name, hcl.RangeBetween(rng, steps[0].rng)) {
+				return badNode(e.Range())
+			}
+		}
+	default:
+		n = badNode(rng)
+	}
+	for _, s := range steps {
+		if anyBad(n, s.key) {
+			return badNode(e.Range())
+		}
+		n = c.index(n, s)
+	}
+	if n.kind != kindBad && n.constant() { // with the range of the whole, and checked
+		return c.constant(n.val, e.Range())
+	}
+	return n
+}
+
+// base compiles what an index or attribute is taken of when that is no name.
+func (c *compiler) base(e hclsyntax.Expression) (*node, []step) {
+	switch e := e.(type) {
+	case *hclsyntax.IndexExpr:
+		return c.compile(e.Collection), []step{{c.compile(e.Key), e.BracketRange}}
+	case *hclsyntax.RelativeTraversalExpr:
+		return c.compile(e.Source), c.steps(nil, e.Traversal)
+	}
+	return c.errorf(e.Range(), notHere, "This kind of expression cannot be used in a condition."), nil
+}
+
+// fact finds a name of the flow and returns the steps that follow it.
+func (c *compiler) fact(root string, rng hcl.Range, steps []step, whole hcl.Range) (*node, []step) {
+	attrs := scopeTree[root]
+	if n := attrs[""]; n != nil {
+		return c.use(n, rng), steps
+	}
+	var known []string
+	for a := range attrs {
+		known = append(known, root+"."+a)
+	}
+	if len(steps) == 0 {
+		return c.errorf(rng, unknownName, "%s is no value by itself. It has %s.", root, strings.ReplaceAll(oneOf(known), `"`, "")), nil
+	}
+	attr, ok := steps[0].key.text()
+	if !ok {
+		if steps[0].key.kind != kindBad {
+			c.errorf(steps[0].rng, unknownName, "%s has attributes with names, as in %s.", root, known[0])
+		}
+		return badNode(whole), nil
+	}
+	n := attrs[attr]
+	if n == nil {
+		return c.errorf(hcl.RangeBetween(rng, steps[0].rng), unknownName, "There is no %s.%s.%s %s has %s.", root, attr,
+			c.hint(root+"."+attr, known), root, strings.ReplaceAll(oneOf(known), `"`, "")), nil
+	}
+	if n.kind == kindHeaders {
+		return c.header(n, hcl.RangeBetween(rng, steps[0].rng), steps[1:])
+	}
+	return c.use(n, hcl.RangeBetween(rng, steps[0].rng)), steps[1:]
+}
+
+// hint says what was meant by a name that does not exist.
+func (c *compiler) hint(given string, known []string) string {
+	switch given {
+	case "request.host", "request.port":
+		return " The host and port of a request are target.host and target.port."
+	case "client.ip":
+		return ` Did you mean "client.address"?`
+	case "target.address":
+		return ` Did you mean "target.ip" (a literal address) or "target.addresses" (resolved if need be)?`
+	}
+	return didYouMean(given, known)
+}
+
+// use makes the node of a name.
+func (c *compiler) use(n *name, rng hcl.Range) *node {
+	c.used(n.name, n.show)
+	x := &node{kind: n.kind, rng: rng, str: n.str, num: n.num, addr: n.addr, span: n.span, domain: n.domain}
+	x.domain.name = n.name
+	if n.name == "listener" && c.options.Listeners != nil {
+		x.domain.values = c.options.Listeners
+	}
+	if n.kind == kindAddresses {
+		x.reach, x.cost = lacksAddresses, costGather
+	}
+	return x
+}
+
+// header compiles request.header["name"].
+func (c *compiler) header(n *name, rng hcl.Range, steps []step) (*node, []step) {
+	if len(steps) == 0 {
+		return c.errorf(rng, wrongType, `request.header is not a value by itself: name a field, as in request.header["user-agent"].`), nil
+	}
+	key := steps[0].key
+	field, ok := key.text()
+	switch {
+	case key.kind == kindBad:
+		return key, nil
+	case !ok:
+		return c.errorf(key.rng, notHere, `The name of a header field must be a text that is known at load, as in request.header["user-agent"].`), nil
+	case !isToken(field):
+		return c.errorf(steps[0].rng, invalidArgument, "%q cannot be the name of a header field.", field), nil
+	}
+	field = strings.ToLower(field)
+	c.used(n.name+`["`+field+`"]`, func(dst []byte, f *connmodel.Facts) []byte {
+		if v := headerValue(f, field); v == "" || !secretField(field) {
+			return appendQuoted(dst, v)
+		}
+		return append(dst, "(hidden)"...)
+	})
+	x := flow(kindString, hcl.RangeBetween(rng, steps[0].rng))
+	x.str = func(f *connmodel.Facts) string { return headerValue(f, field) }
+	x.domain.name = n.name
+	return x, steps[1:]
+}
+
+// isToken reports whether s can be a field name (RFC 9110 section 5.6.2).
+func isToken(s string) bool {
+	for i := range len(s) {
+		c := s[i]
+		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0) {
+			return false
+		}
+	}
+	return s != ""
+}
+
+// secretField reports whether the value of a header field must not be shown.
+func secretField(field string) bool {
+	for _, part := range []string{"authorization", "cookie", "token", "secret", "password", "api-key", "apikey"} {
+		if strings.Contains(field, part) {
+			return true
+		}
+	}
+	return false
+}
+
+// checkRoot reports a first name that does not exist.
+func (c *compiler) checkRoot(root string, rng hcl.Range) bool {
+	if _, ok := c.roots[root]; ok {
+		return true
+	}
+	switch root {
+	case "direct", "upstream", "pool", "chain", "policy", "list", "resolver":
+		c.errorf(rng, notHere, "%s is a reference for via and the like; a condition looks at the flow (%s) and at local.* and var.*.", root, c.rootNames())
+		return false
+	}
+	known := append(sortedKeys(scopeTree), sortedKeys(c.roots)...)
+	hint := didYouMean(root, known)
+	if hint == "" {
+		for _, n := range scope {
+			if strings.HasSuffix(n.name, "."+root) {
+				hint = ` Did you mean "` + n.name + `"?`
+				break
+			}
+		}
+	}
+	c.errorf(rng, unknownName, "There is no %q in a condition.%s It may use %s, local.* and var.*.", root, hint, c.rootNames())
+	return false
+}
+
+func (c *compiler) rootNames() string {
+	roots := sortedKeys(scopeTree)
+	for i, r := range roots {
+		if scopeTree[r][""] == nil {
+			roots[i] += ".*"
+		}
+	}
+	return strings.Join(roots, ", ")
+}
+
+// checkAttribute reports a local or variable that does not exist.
+func (c *compiler) checkAttribute(root string, v cty.Value, attr string, rng hcl.Range) bool {
+	v, _ = v.Unmark()
+	if v == cty.NilVal || v.IsNull() || !v.IsKnown() {
+		return true
+	}
+	t := v.Type()
+	var known []string
+	switch {
+	case t.IsObjectType():
+		known = sortedKeys(t.AttributeTypes())
+	case t.IsMapType():
+		known = sortedKeys(v.AsValueMap())
+	default:
+		return true
+	}
+	for _, k := range known {
+		if k == attr {
+			return true
+		}
+	}
+	c.errorf(rng, unknownName, "There is no %s.%s.%s", root, attr, didYouMean(attr, known))
+	return false
+}
+
+// index takes an element of a value.
+func (c *compiler) index(n *node, s step) *node {
+	switch {
+	case n.constant() && s.key.constant():
+		v, diags := hcl.Index(n.val, s.key.val, &s.rng)
+		if diags.HasErrors() {
+			c.take(diags)
+			return badNode(s.rng)
+		}
+		if n.elems != nil && s.key.kind == kindNumber { // keeps the position of the element
+			return n.elems[int(s.key.span.lo)]
+		}
+		return &node{kind: kindMap, rng: n.rng, val: v}
+	case n.kind == kindList:
+		return c.indexList(n, s)
+	case n.kind == kindMap:
+		return c.errorf(s.rng, mayFail, "Whether the key exists depends on the flow. Use lookup(map, key, default).")
+	case n.kind == kindAddresses:
+		return c.errorf(s.rng, notHere, "A name resolves to addresses in no order. Use cidr(target.addresses, networks...) or contains(target.addresses, address), which look at all of them.")
+	}
+	return c.errorf(s.rng, wrongType, "This is %s: it has no attributes and no index.", n.kind)
+}
+
+// indexList takes an element of a list by a number that depends on the flow, or of a list whose elements do.
+func (c *compiler) indexList(n *node, s step) *node {
+	elems, ok := c.elements(n)
+	if !ok {
+		return badNode(s.rng)
+	}
+	key := s.key
+	if key.kind != kindNumber {
+		return c.errorf(s.rng, wrongType, "The index of a list is a number, but this is %s.", key.kind)
+	}
+	if !key.span.whole || key.span.lo < 0 || key.span.hi >= float64(len(elems)) {
+		return c.errorf(s.rng, mayFail, "The list has %d elements, and the index can lie outside of it.", len(elems))
+	}
+	if key.constant() {
+		return elems[int(key.span.lo)]
+	}
+	return c.choice(hcl.RangeBetween(n.rng, s.rng), elems, key)
+}

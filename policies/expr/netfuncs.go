@@ -1,0 +1,129 @@
+package expr
+
+import (
+	"net/netip"
+	"strings"
+
+	"viaduct/connmodel"
+	"viaduct/policies/match"
+)
+
+var netFunctions = []factFunction{
+	{"cidr(address, network...)", "true if one of the networks holds the address; of a list of addresses (target.addresses), if one of them is held. Networks are texts or lists of texts; null and a text that is no address are in no network", 2, -1, buildCIDR},
+	{"cidrcontains(network, address)", "the same for one network, with the arguments as in OpenTofu", 2, 2, buildCIDRContains},
+}
+
+func buildCIDR(c *compiler, k *call) *node {
+	in := c.networks(k, k.args[1:])
+	if in == nil {
+		return badNode(k.rng)
+	}
+	return c.inNetworks(k, k.args[0], in)
+}
+
+func buildCIDRContains(c *compiler, k *call) *node {
+	in := c.networks(k, k.args[:1])
+	if in == nil {
+		return badNode(k.rng)
+	}
+	return c.inNetworks(k, k.args[1], in)
+}
+
+func (c *compiler) inNetworks(k *call, a *node, in func(netip.Addr) bool) *node {
+	n := flow(kindBool, k.rng, a)
+	switch a.kind {
+	case kindAddress:
+		get := a.addr
+		n.test = func(f *connmodel.Facts) bool { return in(get(f)) }
+	case kindAddresses:
+		n.test = func(f *connmodel.Facts) bool { return anyTarget(f, in) }
+	case kindString:
+		if a.domain.host {
+			return c.errorf(a.rng, wrongType, "target.host may be a name. Use target.ip (a literal address) or target.addresses (resolved if the outcome depends on it).")
+		}
+		get := a.str
+		n.searching()
+		n.test = func(f *connmodel.Facts) bool { return in(parseTextAddress(get(f))) }
+	default:
+		return c.errorf(a.rng, wrongType, "%s takes an address here, such as client.address, but this is %s.", k.name, a.kind)
+	}
+	return n
+}
+
+// parseTextAddress reads an address from a text that comes with the flow; the zero Addr if it is none.
+func parseTextAddress(s string) netip.Addr {
+	s = strings.TrimSpace(s)
+	if s == "" || len(s) > len("ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255") {
+		return netip.Addr{}
+	}
+	a, err := netip.ParseAddr(s)
+	if err != nil || a.Zone() != "" {
+		return netip.Addr{}
+	}
+	return a.Unmap()
+}
+
+// fewNetworks is how many networks are tried one by one.
+const fewNetworks = 4
+
+// networks compiles the networks of a call to a test; nil after an error.
+func (c *compiler) networks(k *call, args []*node) func(netip.Addr) bool {
+	var list []netip.Prefix
+	ok := true
+	for _, a := range args {
+		elems := []*node{a}
+		if a.kind == kindList {
+			var good bool
+			if elems, good = c.elements(a); !good {
+				return nil
+			}
+		}
+		for _, el := range elems {
+			p, good := c.network(k, el)
+			ok = ok && good
+			list = append(list, p)
+		}
+	}
+	switch {
+	case !ok:
+		return nil
+	case len(list) == 1:
+		p := list[0]
+		return func(a netip.Addr) bool { return p.Contains(a) }
+	case len(list) <= fewNetworks:
+		return func(a netip.Addr) bool {
+			for i := range list {
+				if list[i].Contains(a) {
+					return true
+				}
+			}
+			return false
+		}
+	}
+	var b match.NetworkSetBuilder
+	for _, p := range list {
+		if err := b.Add(p); err != nil {
+			c.errorf(k.rng, invalidArgument, "%s: %s.", p, err)
+			return nil
+		}
+	}
+	return b.Build().Contains
+}
+
+func (c *compiler) network(k *call, n *node) (netip.Prefix, bool) {
+	text, ok := n.text()
+	if !ok {
+		if n.kind == kindString && !n.constant() {
+			c.errorf(n.rng, notHere, "The networks of %s must be known at load.", k.name)
+		} else if n.kind != kindBad {
+			c.errorf(n.rng, wrongType, `%s takes networks here, such as "10.0.0.0/8", but this is %s.`, k.name, n.kind)
+		}
+		return netip.Prefix{}, false
+	}
+	p, err := match.ParseNetwork(text)
+	if err != nil {
+		c.errorf(n.rng, invalidArgument, "%s.", capital(err.Error()))
+		return netip.Prefix{}, false
+	}
+	return p, true
+}
