@@ -94,6 +94,7 @@ func anySchedule(t *testing.T, seed uint64, rnd *rand.Rand, c, s link) {
 	for i := range sides {
 		side := &sides[i]
 		script := rand.New(rand.NewPCG(seed, uint64(i+1)))
+		slow := script.IntN(3) == 0
 		wg.Go(func() {
 			for range script.IntN(12) {
 				b := random(1 + script.IntN(1<<script.IntN(20)))
@@ -116,7 +117,6 @@ func anySchedule(t *testing.T, seed uint64, rnd *rand.Rand, c, s link) {
 			}
 			side.peer.(interface{ CloseWrite() error }).CloseWrite()
 		})
-		slow := script.IntN(3) == 0
 		wg.Go(func() {
 			buf := make([]byte, 64<<10)
 			for {

@@ -1,0 +1,127 @@
+package router
+
+import (
+	"net/netip"
+	"time"
+
+	"viaduct/connmodel"
+	"viaduct/upstream"
+)
+
+var connectOK = []byte("HTTP/1.1 200 Connection established\r\n\r\n")
+
+// yes tells the client that its tunnel is open.
+func (s *session) yes(rec *connmodel.Recorder, proto connmodel.Protocol, c *upstream.Conn) error {
+	var err error
+	code := 200
+	switch proto {
+	case connmodel.ProtocolConnect:
+		_, err = s.conn.Write(connectOK)
+	case connmodel.ProtocolSOCKS5:
+		code = 0
+		_, err = s.conn.Write(appendSOCKS5Reply(make([]byte, 0, 32), 0, addrPort(c.LocalAddr())))
+	default:
+		code = 0x5a
+		_, err = s.conn.Write(appendSOCKS4Reply(make([]byte, 0, 8), 0x5a, addrPort(c.LocalAddr())))
+	}
+	rec.Replied(code, false)
+	return err
+}
+
+// no refuses a flow in the client's own protocol, ends its record, and closes the connection in a way that lets the answer arrive.
+func (s *session) no(p *pin, rec *connmodel.Recorder, proto connmodel.Protocol, e *connmodel.ConnError) {
+	rec.Fail(e)
+	s.writeNo(p, rec, proto, e, false, true)
+	s.finish(rec, connmodel.FlowEnd{Reason: reasonFor(e)})
+	s.lingeringClose()
+}
+
+// writeNo writes the refusal. head says that the answer to a HEAD request is due.
+func (s *session) writeNo(p *pin, rec *connmodel.Recorder, proto connmodel.Protocol, e *connmodel.ConnError, head, close bool) error {
+	s.conn.SetWriteDeadline(time.Now().Add(defaultHandshake))
+	var err error
+	switch proto {
+	case connmodel.ProtocolSOCKS5:
+		code := socks5Reply(e)
+		rec.Replied(int(code), false)
+		_, err = s.conn.Write(appendSOCKS5Reply(make([]byte, 0, 32), code, netip.AddrPort{}))
+	case connmodel.ProtocolSOCKS4, connmodel.ProtocolSOCKS4a:
+		rec.Replied(0x5b, false)
+		_, err = s.conn.Write(appendSOCKS4Reply(make([]byte, 0, 8), 0x5b, netip.AddrPort{}))
+	default:
+		a := answerFor(e)
+		rec.Replied(a.status, false)
+		f := rec.Snapshot()
+		t := flowText{id: f.ID.String(), target: f.Target.String()}
+		if d := f.Decision; d != nil {
+			t.rule, t.route = d.Rule, d.Route
+		}
+		_, err = s.conn.Write(appendErrorHTTP(make([]byte, 0, 1024), s.r.proxyName(p), &t, e, p.l.realm(), head, close))
+	}
+	s.conn.SetWriteDeadline(time.Time{})
+	return err
+}
+
+func reasonFor(e *connmodel.ConnError) connmodel.CloseReason {
+	switch {
+	case e.Kind == connmodel.KindDenied && e.Side == connmodel.SideViaduct, e.Kind == connmodel.KindAuth && e.Side == connmodel.SideClient:
+		return connmodel.CloseDenied
+	case e.Kind == connmodel.KindInternal:
+		return connmodel.CloseInternal
+	case e.Kind == connmodel.KindLimit:
+		return connmodel.CloseLimit
+	}
+	return connmodel.CloseFailed
+}
+
+func (l *Listener) realm() string {
+	if l.Realm != "" {
+		return l.Realm
+	}
+	return "viaduct"
+}
+
+func (r *Router) proxyName(p *pin) string {
+	if p != nil && p.gen != nil && p.gen.cfg.Name != "" {
+		return p.gen.cfg.Name
+	}
+	return r.name
+}
+
+// reject answers a client whose request cannot be understood or proved: there is a record, but nothing was decided. proto
+// says in which protocol it can be told; "" closes without a word.
+func (s *session) reject(p *pin, proto connmodel.Protocol, e *connmodel.ConnError) {
+	rec := s.begin(proto, connmodel.Address{}, time.Now())
+	s.live.Fail(e)
+	if proto == "" {
+		rec.Fail(e)
+		s.finish(rec, connmodel.FlowEnd{Reason: reasonFor(e)})
+		s.lingeringClose()
+		return
+	}
+	s.no(p, rec, proto, e)
+}
+
+// Bounds of a lingering close.
+const (
+	lingerTime  = time.Second
+	lingerBytes = 256 << 10
+)
+
+// lingeringClose sends FIN and reads on for a moment: closing with unread bytes would make the kernel send RST, which can take
+// the answer away from the client before it has read it (RFC 9112, section 9.6).
+func (s *session) lingeringClose() {
+	s.in.Release()
+	if cw, ok := s.conn.(interface{ CloseWrite() error }); !ok || cw.CloseWrite() != nil {
+		return
+	}
+	s.conn.SetReadDeadline(time.Now().Add(lingerTime))
+	var buf [2048]byte
+	for left := lingerBytes; left > 0; {
+		n, err := s.conn.Read(buf[:])
+		if err != nil {
+			return
+		}
+		left -= n
+	}
+}

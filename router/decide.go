@@ -1,0 +1,88 @@
+package router
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"viaduct/connmodel"
+)
+
+// decide asks the listener's policy, gathering facts as evaluation reaches rules that need them: a name is resolved at most
+// once per flow, and only if a rule asks. It returns the decision, or the reason why the flow is refused.
+func (s *session) decide(p *pin, f *connmodel.Facts) (*connmodel.Decision, *connmodel.ConnError) {
+	for {
+		d, need := p.l.Decider.Decide(f)
+		switch {
+		case d != nil && d.Denied():
+			return d, denial(d)
+		case d != nil:
+			return d, nil
+		case need&^f.Have == connmodel.NeedAddresses && !f.TargetIP.IsValid():
+			if err := s.gatherAddresses(p, f); err != nil {
+				return nil, err
+			}
+		default:
+			return nil, &connmodel.ConnError{
+				Phase: connmodel.PhaseDecide, Side: connmodel.SideViaduct, Kind: connmodel.KindInternal,
+				Message: "the policy needs facts that cannot be gathered here: " + need.String(), Blame: connmodel.BlameLocal,
+			}
+		}
+	}
+}
+
+// gatherAddresses resolves the target's name for a rule. If that fails the flow is refused: which rule would have taken it is
+// not known, and nothing fails open.
+func (s *session) gatherAddresses(p *pin, f *connmodel.Facts) *connmodel.ConnError {
+	addrs, err := p.gen.resolver.Lookup(s.r.ctx, f.Target.Host)
+	if err == nil && len(addrs) == 0 {
+		err = errors.New("the name has no address")
+	}
+	if err != nil {
+		kind := connmodel.KindDNS
+		if errors.Is(err, context.DeadlineExceeded) {
+			kind = connmodel.KindTimeout
+		}
+		return &connmodel.ConnError{
+			Phase: connmodel.PhaseResolve, Side: connmodel.SideViaduct, Kind: kind,
+			Message: "a rule asks for the address of " + f.Target.Host + ", and it could not be resolved: " + err.Error(),
+			Blame:   connmodel.BlameTarget, Cause: err,
+		}
+	}
+	f.Addresses = addrs
+	f.Have |= connmodel.NeedAddresses
+	return nil
+}
+
+// denial is what a refused client is told.
+func denial(d *connmodel.Decision) *connmodel.ConnError {
+	e := &connmodel.ConnError{
+		Phase: connmodel.PhaseDecide, Side: connmodel.SideViaduct, Kind: connmodel.KindDenied, Code: 403, CodeOf: "http",
+		Message: "denied by policy", Blame: connmodel.BlameClient,
+	}
+	if d.Rule != "" {
+		e.Message = `denied by rule "` + d.Rule + `"`
+	} else {
+		e.Message = "denied: no rule of policy \"" + d.Policy + "\" took the connection"
+	}
+	if n := d.Denial; n != nil {
+		if n.Status != 0 {
+			e.Code = n.Status
+		}
+		if n.Reason != "" {
+			e.Message += ": " + n.Reason
+		}
+	}
+	return e
+}
+
+// facts prepares what rules may look at. target is canonical.
+func (s *session) newFacts(p *pin, proto connmodel.Protocol, target connmodel.Address, user string, now time.Time) *connmodel.Facts {
+	if loc := p.gen.cfg.Location; loc != nil {
+		now = now.In(loc)
+	}
+	s.facts = connmodel.Facts{
+		Listener: p.l.Name, Client: s.peer, Time: now, User: user, Protocol: proto, Target: target, TargetIP: target.IP(),
+	}
+	return &s.facts
+}

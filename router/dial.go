@@ -1,0 +1,126 @@
+package router
+
+import (
+	"context"
+	"net/netip"
+	"time"
+
+	"viaduct/connmodel"
+	"viaduct/upstream"
+)
+
+// plan is what is about to be dialled for one flow: the decision, perhaps edited by hooks.
+type plan struct {
+	d        *connmodel.Decision
+	to       connmodel.ServerPlan
+	addrs    []netip.Addr // resolved for the decision; valid for the target alone
+	ip       netip.Addr   // of to.Address when it is a literal
+	timeouts connmodel.Timeouts
+	plain    bool // a plain HTTP request
+}
+
+// newPlan turns a decision into a plan and lets hooks edit or refuse it. An edited address passes the same check as any other.
+func (s *session) newPlan(p *pin, rec *connmodel.Recorder, f *connmodel.Facts, d *connmodel.Decision) (plan, *connmodel.ConnError) {
+	pl := plan{d: d, timeouts: p.gen.cfg.Limits.timeouts(d), plain: f.Protocol == connmodel.ProtocolHTTP}
+	pl.to = connmodel.ServerPlan{Address: f.Target, Route: d.Route, TLS: d.TLS}
+	if !d.Server.IsZero() {
+		pl.to.Address = d.Server
+	}
+	h := s.r.opt.Hooks
+	if h != nil && f.Request != nil && h.Request != nil {
+		if err := s.callHook("request", &pl.to, func(ctx context.Context, to *connmodel.ServerPlan) error {
+			return h.Request(ctx, rec.Snapshot(), to)
+		}); err != nil {
+			return pl, err
+		}
+	}
+	if h != nil && h.ServerConnect != nil {
+		if err := s.callHook("server_connect", &pl.to, func(ctx context.Context, to *connmodel.ServerPlan) error {
+			return h.ServerConnect(ctx, rec.Snapshot(), to)
+		}); err != nil {
+			return pl, err
+		}
+	}
+	return pl, s.checkPlan(p, &pl, f)
+}
+
+// checkPlan looks at the address before anything is resolved or dialled.
+func (s *session) checkPlan(p *pin, pl *plan, f *connmodel.Facts) *connmodel.ConnError {
+	pl.addrs = nil
+	if pl.to.Address == f.Target {
+		pl.ip = f.TargetIP
+		pl.addrs = f.Addresses
+	} else {
+		pl.ip = pl.to.Address.IP()
+	}
+	if err := p.gen.checkName(pl.d, pl.to.Address, pl.ip); err != nil {
+		return err
+	}
+	// When the name was resolved for a rule, a refused address is refused also where a proxy would resolve it again.
+	for _, ip := range pl.addrs {
+		if err := p.gen.checkAddress(pl.d, pl.to.Address, ip, pl.to.Address.Port); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// callHook runs a deciding hook on a copy of the plan, so that one that misses its deadline changes nothing.
+func (s *session) callHook(name string, to *connmodel.ServerPlan, f func(context.Context, *connmodel.ServerPlan) error) *connmodel.ConnError {
+	mine := *to
+	err := s.r.opt.Hooks.Call(s.r.ctx, name, func(ctx context.Context) error { return f(ctx, &mine) })
+	if err != nil {
+		return &connmodel.ConnError{
+			Phase: connmodel.PhaseDecide, Side: connmodel.SideViaduct, Kind: connmodel.KindDenied, Code: 403, CodeOf: "http",
+			Message: "refused by hook " + name + ": " + err.Error(), Blame: connmodel.BlameClient, Cause: err,
+		}
+	}
+	*to = mine
+	return nil
+}
+
+// dial reaches the server through the plan's route. Hooks may ask for another dial after a failure, within the deadline.
+func (s *session) dial(p *pin, rec *connmodel.Recorder, pl *plan, f *connmodel.Facts) (*upstream.Conn, *connmodel.ConnError) {
+	deadline := time.Now().Add(pl.timeouts.Connect)
+	h := s.r.opt.Hooks
+	var tried upstream.Tried
+	for again := 0; ; again++ {
+		q := pl.request(p, f)
+		q.Deadline, q.Tried = deadline, &tried
+		c, err := p.gen.cfg.Routes.Dial(s.r.ctx, &q, rec)
+		if err == nil || h == nil || h.ServerConnectError == nil || again == connmodel.MaxHookAgain {
+			return c, err
+		}
+		more := false
+		refused := s.callHook("server_connect_error", &pl.to, func(ctx context.Context, to *connmodel.ServerPlan) (hookErr error) {
+			more, hookErr = h.ServerConnectError(ctx, rec.Snapshot(), to, err)
+			return hookErr
+		})
+		if refused != nil {
+			return nil, refused
+		}
+		if !more || !time.Now().Before(deadline) {
+			return nil, err
+		}
+		if e := s.checkPlan(p, pl, f); e != nil {
+			return nil, e
+		}
+	}
+}
+
+// request is what the dialling is asked for.
+func (pl *plan) request(p *pin, f *connmodel.Facts) upstream.Request {
+	return upstream.Request{
+		Route: pl.to.Route, Target: pl.to.Address, Addrs: pl.addrs, LocalResolve: pl.d.LocalResolve,
+		Plain: pl.plain,
+		// A proxy that is given another address in absolute-form would tell the server that address as its Host.
+		PlainConnect: pl.d.PlainConnect || pl.to.Address != f.Target,
+		TLS:          pl.to.TLS, Retry: pl.d.Retry, Client: f.Client.Addr(),
+		Check: func(ip netip.Addr) error {
+			if e := p.gen.checkAddress(pl.d, pl.to.Address, ip, pl.to.Address.Port); e != nil {
+				return e
+			}
+			return nil
+		},
+	}
+}

@@ -1,0 +1,19 @@
+// Package router is the journey of a connection through the gateway: it accepts clients, learns what they ask for, asks the
+// policy, dials through the chain, answers, relays, and records.
+//
+//	station    what happens                                                     where
+//	accept     a socket is handed over; its configuration is pinned             accept.go, session.go
+//	handshake  CONNECT, absolute-form HTTP, SOCKS: target, user, protocol       http.go, socks.go
+//	decide     facts in, decision out; facts that a rule asks for are gathered  decide.go
+//	dial       hooks, the check of the address, the chain, retries              dial.go, guard.go
+//	answer     yes or no in the client's own protocol, the guilty hop named     answer.go, reply.go
+//	relay      bytes both ways; plain HTTP request by request                   relay/, forward/, http.go
+//	record     one record for every flow, also after a panic                    record.go, logging.go
+//
+// serveConn in serve.go reads like this table. Apply in router.go changes the configuration without touching what is open;
+// Shutdown drains.
+//
+// It is not the policy (package policies; router knows it as a connmodel.Decider), not the dialling (package upstream), and not
+// the program (cmd/viaduct wires the three). A program may embed it: New with Options that hold its Hooks, Apply with a
+// Config, Shutdown.
+package router

@@ -1,0 +1,131 @@
+package router
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+	"time"
+
+	"viaduct/connmodel"
+)
+
+// ownAddresses are the sockets that the gateway itself listens on: never a target, or a client could loop through us or
+// reach the control door under our name.
+type ownAddresses struct {
+	ports map[uint16][]netip.Addr // unspecified address = every address of this machine
+}
+
+func (o *ownAddresses) addListener(a net.Addr) {
+	if ap := addrPort(a); ap.IsValid() {
+		o.add(ap)
+	}
+}
+
+func (o *ownAddresses) add(ap netip.AddrPort) {
+	if o.ports == nil {
+		o.ports = make(map[uint16][]netip.Addr)
+	}
+	o.ports[ap.Port()] = append(o.ports[ap.Port()], ap.Addr().Unmap())
+}
+
+// has reports whether ip:port is one of ours. A port that is not ours costs one map look-up.
+func (o *ownAddresses) has(ip netip.Addr, port uint16) bool {
+	bound, ok := o.ports[port]
+	if !ok {
+		return false
+	}
+	ip = connmodel.Embedded(ip)
+	for _, b := range bound {
+		// Linux connects 0.0.0.0 and :: to loopback.
+		if b == ip || (ip.IsUnspecified() && (b.IsLoopback() || b.IsUnspecified())) {
+			return true
+		}
+		if b.IsUnspecified() && (ip.IsLoopback() || machineHas(ip)) {
+			return true
+		}
+	}
+	return false
+}
+
+// machine caches the addresses of the network interfaces for a moment; they are needed only when a target has the port of
+// one of our wildcard listeners.
+var machine struct {
+	sync.Mutex
+	at    time.Time
+	addrs map[netip.Addr]bool
+}
+
+func machineHas(ip netip.Addr) bool {
+	machine.Lock()
+	defer machine.Unlock()
+	if time.Since(machine.at) > 5*time.Second {
+		list, err := net.InterfaceAddrs()
+		if err != nil {
+			return true // not knowing, it may be ours: fail closed
+		}
+		machine.addrs = make(map[netip.Addr]bool, len(list))
+		for _, a := range list {
+			if n, ok := a.(*net.IPNet); ok {
+				if ip, ok := netip.AddrFromSlice(n.IP); ok {
+					machine.addrs[ip.Unmap()] = true
+				}
+			}
+		}
+		machine.at = time.Now()
+	}
+	return machine.addrs[ip]
+}
+
+// checkAddress says whether a flow may have ip:port as its far end, under decision d.
+func (g *generation) checkAddress(d *connmodel.Decision, target connmodel.Address, ip netip.Addr, port uint16) *connmodel.ConnError {
+	if g.own.has(ip, port) {
+		return refusal("%s is an address of this gateway itself", netip.AddrPortFrom(ip, port))
+	}
+	name, refused := connmodel.RefusedRange(ip)
+	if !refused {
+		return nil
+	}
+	plain := connmodel.Embedded(ip)
+	if target == d.Server && (d.Server.IP() == ip || isLocalhost(d.Server.Host) && plain.IsLoopback()) {
+		return nil
+	}
+	for _, p := range d.AllowAddresses {
+		if p.Contains(plain) {
+			return nil
+		}
+	}
+	if d.AllowLocalhost && plain.IsLoopback() && isLocalhost(target.Host) {
+		return nil
+	}
+	return refusal("%s is a %s address; a rule that lists it in match { address } would allow it", ip, name)
+}
+
+// checkName does what can be done before anything is resolved: literal addresses are checked, and so is localhost, which a
+// proxy further on would take for itself.
+func (g *generation) checkName(d *connmodel.Decision, server connmodel.Address, ip netip.Addr) *connmodel.ConnError {
+	if ip.IsValid() {
+		return g.checkAddress(d, server, ip, server.Port)
+	}
+	if isLocalhost(server.Host) {
+		if e := g.checkAddress(d, server, loopback4, server.Port); e != nil {
+			return e
+		}
+	}
+	return nil
+}
+
+var loopback4 = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+
+// isLocalhost follows RFC 6761, section 6.3: localhost and every name below it.
+func isLocalhost(host string) bool {
+	return host == "localhost" || strings.HasSuffix(host, ".localhost")
+}
+
+func refusal(format string, args ...any) *connmodel.ConnError {
+	return &connmodel.ConnError{
+		Phase: connmodel.PhaseDecide, Side: connmodel.SideViaduct, Kind: connmodel.KindDenied,
+		Message: "refused: " + fmt.Sprintf(format, args...), Blame: connmodel.BlameClient,
+	}
+}

@@ -1,0 +1,300 @@
+package router
+
+import (
+	"errors"
+	"io"
+	"time"
+
+	"viaduct/connmodel"
+	"viaduct/router/forward"
+	"viaduct/upstream/http1"
+)
+
+// serveHTTP reads requests until the client has enough, asks for a tunnel, or an answer says close. Every request is a flow of its
+// own, decided by the configuration of its moment.
+func (s *session) serveHTTP() {
+	s.req = new(http1.Request)
+	for {
+		err := s.in.ReadRequest(s.req)
+		p := s.door.pin.Load()
+		if err != nil {
+			s.badRequest(p, err)
+			return
+		}
+		if s.req.Method == "CONNECT" {
+			s.serveConnect(p)
+			return
+		}
+		if !s.servePlain(p) || !s.nextRequest(p.l) {
+			return
+		}
+	}
+}
+
+// nextRequest waits for the first byte of a further request. It holds no buffer meanwhile, and a drain may end it.
+func (s *session) nextRequest(l *Listener) bool {
+	if len(s.in.Buffered()) == 0 {
+		keep := l.KeepAliveTimeout
+		if keep <= 0 {
+			keep = defaultKeepAlive
+		}
+		s.state.Store(stateIdle)
+		s.conn.SetReadDeadline(time.Now().Add(keep))
+		if s.r.draining.Load() {
+			return false
+		}
+		err := s.in.Fill()
+		s.state.Store(stateBusy)
+		if err != nil {
+			return false
+		}
+	}
+	s.handshakeDeadline(l, time.Now())
+	return true
+}
+
+// badRequest answers what is no request: with the status the parser gave, then the connection ends, because where the next
+// request would begin is not known (RFC 9112, section 9.3).
+func (s *session) badRequest(p *pin, err error) {
+	var bad *http1.Error
+	switch {
+	case err == io.EOF:
+		s.clientLeft(err)
+	case errors.As(err, &bad):
+		s.reject(p, connmodel.ProtocolHTTP, badRequestError(bad))
+	default:
+		e := clientError(connmodel.PhaseHandshake, err)
+		if e.Kind == connmodel.KindTimeout {
+			e.Code, e.CodeOf = 408, "http"
+			s.reject(p, connmodel.ProtocolHTTP, e)
+			return
+		}
+		s.reject(p, "", e)
+	}
+}
+
+func badRequestError(bad *http1.Error) *connmodel.ConnError {
+	return &connmodel.ConnError{
+		Phase: connmodel.PhaseHandshake, Side: connmodel.SideClient, Kind: connmodel.KindProtocol, Code: bad.Status, CodeOf: "http",
+		Message: "bad request: " + bad.Error(), Blame: connmodel.BlameClient, Cause: bad,
+	}
+}
+
+// badTarget is the refusal of a target that cannot be made canonical.
+func badTarget(err error) *connmodel.ConnError {
+	return &connmodel.ConnError{
+		Phase: connmodel.PhaseHandshake, Side: connmodel.SideClient, Kind: connmodel.KindProtocol, Code: 400, CodeOf: "http",
+		Message: "bad target: " + err.Error(), Blame: connmodel.BlameClient, Cause: err,
+	}
+}
+
+// serveConnect opens a tunnel (RFC 9110, section 9.3.6).
+func (s *session) serveConnect(p *pin) {
+	target, err := connmodel.MakeAddress(s.req.Target.Host, s.req.Target.Port)
+	if err != nil {
+		s.reject(p, connmodel.ProtocolConnect, badTarget(err))
+		return
+	}
+	if s.req.Body.HasBody() {
+		s.reject(p, connmodel.ProtocolConnect, badTarget(errors.New("CONNECT with a body")))
+		return
+	}
+	rec := s.begin(connmodel.ProtocolConnect, target, time.Now())
+	user, ok := s.authenticate(p.l, s.req.Header.Get("Proxy-Authorization"))
+	if !ok {
+		s.no(p, rec, connmodel.ProtocolConnect, authRequired(s.req.Header.Has("Proxy-Authorization")))
+		return
+	}
+	s.serveTunnel(p, rec, connmodel.ProtocolConnect, target, user)
+}
+
+// authenticate proves the user by Basic credentials (RFC 7617). Without an Authenticator everybody is nobody.
+func (s *session) authenticate(l *Listener, field string) (user string, ok bool) {
+	if l.Auth == nil {
+		return "", true
+	}
+	user, password, ok := http1.ParseBasic(field)
+	if !ok || !l.Auth.Verify(user, password) {
+		return "", false
+	}
+	return user, true
+}
+
+func authRequired(wrong bool) *connmodel.ConnError {
+	e := &connmodel.ConnError{
+		Phase: connmodel.PhaseAuth, Side: connmodel.SideClient, Kind: connmodel.KindAuth, Code: 407, CodeOf: "http",
+		Message: "this gateway asks for a user name and password", Blame: connmodel.BlameClient,
+	}
+	if wrong {
+		e.Message = "the user name or password is wrong"
+	}
+	return e
+}
+
+// servePlain carries one plain request and reports whether the connection can take another.
+func (s *session) servePlain(p *pin) bool {
+	now := time.Now()
+	req := s.req
+	target, scheme, err := plainTarget(req)
+	if err != nil {
+		s.reject(p, connmodel.ProtocolHTTP, badTarget(err))
+		return false
+	}
+	rec := s.begin(connmodel.ProtocolHTTP, target, now)
+	rec.Requested(connmodel.Request{Method: req.Method, Scheme: scheme, Host: target.Host, Path: req.Target.Path, Start: now})
+	user, ok := s.authenticate(p.l, req.Header.Get("Proxy-Authorization"))
+	if !ok {
+		return s.noPlain(p, rec, authRequired(req.Header.Has("Proxy-Authorization")))
+	}
+	s.live.Identified(connmodel.ProtocolHTTP, user)
+	f := s.newFacts(p, connmodel.ProtocolHTTP, target, user, now)
+	f.Scheme = scheme
+	f.Request = &connmodel.RequestFacts{Method: req.Method, Path: req.Target.Path, Header: (*headerFacts)(&req.Header)}
+	d, refused := s.decide(p, f)
+	rec.Decided(d, nil)
+	s.r.opt.Log.Decision(FlowLine{Flow: rec.ID(), Facts: f, Decision: d})
+	if refused != nil {
+		return s.noPlain(p, rec, refused)
+	}
+	pl, refused := s.newPlan(p, rec, f, d)
+	if refused != nil {
+		return s.noPlain(p, rec, refused)
+	}
+	return s.carry(p, rec, &pl, f)
+}
+
+// plainTarget returns where a plain request wants to go. Only absolute-form is proxied: a request in origin-form was meant for
+// a server, and guessing one from its Host field would make us an open relay for whatever points at us.
+func plainTarget(req *http1.Request) (connmodel.Address, string, error) {
+	if req.Target.Form != http1.AbsoluteForm {
+		return connmodel.Address{}, "", errors.New("this is a proxy: the request target must be absolute (http://host/path) or a CONNECT")
+	}
+	if req.Target.Scheme != "http" {
+		return connmodel.Address{}, "", errors.New("https is reached through CONNECT, not as an absolute https:// target")
+	}
+	a, err := connmodel.MakeAddress(req.Target.Host, req.Target.EffectivePort())
+	return a, req.Target.Scheme, err
+}
+
+// headerFacts lets rules look at the fields of a request.
+type headerFacts http1.Header
+
+// Lookup implements connmodel.HeaderLookup.
+func (h *headerFacts) Lookup(name string, i int) (string, bool) {
+	for v := range http1.Header(*h).Values(name) {
+		if i == 0 {
+			return v, true
+		}
+		i--
+	}
+	return "", false
+}
+
+// noPlain refuses a plain request. The connection goes on only if nothing of the request is left to read.
+func (s *session) noPlain(p *pin, rec *connmodel.Recorder, e *connmodel.ConnError) bool {
+	keep := s.req.KeepAlive && !s.req.Body.HasBody() && !s.r.draining.Load() && e.Side != connmodel.SideClient || e.Code == 407 && s.req.KeepAlive && !s.req.Body.HasBody()
+	rec.Fail(e)
+	err := s.writeNo(p, rec, connmodel.ProtocolHTTP, e, s.req.Method == "HEAD", !keep)
+	s.finish(rec, connmodel.FlowEnd{Reason: reasonFor(e), KeepClient: keep && err == nil})
+	if keep && err == nil {
+		return true
+	}
+	s.lingeringClose()
+	return false
+}
+
+// carry takes the request to the server and the response back, and reports whether the client may ask again.
+func (s *session) carry(p *pin, rec *connmodel.Recorder, pl *plan, f *connmodel.Facts) bool {
+	res := forward.Carry(&forward.Params{
+		Client: s.conn, In: &s.in, Req: s.req, Rec: rec, Decision: pl.d, Via: s.r.proxyName(p), Timeouts: pl.timeouts,
+		Dial:    func(reuse bool) (*forward.Server, *connmodel.ConnError) { return s.server(p, rec, pl, f, reuse) },
+		Closing: s.r.draining.Load(),
+	})
+	if res.Upgraded {
+		c := res.Server
+		early := append([]byte(nil), c.In.Buffered()...)
+		c.In.Release()
+		s.relay(rec, c.Conn, early, pl.timeouts)
+		c.Close()
+		return false
+	}
+	if res.Err != nil {
+		rec.Fail(res.Err)
+	}
+	if !res.Responded {
+		return s.notCarried(p, rec, &res)
+	}
+	end := connmodel.FlowEnd{Reason: connmodel.CloseDone, Up: res.Up, Down: res.Down, KeepClient: res.KeepClient, KeepServer: res.KeepServer}
+	if res.Err != nil {
+		end.Reason = reasonFor(res.Err)
+		if res.Err.Side == connmodel.SideClient {
+			end.Reason, end.First = connmodel.CloseClientReset, connmodel.SideClient
+		}
+	}
+	s.finish(rec, end)
+	s.keep(&res)
+	if !res.KeepClient && res.Err == nil {
+		s.lingeringClose()
+	}
+	return res.KeepClient
+}
+
+// notCarried answers a request that no server answered.
+func (s *session) notCarried(p *pin, rec *connmodel.Recorder, res *forward.Result) bool {
+	keep := res.KeepClient
+	err := s.writeNo(p, rec, connmodel.ProtocolHTTP, res.Err, s.req.Method == "HEAD", !keep)
+	keep = keep && err == nil
+	s.finish(rec, connmodel.FlowEnd{Reason: reasonFor(res.Err), Up: res.Up, KeepClient: keep})
+	if !keep {
+		s.lingeringClose()
+	}
+	return keep
+}
+
+// keep puts the server connection back for the next request, whoever's it is.
+func (s *session) keep(res *forward.Result) {
+	if res.KeepServer {
+		s.r.kept.Put(res.Server)
+	}
+}
+
+// server gives a connection for a plain request: one kept from before that leads to the same place, or a new one.
+func (s *session) server(p *pin, rec *connmodel.Recorder, pl *plan, f *connmodel.Facts, reuse bool) (*forward.Server, *connmodel.ConnError) {
+	if reuse {
+		q := pl.request(p, f)
+		for _, absolute := range [...]bool{true, false} {
+			if k := s.r.kept.Get(p.gen.cfg.Routes.Key(&q, absolute)); k != nil {
+				rec.ReuseServer(k.Record)
+				return k, nil
+			}
+		}
+	}
+	c, err := s.dial(p, rec, pl, f)
+	if err != nil {
+		return nil, err
+	}
+	srv := &forward.Server{
+		Conn: c.Conn, Absolute: c.Absolute, ProxyAuthorization: c.ProxyAuthorization, Key: c.Key,
+		Record: rec.Snapshot().Server, Close: c.Close,
+	}
+	srv.In.Reset(c.Conn, http1.Limits{})
+	srv.In.Prepend(c.Early)
+	if c.Absolute {
+		srv.Hop, srv.HopName = lastProxy(srv.Record)
+	}
+	return srv, nil
+}
+
+// lastProxy names the proxy that an absolute-form request is sent to, for blame.
+func lastProxy(s *connmodel.Server) (int, string) {
+	if s == nil || len(s.Attempts) == 0 {
+		return 0, ""
+	}
+	hops := s.Attempts[len(s.Attempts)-1].Hops
+	for i := len(hops) - 1; i >= 0; i-- {
+		if hops[i].Upstream != "" {
+			return hops[i].Index, hops[i].Upstream
+		}
+	}
+	return 0, ""
+}

@@ -1,0 +1,144 @@
+package router
+
+import (
+	"net/netip"
+	"time"
+
+	"viaduct/connmodel"
+	"viaduct/upstream"
+	"viaduct/upstream/resolve"
+)
+
+// Options are what a Router keeps over reloads. The zero value works: nothing is logged, recorded or watched.
+type Options struct {
+	// Hooks watch connections and may refuse or redirect them; nil = none.
+	Hooks *connmodel.Hooks
+	// Records takes the record of every flow; nil = none are kept. It must not block.
+	Records connmodel.Sink
+	// Log gets the decision line and the close line of every flow, and what goes wrong beside flows; nil = no logs.
+	Log Log
+	// Meter counts; nil = nothing is counted beyond Stats.
+	Meter Meter
+}
+
+// Log writes the two canonical lines of a flow, and the rest. Its methods may be called from any goroutine.
+type Log interface {
+	// Decision is called when the decision of a flow is made.
+	Decision(f FlowLine)
+	// Close is called with the finished record.
+	Close(f *connmodel.Flow)
+	// Event reports something that concerns a listener or the router as a whole. kv are alternating keys and values.
+	Event(level Level, message string, kv ...any)
+}
+
+// FlowLine is what is known when the decision is made.
+type FlowLine struct {
+	Flow     connmodel.ID
+	Facts    *connmodel.Facts
+	Decision *connmodel.Decision
+}
+
+// Level of an Event.
+type Level uint8
+
+// The levels.
+const (
+	LevelInfo Level = iota
+	LevelWarn
+	LevelError
+)
+
+// Meter counts what happens, for metrics. Labels must stay bounded: a target never becomes one.
+type Meter interface {
+	SessionOpened(listener string)
+	SessionClosed(listener string)
+	SessionRefused(listener, reason string)
+	FlowClosed(f *connmodel.Flow)
+	Panicked()
+}
+
+// Config is one generation of the configuration. A Router never changes it.
+type Config struct {
+	Generation uint64
+	Listeners  []Listener
+	Routes     *upstream.Table
+	Resolver   resolve.Resolver // for names that rules or the next hop need resolved here; nil = the system's
+	Limits     Limits
+	// OwnAddresses are refused as targets beside the listeners: the control door, metrics.
+	OwnAddresses []netip.AddrPort
+	// Location is the time zone in which rules see the time; nil = local.
+	Location *time.Location
+	// Name identifies this gateway in Via and Proxy-Status; "" = "viaduct-" and 16 random hexadecimal digits, kept for the process' life.
+	Name string
+}
+
+// Listener is where clients connect.
+type Listener struct {
+	Name      string
+	Network   string // "tcp" or "unix"
+	Address   string // "127.0.0.1:3128", "/run/viaduct/proxy.sock"; the name of a socket for Network "systemd"
+	Protocols Protocols
+	Clients   []netip.Prefix // networks that may connect; nil = all. Unix sockets are guarded by their file mode instead
+	FileMode  uint32         // of a Unix socket; 0 = 0660
+	Policy    string
+	Decider   connmodel.Decider
+	// Auth proves users by name and password; nil = nobody is asked. With it SOCKS4, which cannot prove anything, is refused.
+	Auth  Authenticator
+	Realm string // of the challenge; "" = "viaduct"
+
+	HandshakeTimeout time.Duration // from accept, and from the first byte of each further request, to a complete head; 0 = 10 s
+	KeepAliveTimeout time.Duration // between two plain requests on one connection; 0 = 60 s
+	MaxHeadBytes     int           // 0 = 64 KiB
+	PerClient        int           // connections of one client address; 0 = no limit
+}
+
+// Authenticator proves a user. It must take care of its own cost: it is asked for every connection.
+type Authenticator interface {
+	Verify(user, password string) bool
+}
+
+// Protocols is a set of what a listener speaks, told apart by the first byte.
+type Protocols uint8
+
+// The protocols of a listener.
+const (
+	HTTP Protocols = 1 << iota
+	SOCKS4
+	SOCKS5
+	AllProtocols = HTTP | SOCKS4 | SOCKS5
+)
+
+// Limits of the whole router.
+type Limits struct {
+	Connections int // client connections at once; 0 = what the descriptor limit allows, less a reserve
+	// Timeouts are the defaults for every flow; zero fields = 1 h idle, 60 s half-closed, 60 s connect, 5 min response.
+	Timeouts connmodel.Timeouts
+}
+
+// Defaults of the timeouts.
+const (
+	DefaultIdle       = time.Hour
+	DefaultHalfClosed = 60 * time.Second
+	DefaultConnect    = 60 * time.Second
+	DefaultResponse   = 5 * time.Minute
+	defaultHandshake  = 10 * time.Second
+	defaultKeepAlive  = 60 * time.Second
+)
+
+// timeouts returns those of d over the router's over the defaults.
+func (l *Limits) timeouts(d *connmodel.Decision) connmodel.Timeouts {
+	t := d.Timeouts
+	pick := func(v *time.Duration, general, fallback time.Duration) {
+		if *v == 0 {
+			*v = general
+		}
+		if *v == 0 {
+			*v = fallback
+		}
+	}
+	pick(&t.Idle, l.Timeouts.Idle, DefaultIdle)
+	pick(&t.HalfClosed, l.Timeouts.HalfClosed, DefaultHalfClosed)
+	pick(&t.Connect, l.Timeouts.Connect, DefaultConnect)
+	pick(&t.Response, l.Timeouts.Response, DefaultResponse)
+	return t
+}

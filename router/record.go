@@ -1,0 +1,61 @@
+package router
+
+import (
+	"sync/atomic"
+
+	"viaduct/connmodel"
+)
+
+// stats are the router's own counters, exact and always on.
+type stats struct {
+	sessions atomic.Uint64
+	flows    atomic.Uint64
+	panics   atomic.Uint64
+}
+
+// Stats is a snapshot of the counters.
+type Stats struct {
+	Sessions     uint64 // accepted since start
+	SessionsOpen int
+	Flows        uint64 // recorded since start
+	Panics       uint64 // must stay 0
+}
+
+// Stats returns the counters.
+func (r *Router) Stats() Stats {
+	return Stats{
+		Sessions:     r.stats.sessions.Load(),
+		SessionsOpen: r.sessions.len(),
+		Flows:        r.stats.flows.Load(),
+		Panics:       r.stats.panics.Load(),
+	}
+}
+
+// finish makes the one record of a flow and hands it on. Further calls for the same flow do nothing.
+func (s *session) finish(rec *connmodel.Recorder, e connmodel.FlowEnd) {
+	s.flow.CompareAndSwap(rec, nil)
+	f := rec.Close(e)
+	if f == nil {
+		return
+	}
+	s.r.stats.flows.Add(1)
+	s.r.opt.Log.Close(f)
+	s.r.opt.Meter.FlowClosed(f)
+	if s.r.opt.Records != nil {
+		s.r.opt.Records.Record(f)
+	}
+}
+
+type noLog struct{}
+
+func (noLog) Decision(FlowLine)           {}
+func (noLog) Close(*connmodel.Flow)       {}
+func (noLog) Event(Level, string, ...any) {}
+
+type noMeter struct{}
+
+func (noMeter) SessionOpened(string)          {}
+func (noMeter) SessionClosed(string)          {}
+func (noMeter) SessionRefused(string, string) {}
+func (noMeter) FlowClosed(*connmodel.Flow)    {}
+func (noMeter) Panicked()                     {}

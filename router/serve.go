@@ -1,0 +1,191 @@
+package router
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"syscall"
+	"time"
+
+	"viaduct/connmodel"
+	"viaduct/router/relay"
+)
+
+// serveConn is the journey of one connection; the table in doc.go reads the same way.
+//
+//	accept     acceptLoop, admit          the socket is here, the configuration is pinned
+//	handshake  serveHTTP, serveSOCKS      what does the client ask for?
+//	decide     decide                     which rule takes it?
+//	dial       newPlan, dial              the hooks' word, the check, the chain
+//	answer     yes, no                    in the client's own protocol
+//	relay      relay, forward.Carry       the bytes
+//	record     finish                     one record, always
+func (s *session) serveConn() {
+	p := s.door.pin.Load()
+	s.handshakeDeadline(p.l, s.started)
+	if err := s.in.Fill(); err != nil {
+		s.clientLeft(err)
+		return
+	}
+	switch first := s.in.Buffered()[0]; {
+	case first == 5 && p.l.Protocols&SOCKS5 != 0:
+		s.serveSOCKS5(p)
+	case first == 4 && p.l.Protocols&SOCKS4 != 0:
+		s.serveSOCKS4(p)
+	case p.l.Protocols&HTTP != 0:
+		s.serveHTTP()
+	default:
+		s.reject(p, "", &connmodel.ConnError{
+			Phase: connmodel.PhaseHandshake, Side: connmodel.SideClient, Kind: connmodel.KindProtocol,
+			Message: "the client speaks a protocol that this listener does not take", Blame: connmodel.BlameClient,
+		})
+	}
+}
+
+// serveTunnel is the way of a CONNECT or SOCKS request once its target and user are known.
+func (s *session) serveTunnel(p *pin, rec *connmodel.Recorder, proto connmodel.Protocol, target connmodel.Address, user string) {
+	s.live.Identified(proto, user)
+	f := s.newFacts(p, proto, target, user, time.Now())
+	d, err := s.decide(p, f)
+	rec.Decided(d, nil)
+	s.r.opt.Log.Decision(FlowLine{Flow: rec.ID(), Facts: f, Decision: d})
+	if err != nil {
+		s.no(p, rec, proto, err)
+		return
+	}
+	pl, err := s.newPlan(p, rec, f, d)
+	if err != nil {
+		s.no(p, rec, proto, err)
+		return
+	}
+	c, err := s.dial(p, rec, &pl, f)
+	if err != nil {
+		s.no(p, rec, proto, err)
+		return
+	}
+	if err := s.yes(rec, proto, c); err != nil {
+		c.Close()
+		rec.Fail(clientError(connmodel.PhaseConnect, err))
+		s.finish(rec, connmodel.FlowEnd{Reason: connmodel.CloseClientReset, First: connmodel.SideClient})
+		return
+	}
+	s.relay(rec, c.Conn, c.Early, pl.timeouts)
+	c.Close()
+}
+
+// relay runs the tunnel and closes the flow. Both connections are closed when it returns.
+func (s *session) relay(rec *connmodel.Recorder, server net.Conn, fromServer []byte, t connmodel.Timeouts) {
+	var early []byte
+	if b := s.in.Buffered(); len(b) > 0 {
+		early = append([]byte(nil), b...)
+	}
+	s.in.Release()
+	s.req = nil
+	s.state.Store(stateTunnel)
+	res := s.tunnel.Run(
+		relay.Side{Conn: s.conn, Early: early}, relay.Side{Conn: server, Early: fromServer},
+		relay.Options{Idle: t.Idle, HalfClosed: t.HalfClosed, Observer: (*tunnelObserver)(s)})
+	s.closeTunnel(rec, &res)
+}
+
+// closeTunnel writes down how a tunnel ended.
+func (s *session) closeTunnel(rec *connmodel.Recorder, res *relay.Result) {
+	if e := tunnelError(res); e != nil {
+		rec.Fail(e)
+	}
+	s.finish(rec, connmodel.FlowEnd{Reason: closeReasons[res.End], First: sideOf(res.First), Up: res.Up, Down: res.Down})
+}
+
+var closeReasons = map[relay.End]connmodel.CloseReason{
+	relay.Open:              connmodel.CloseInternal,
+	relay.ClientClosed:      connmodel.CloseClient,
+	relay.ServerClosed:      connmodel.CloseServer,
+	relay.ClientReset:       connmodel.CloseClientReset,
+	relay.ClientFailed:      connmodel.CloseClientReset,
+	relay.ServerReset:       connmodel.CloseServerReset,
+	relay.ServerFailed:      connmodel.CloseServerReset,
+	relay.IdleTimeout:       connmodel.CloseIdle,
+	relay.HalfClosedTimeout: connmodel.CloseHalfIdle,
+	relay.Drained:           connmodel.CloseDrained,
+	relay.Canceled:          connmodel.CloseAdmin,
+}
+
+func sideOf(p relay.Peer) connmodel.Side {
+	switch p {
+	case relay.Client:
+		return connmodel.SideClient
+	case relay.Server:
+		return connmodel.SideServer
+	}
+	return ""
+}
+
+// tunnelError turns an end that nobody wished into an error; orderly ends, timeouts and our own closing are none.
+func tunnelError(res *relay.Result) *connmodel.ConnError {
+	side := sideOf(res.End.Peer())
+	if res.End.Orderly() || side == "" {
+		return nil
+	}
+	e := &connmodel.ConnError{
+		Phase: connmodel.PhaseRelay, Side: side, Kind: connmodel.KindReset,
+		Message: "the connection was reset in the open tunnel", Cause: res.Err,
+	}
+	switch res.End {
+	case relay.ClientFailed, relay.ServerFailed:
+		e.Message = "the connection broke in the open tunnel"
+		if res.Err != nil {
+			e.Message += ": " + res.Err.Error()
+		}
+		if errors.Is(res.Err, syscall.ETIMEDOUT) {
+			e.Kind = connmodel.KindTimeout
+		} else if errors.Is(res.Err, io.ErrUnexpectedEOF) {
+			e.Kind = connmodel.KindEOF
+		}
+	}
+	if side == connmodel.SideClient {
+		e.Blame = connmodel.BlameClient
+	} else {
+		e.Blame = connmodel.BlameTarget
+	}
+	return e
+}
+
+// tunnelObserver notes half-closes in the record as they happen.
+type tunnelObserver session
+
+func (o *tunnelObserver) ReadClosed(p relay.Peer, at time.Time) {
+	if rec := o.flow.Load(); rec != nil {
+		rec.ReadClosed(sideOf(p))
+	}
+}
+
+func (o *tunnelObserver) WriteClosed(p relay.Peer, at time.Time) {
+	if rec := o.flow.Load(); rec != nil {
+		rec.WriteClosed(sideOf(p))
+	}
+}
+
+// clientLeft notes why nothing more came from a client that had asked for nothing yet.
+func (s *session) clientLeft(err error) {
+	if err != io.EOF {
+		s.live.Fail(clientError(connmodel.PhaseHandshake, err))
+	}
+}
+
+// clientError is a failure of the client's connection.
+func clientError(phase connmodel.Phase, err error) *connmodel.ConnError {
+	e := &connmodel.ConnError{Phase: phase, Side: connmodel.SideClient, Blame: connmodel.BlameClient, Cause: err}
+	var ne net.Error
+	switch {
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		e.Kind, e.Message = connmodel.KindEOF, "the client closed the connection before its request was complete"
+	case errors.Is(err, os.ErrDeadlineExceeded), errors.As(err, &ne) && ne.Timeout():
+		e.Kind, e.Message = connmodel.KindTimeout, "the client did not complete its request in time"
+	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		e.Kind, e.Message = connmodel.KindReset, "the client reset the connection"
+	default:
+		e.Kind, e.Message = connmodel.KindProtocol, err.Error()
+	}
+	return e
+}
