@@ -213,6 +213,9 @@ func SOCKSReply(code byte) Behaviour {
 // Bound is OK with host, an IP of either family or a name of up to 255 bytes,
 // as BND.ADDR of the SOCKS5 success reply.
 func Bound(host string) Behaviour {
+	if len(host) > 255 {
+		panic("upstreamtest: BND.ADDR holds 255 bytes at most")
+	}
 	return Behaviour{Name: fmt.Sprintf("bound %d", len(host)), bound: host}
 }
 

@@ -137,6 +137,7 @@ func TestHTTPBehaviours(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.b.Name, func(t *testing.T) {
+			t.Parallel() // most wait to see that nothing more comes
 			p := upstreamtest.NewHTTP(t, upstreamtest.Options{Script: []upstreamtest.Behaviour{tt.b}})
 			got, how := exchange(t, p.Addr(), connectHead(origin.Addr()))
 			prefix, open := strings.CutSuffix(tt.want, "…")
@@ -189,6 +190,7 @@ func TestSOCKS5Behaviours(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.b.Name, func(t *testing.T) {
+			t.Parallel() // most wait to see that nothing more comes
 			p := upstreamtest.NewSOCKS5(t, upstreamtest.Options{Script: []upstreamtest.Behaviour{tt.b}})
 			greeting, request := socks5Head("127.0.0.1", portOf(t, origin.Addr()))
 			if got, how := exchange(t, p.Addr(), greeting+request); string(got) != tt.want || how != tt.how {
@@ -459,6 +461,24 @@ func TestPortStaysReserved(t *testing.T) {
 	}
 	if _, err := net.Dial("tcp", addr); !errors.Is(err, syscall.ECONNREFUSED) {
 		t.Fatalf("dial: %v", err)
+	}
+}
+
+func TestListenAddresses(t *testing.T) {
+	if p, err := upstreamtest.StartHTTP(upstreamtest.Options{Listen: "[::1]:0"}); err == nil { // a machine may have no IPv6
+		c, err := net.Dial("tcp", p.Addr())
+		if err != nil {
+			t.Errorf("dial %s: %v", p.Addr(), err)
+		} else {
+			c.Close()
+		}
+		p.Close()
+	}
+	for _, bad := range []string{":0", "127.0.0.1", "192.0.2.1:0"} {
+		if p, err := upstreamtest.StartHTTP(upstreamtest.Options{Listen: bad}); err == nil {
+			p.Close()
+			t.Errorf("%q was listened on", bad)
+		}
 	}
 }
 

@@ -31,6 +31,9 @@ func Reserve(listen string) (*Reservation, error) {
 	if err != nil {
 		return nil, err
 	}
+	if a.IP == nil {
+		return nil, fmt.Errorf("listen %q: an address is needed", listen)
+	}
 	fd, err := bind(a)
 	if err != nil {
 		return nil, fmt.Errorf("bind %s: %w", listen, err)

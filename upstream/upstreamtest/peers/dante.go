@@ -30,7 +30,8 @@ type DanteOptions struct {
 // the system's user database alone, danted runs in a mount namespace in which
 // passwd and shadow are files of our own; an ordinary user gets one by way of a
 // user namespace. Where neither is allowed (a confined container) and we are
-// root, the user is added by useradd and removed again by Close.
+// root, the user is added by useradd and removed again by Close; a name that
+// exists already, another Dante's for instance, is then an error.
 func Dante(ctx context.Context, dir string, o DanteOptions) (*Proc, error) {
 	path, err := mustLook("danted")
 	if err != nil {

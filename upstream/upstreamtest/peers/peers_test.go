@@ -13,9 +13,13 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"viaduct/upstream/upstreamtest"
 	"viaduct/upstream/upstreamtest/peers"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // closer is what every starter returns.
 type closer interface{ Close() error }
