@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -20,7 +21,10 @@ import (
 // The benchmarks run the relay in a process of its own (this test binary, started again with benchRelay set), so that its CPU time and memory are the
 // relay's and nobody else's. Absolute numbers depend on the machine; compare the variants of one run.
 
-const benchRelay = "RELAY_BENCH_VARIANT"
+const (
+	benchRelay = "RELAY_BENCH_VARIANT"
+	benchTLS   = "RELAY_BENCH_TLS" // set: clients speak TLS to the relay
+)
 
 // relayVariants are what the relay is compared with. Each copies both ways and closes both.
 var relayVariants = map[string]func(client, server net.Conn){
@@ -38,15 +42,17 @@ var relayVariants = map[string]func(client, server net.Conn){
 	},
 }
 
+type halfCloser interface{ CloseWrite() error }
+
 func copyBoth(c, s net.Conn, cp func(dst, src net.Conn)) {
 	done := make(chan struct{})
 	go func() {
 		cp(s, c)
-		s.(*net.TCPConn).CloseWrite()
+		s.(halfCloser).CloseWrite()
 		close(done)
 	}()
 	cp(c, s)
-	c.(*net.TCPConn).CloseWrite()
+	c.(halfCloser).CloseWrite()
 	<-done
 	c.Close()
 	s.Close()
@@ -72,6 +78,9 @@ func serveRelay(variant string) {
 				if err != nil {
 					c.Close()
 					return
+				}
+				if os.Getenv(benchTLS) != "" {
+					c = tls.Server(c, &tls.Config{Certificates: []tls.Certificate{testCertificate()}})
 				}
 				relay(c, s)
 			}()
@@ -225,7 +234,15 @@ func BenchmarkRoundTrip(b *testing.B) {
 }
 
 // BenchmarkBulk sends 64 MiB to the client in each iteration. ms/GB is the CPU time of the relaying process.
-func BenchmarkBulk(b *testing.B) {
+func BenchmarkBulk(b *testing.B) { benchmarkBulk(b, func(c net.Conn) net.Conn { return c }) }
+
+// BenchmarkBulkTLS is the same with TLS between client and relay. No kernel can splice that: "iocopy" and "copying" are crypto/tls alone.
+func BenchmarkBulkTLS(b *testing.B) {
+	b.Setenv(benchTLS, "1")
+	benchmarkBulk(b, func(c net.Conn) net.Conn { return tls.Client(c, &tls.Config{InsecureSkipVerify: true}) })
+}
+
+func benchmarkBulk(b *testing.B, client func(net.Conn) net.Conn) {
 	const size = 64 << 20
 	eachVariant(b, func(b *testing.B, variant string) {
 		block := make([]byte, 1<<20)
@@ -242,6 +259,12 @@ func BenchmarkBulk(b *testing.B) {
 			c, err := net.Dial("tcp", p.addr)
 			if err != nil {
 				b.Fatal(err)
+			}
+			c = client(c)
+			if t, ok := c.(*tls.Conn); ok {
+				if err := t.Handshake(); err != nil {
+					b.Fatal(err)
+				}
 			}
 			buf := make([]byte, 256<<10)
 			n, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, struct{ io.Reader }{c}, buf)
