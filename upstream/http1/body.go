@@ -167,6 +167,21 @@ func (b *Body) fail(err error) error {
 	return err
 }
 
+// ReadBuffered reads the content that is there already, without waiting, and
+// returns how much that was: a glance at an error page.
+func (b *Body) ReadBuffered(p []byte) (n int) {
+	for n < len(p) {
+		data, _ := b.buffered(len(p) - n)
+		if len(data) == 0 {
+			break
+		}
+		n += copy(p[n:], data)
+		b.r.Discard(len(data))
+	}
+	b.settle()
+	return n
+}
+
 // Drain reads and drops the rest of the body, at most max bytes of content, and
 // reports whether its end was reached.
 func (b *Body) Drain(max int64) (bool, error) {

@@ -429,3 +429,24 @@ func TestReaderThatGivesNothing(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestReadBuffered(t *testing.T) {
+	r := NewReader(&pieces{[]byte("3\r\nabc\r\n5\r\nhello\r\n0\r\n\r\nnext"), 14}, Limits{})
+	b := r.Body(Framing{Kind: BodyChunked})
+	if n := b.ReadBuffered(make([]byte, 9)); n != 0 {
+		t.Fatalf("%d bytes of nothing", n)
+	}
+	if err := r.Fill(); err != nil {
+		t.Fatal(err)
+	}
+	p := make([]byte, 4)
+	if n := b.ReadBuffered(p); string(p[:n]) != "abch" {
+		t.Fatalf("%q", p[:n])
+	}
+	if done, err := b.Drain(99); !done || err != nil {
+		t.Fatal(done, err)
+	}
+	if rest, _ := io.ReadAll(r); string(rest) != "next" {
+		t.Fatalf("rest %q", rest)
+	}
+}

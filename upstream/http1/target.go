@@ -113,6 +113,24 @@ func ParseAuthority(s string) (a Authority, err error) {
 	return a, nil
 }
 
+// NewAuthority makes the authority of a host as text, an IPv6 address without
+// brackets or a name, and a port. Its fault is an *Error.
+func NewAuthority(host string, port uint16) (Authority, error) {
+	a := Authority{Host: host, Port: port}
+	if strings.IndexByte(host, ':') >= 0 {
+		ip, err := netip.ParseAddr(host)
+		if err != nil || ip.Zone() != "" {
+			return Authority{}, errIPLiteral
+		}
+		a.IPLiteral = true
+		return a, nil
+	}
+	if err := checkName(host); err != nil {
+		return Authority{}, err
+	}
+	return a, nil
+}
+
 func (t *Target) parse(method, raw string) *Error {
 	switch {
 	case method == "CONNECT": // RFC 9112 3.2.3
@@ -214,13 +232,8 @@ func (a *Authority) parse(s string) *Error {
 		if i := strings.IndexByte(s, ':'); i >= 0 {
 			a.Host, rest = s[:i], s[i:]
 		}
-		switch {
-		case a.Host == "":
-			return errHostEmpty
-		case len(a.Host) > maxHost:
-			return errHostLong
-		case !all(a.Host, clHost):
-			return errHostChar
+		if err := checkName(a.Host); err != nil {
+			return err
 		}
 	}
 	if len(rest) > 1 { // an empty port means none, RFC 3986 3.2.3
@@ -229,6 +242,18 @@ func (a *Authority) parse(s string) *Error {
 			return errPort
 		}
 		a.Port = port
+	}
+	return nil
+}
+
+func checkName(host string) *Error {
+	switch {
+	case host == "":
+		return errHostEmpty
+	case len(host) > maxHost:
+		return errHostLong
+	case !all(host, clHost):
+		return errHostChar
 	}
 	return nil
 }
