@@ -61,7 +61,7 @@ func TestFakesWithCurl(t *testing.T) {
 	}
 
 	http.Script(upstreamtest.Status(503, "busy\n"))
-	failCurl(t, "503", "-x", "http://"+http.Addr(), "-p", plain.URL("/"))
+	failCurl(t, "503", "-x", "http://ann:a%20secret@"+http.Addr(), "-p", plain.URL("/"))
 	socks5.Script(upstreamtest.SOCKSReply(5))
 	failCurl(t, "(5)", "-x", "socks5h://ann:a%20secret@"+socks5.Addr(), plain.URL("/"))
 	socks5.Script(upstreamtest.Bound(strings.Repeat("n", 255)))
