@@ -51,8 +51,8 @@ func (e *ProtocolError) Unwrap() error { return e.Err }
 func sniff(b []byte) string {
 	has := func(p string) bool { return len(b) >= len(p) && string(b[:len(p)]) == p }
 	switch {
-	case len(b) == 0 || has("HTTP/"):
-		return ""
+	case string(b[:min(len(b), 5)]) == "HTTP/"[:min(len(b), 5)]:
+		return "" // as far as it has come
 	case has("\x15"):
 		return "a TLS alert"
 	case has("\x16"):
