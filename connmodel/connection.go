@@ -41,8 +41,8 @@ type Server struct {
 	Via        string // name of the route as the decision gave it
 	Route      string // what was really used, member and hops by name: "corp_a > jump"; "direct"
 	ResolvedBy string // who turned the target's name into an address: "viaduct", "upstream", "literal"; "" = nobody yet
-	Reused     bool   // a kept connection served this flow
 	Attempts   []Attempt
+	Reused     bool // a kept connection served this flow
 	Truncated  bool // attempts or hops were left out to keep the record bounded
 }
 

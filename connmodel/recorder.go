@@ -13,9 +13,9 @@ type Recorder struct {
 	session *Session
 	flow    Flow
 	server  Server
-	up      bool // an attempt connected, or a kept connection is used
-	down    bool // server_disconnected was told
-	trying  int  // attempts that are not decided yet
+	trying  int32 // attempts that are not decided yet
+	up      bool  // an attempt connected, or a kept connection is used
+	down    bool  // server_disconnected was told
 
 	// Room for the usual flow, so that it costs one allocation: one attempt through one proxy.
 	attempts [1]Attempt

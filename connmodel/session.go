@@ -139,7 +139,7 @@ func (c *Connection) halfClosed(half State, t time.Time) {
 
 // stamp is now, told as base and what the monotonic clock has counted since: when somebody sets the wall clock back, the
 // times of one connection still do not run backwards.
-func stamp(base time.Time) time.Time { return base.Add(time.Since(base)) }
+func stamp(base time.Time) time.Time { return base.Add(max(time.Since(base), 0)) }
 
 func later(t, than time.Time) time.Time {
 	if t.Before(than) {

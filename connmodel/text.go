@@ -193,7 +193,7 @@ func timer(d time.Duration) string {
 	return strconv.FormatFloat(float64(d)/float64(time.Millisecond), 'f', 1, 64)
 }
 
-// String returns "server_connect_error attempt=1 hop=2 side=hop: hop 2 (jump): connection refused".
+// String returns for instance `server_connect_error attempt=1 hop=2 side=hop: "hop 2 (jump): connection refused"`.
 func (e Event) String() string {
 	var b strings.Builder
 	b.WriteString(string(e.Kind))
@@ -207,7 +207,7 @@ func (e Event) String() string {
 		b.WriteString(" side=" + string(e.Side))
 	}
 	if e.Error != nil {
-		b.WriteString(": " + e.Error.Error())
+		b.WriteString(": " + strconv.QuoteToASCII(bound(e.Error.Error(), maxQuoted)))
 	}
 	return b.String()
 }
