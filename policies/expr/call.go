@@ -164,11 +164,15 @@ func (c *compiler) checkTry(e *hclsyntax.FunctionCallExpr) {
 	}
 }
 
-// wantText converts an argument to a text or reports it.
+// wantText reports an argument that is no text, and takes dates and times of day as the texts that they are.
 func (c *compiler) wantText(k *call, i int) *node {
 	n := k.args[i]
-	if n.kind == kindString {
+	switch n.kind {
+	case kindBad, kindString:
 		return n
+	case kindDate, kindClock:
+		k.args[i] = n.asText()
+		return k.args[i]
 	}
 	hint := " Use tostring() if the text of it is meant."
 	switch n.kind {

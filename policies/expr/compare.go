@@ -48,7 +48,9 @@ func (c *compiler) equal(rng hcl.Range, l, r *node) *node {
 			return r
 		}
 		return equalNumbers(n, l, r)
-	case l.kind != r.kind:
+	}
+	l, r = c.sameKind(l, r)
+	if l.kind != r.kind {
 		return c.mismatch(n, l, r)
 	}
 	switch l.kind {

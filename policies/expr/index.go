@@ -61,7 +61,7 @@ func (c *compiler) reference(e hclsyntax.Expression) *node {
 	case scopeTree[root] != nil:
 		n, steps = c.fact(root, rng, steps, e.Range())
 	case c.checkRoot(root, rng):
-		n = &node{kind: kindMap, rng: rng, val: c.roots[root]}
+		n = opaque(c.roots[root], rng)
 		if len(steps) > 0 {
 			if name, ok := steps[0].key.text(); ok && !c.checkAttribute(root, n.val, name, hcl.RangeBetween(rng, steps[0].rng)) {
 				return badNode(e.Range())
@@ -263,15 +263,7 @@ func (c *compiler) checkAttribute(root string, v cty.Value, attr string, rng hcl
 func (c *compiler) index(n *node, s step) *node {
 	switch {
 	case n.constant() && s.key.constant():
-		v, diags := hcl.Index(n.val, s.key.val, &s.rng)
-		if diags.HasErrors() {
-			c.take(diags)
-			return badNode(s.rng)
-		}
-		if n.elems != nil && s.key.kind == kindNumber { // keeps the position of the element
-			return n.elems[int(s.key.span.lo)]
-		}
-		return &node{kind: kindMap, rng: n.rng, val: v}
+		return c.indexConstant(n, s)
 	case n.kind == kindList:
 		return c.indexList(n, s)
 	case n.kind == kindMap:
@@ -280,6 +272,40 @@ func (c *compiler) index(n *node, s step) *node {
 		return c.errorf(s.rng, notHere, "A name resolves to addresses in no order. Use cidr(target.addresses, networks...) or contains(target.addresses, address), which look at all of them.")
 	}
 	return c.errorf(s.rng, wrongType, "This is %s: it has no attributes and no index.", n.kind)
+}
+
+// opaque is a constant that is only looked into: parts of it may be secrets or unknown.
+func opaque(v cty.Value, rng hcl.Range) *node {
+	n := &node{kind: kindMap, rng: rng, val: v}
+	if t := v.Type(); t.IsTupleType() || t.IsListType() || t.IsSetType() {
+		n.kind = kindList
+	}
+	return n
+}
+
+// indexConstant takes an element of a constant by a constant key.
+func (c *compiler) indexConstant(n *node, s step) *node {
+	v, diags := hcl.Index(n.val, s.key.val, &s.rng)
+	if !diags.HasErrors() {
+		if n.elems != nil && s.key.kind == kindNumber { // keeps the position of the element
+			return n.elems[int(s.key.span.lo)]
+		}
+		return opaque(v, n.rng)
+	}
+	plain, _ := n.val.Unmark()
+	t := plain.Type()
+	name, isText := s.key.text()
+	switch {
+	case plain.IsNull() || !plain.IsKnown():
+	case isText && t.IsObjectType():
+		return c.errorf(s.rng, mayFail, "There is no key %q.%s", name, didYouMean(name, sortedKeys(t.AttributeTypes())))
+	case isText && t.IsMapType():
+		return c.errorf(s.rng, mayFail, "There is no key %q.%s", name, didYouMean(name, sortedKeys(plain.AsValueMap())))
+	case s.key.kind == kindNumber && n.kind == kindList:
+		return c.errorf(s.rng, mayFail, "The list has %d elements, counted from 0: there is none with this index.", plain.LengthInt())
+	}
+	c.take(diags)
+	return badNode(s.rng)
 }
 
 // indexList takes an element of a list by a number that depends on the flow, or of a list whose elements do.
