@@ -44,7 +44,15 @@ func (d *direction) reset() {
 // The stack below it is kept flat: a goroutine starts with 2 KiB, of which some 1,200 bytes can be used before it is moved to 4 KiB for good.
 func (d *direction) run() {
 	defer d.leave()
-	o, err := d.copy()
+	o, err := atEOF, d.writeEarly()
+	switch {
+	case err != nil:
+		o = writeError
+	case d.src.raw != nil:
+		o, err = d.copyRaw()
+	default:
+		o, err = d.copyWrapped()
+	}
 	d.t.ended(d, o, err)
 }
 
@@ -63,17 +71,13 @@ func (d *direction) leave() {
 	t.wg.Done()
 }
 
-func (d *direction) copy() (outcome, error) {
-	if b := d.early; len(b) > 0 {
-		d.early = nil
-		if err := d.write(b); err != nil {
-			return writeError, err
-		}
+func (d *direction) writeEarly() error {
+	b := d.early
+	d.early = nil
+	if len(b) == 0 {
+		return nil
 	}
-	if d.src.raw != nil {
-		return d.copyRaw()
-	}
-	return d.copyWrapped()
+	return d.write(b)
 }
 
 // write delivers all of b, however slow the destination is.

@@ -120,8 +120,15 @@ func (d *direction) move(fd uintptr, b []byte) step {
 		return d.end(atEOF, nil)
 	}
 	d.kernel.much = n >= len(buffer{})
-	if err := d.write(b[:n]); err != nil {
-		return d.end(writeError, err)
+	var failed error
+	if d.dst.raw != nil {
+		d.kernel.bytes = b[:n]
+		failed = d.flush()
+	} else {
+		failed = d.write(b[:n])
+	}
+	if failed != nil {
+		return d.end(writeError, failed)
 	}
 	return goesOn
 }

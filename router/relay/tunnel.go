@@ -61,35 +61,39 @@ type Tunnel struct {
 //
 // Nobody else may read, write or close the connections meanwhile. A deadline that was left on a plain connection or for reading a TLS connection is
 // removed when it fires and does no harm.
-func (t *Tunnel) Run(client, server Side, o Options) Result {
-	if o.HalfClosed == 0 {
-		o.HalfClosed = defaultHalfClosed
+func (t *Tunnel) Run(client, server Side, o Options) (r Result) {
+	if t.begin(&client, &server, &o) {
+		go t.up.run()
+		t.down.run() // here, because it is mostly the client that ends first: then nobody waits for the goroutine
+		t.wg.Wait()
 	}
+	t.finish(&r)
+	return r
+}
+
+// begin prepares a run, and reports whether there is one: not if Abort came before it.
+func (t *Tunnel) begin(client, server *Side, o *Options) bool {
 	t.client.set(Client, client.Conn)
 	t.server.set(Server, server.Conn)
 	t.up.set(t, &t.client, &t.server, client.Early)
 	t.down.set(t, &t.server, &t.client, server.Early)
 
 	t.mu.Lock()
-	t.opt = o
+	defer t.mu.Unlock()
+	t.opt = *o
+	if t.opt.HalfClosed == 0 {
+		t.opt.HalfClosed = defaultHalfClosed
+	}
 	t.start = now()
 	t.running = true
-	cut := t.end != Open
-	if !cut {
-		t.arm(o.Idle)
-	}
-	t.mu.Unlock()
-	if cut { // Abort came before Run
+	if t.end != Open {
 		t.up.at = time.Now()
 		t.down.at = t.up.at
-		return t.finish()
+		return false
 	}
-
+	t.arm(t.opt.Idle)
 	t.wg.Add(2)
-	go t.up.run()
-	t.down.run() // here, because it is mostly the client that ends first: then nobody waits for the goroutine
-	t.wg.Wait()
-	return t.finish()
+	return true
 }
 
 // Abort ends the tunnel for the given reason, usually Drained or Canceled. It does not wait: Run returns soon after. Before Run it makes Run close both
@@ -155,8 +159,8 @@ func (t *Tunnel) stop(end End, err error) {
 	}
 }
 
-// finish closes both connections as the end asks for, and reports.
-func (t *Tunnel) finish() Result {
+// finish closes both connections as the end asks for, and reports. (The result is not returned by value to keep Run's frame small.)
+func (t *Tunnel) finish(r *Result) {
 	t.mu.Lock()
 	if t.timer != nil {
 		t.timer.Stop()
@@ -187,7 +191,7 @@ func (t *Tunnel) finish() Result {
 	t.client.clear()
 	t.server.clear()
 	t.opt.Observer = nil
-	r := Result{
+	*r = Result{
 		Up: t.up.n.Load(), Down: t.down.n.Load(),
 		End: end, First: t.first, HalfClosed: t.passed, Err: t.err,
 		UpEnd: t.up.at, DownEnd: t.down.at,
@@ -197,5 +201,4 @@ func (t *Tunnel) finish() Result {
 	if p != nil {
 		panic(p) // on the caller's goroutine, which knows what to do about it
 	}
-	return r
 }
