@@ -23,12 +23,14 @@ type attempt struct {
 	elements [MaxHops + 1]connmodel.HopRecorder // the hops, then the server
 	begun    int                                // elements begun
 
-	base    net.Conn           // the TCP connection of this attempt: deadlines and cancellation act on it
-	stop    func() bool        // ends the watch on ctx
-	early   []byte             // what came right behind the last handshake
-	tls     *connmodel.TLSInfo // of the server
-	hasty   bool               // the last deadline set was cut short by the flow's
-	stopped bool               // no further attempt
+	given   proxy.ContextDialer // the way to the first hop; nil = a TCP connection of our own
+	base    net.Conn            // the TCP connection of this attempt: deadlines and cancellation act on it
+	stop    func() bool         // ends the watch on ctx
+	armed   bool                // a deadline is set on base
+	early   []byte              // what came right behind the last handshake
+	tls     *connmodel.TLSInfo  // of the server
+	hasty   bool                // the last deadline set was cut short by the flow's
+	stopped bool                // no further attempt
 	timed   timed
 	steps   steps
 
@@ -38,24 +40,36 @@ type attempt struct {
 
 // run goes the way. On failure everything it opened is closed.
 func (a *attempt) run() (*Conn, *HopError) {
-	conn, err := a.walk()
-	if a.stop != nil && !a.stop() && err == nil {
-		// ctx ended after the last step: the past deadline may come any moment.
-		err = a.failure(len(a.hops)+1, connmodel.PhaseDial, errCanceled)
-	}
-	if err != nil {
-		if a.base != nil {
-			a.base.Close()
-		}
+	c := new(Conn)
+	conn, err := a.walk(c)
+	if c.Conn, err = a.finish(conn, err); err != nil {
 		return nil, err
 	}
-	if a.base != nil {
+	c.Early = a.early
+	return c, nil
+}
+
+// finish ends the watch on ctx. It leaves a connection without deadlines, or, after an error, nothing open.
+func (a *attempt) finish(conn net.Conn, err *HopError) (net.Conn, *HopError) {
+	if a.stop != nil && !a.stop() && err == nil {
+		// ctx ended after the last step: the past deadline may come any moment.
+		err = a.failure(len(a.hops)+1, connmodel.PhaseDial, context.Canceled)
+	}
+	switch {
+	case a.base == nil:
+	case err != nil:
+		a.base.Close()
+	case a.armed:
 		a.base.SetDeadline(time.Time{})
+	}
+	if err != nil {
+		return nil, err
 	}
 	return conn, nil
 }
 
-func (a *attempt) walk() (*Conn, *HopError) {
+// walk goes the way and fills what c says about its end.
+func (a *attempt) walk(c *Conn) (net.Conn, *HopError) {
 	d, n := a.d, len(a.hops)
 	if d.target.IsValid() && d.q.Check != nil && n > 0 { // connect asks for the addresses of direct
 		if err := d.q.Check(d.target); err != nil {
@@ -71,10 +85,13 @@ func (a *attempt) walk() (*Conn, *HopError) {
 		if err != nil {
 			return nil, err
 		}
-		a.rec0(n).UsedCredential(last.credential)
+		if last.credential != "" {
+			a.rec0(n).UsedCredential(last.credential)
+		}
 		a.rec0(n).Done()
 		a.resolvedBy()
-		return &Conn{Conn: conn, Early: a.early, Absolute: true, ProxyAuthorization: last.basic.Reveal()}, nil
+		c.Absolute, c.ProxyAuthorization = true, last.basic.Reveal()
+		return conn, nil
 	}
 	conn, err := a.reach(n, d.q.Target)
 	if err != nil {
@@ -87,7 +104,7 @@ func (a *attempt) walk() (*Conn, *HopError) {
 		}
 	}
 	a.rec0(n + 1).Done()
-	return &Conn{Conn: conn, Early: a.early}, nil
+	return conn, nil
 }
 
 // absolute reports whether the last hop is left to fetch a plain request itself.
@@ -137,6 +154,14 @@ func (a *attempt) first(to connmodel.Address) (net.Conn, *HopError) {
 	}
 	start := time.Now()
 	a.timed = timed{a.d.ctx, a.until(start, wait)}
+	if a.given != nil {
+		c, err := a.given.DialContext(&a.timed, "tcp", to.String())
+		if err != nil {
+			return nil, a.failure(1, connmodel.PhaseDial, err)
+		}
+		a.base = c
+		return c, nil
+	}
 	one, addrs, err := a.addresses(1, to)
 	if err != nil {
 		return nil, a.failure(1, connmodel.PhaseResolve, err)
@@ -243,6 +268,7 @@ func (a *attempt) arm(start time.Time, wait time.Duration) error {
 		base := a.base
 		a.stop = context.AfterFunc(a.d.ctx, func() { base.SetDeadline(past) })
 	}
+	a.armed = true
 	if err := a.base.SetDeadline(a.until(start, wait)); err != nil {
 		return err
 	}
@@ -328,5 +354,3 @@ func (c *earlyConn) CloseWrite() error {
 	}
 	return c.Conn.Close()
 }
-
-var _ proxy.ContextDialer = (*forward)(nil)

@@ -164,11 +164,6 @@ func (a *attempt) keep() lease {
 	return l
 }
 
-// limitError says that a hop has as many connections as it may.
-type limitError struct{ most int }
-
-func (e *limitError) Error() string { return "as many connections as max_connections allows" }
-
 // connected ends a good attempt.
 func (a *attempt) connected(conn *Conn, r *connmodel.Recorder, start time.Time) {
 	if a.rec.Recorder() != nil {
@@ -276,13 +271,11 @@ func (a *attempt) spare(rejected *Hop) {
 	a.stopped = true // nobody is left who would be shown anything else
 }
 
-var errCanceled = errors.New("given up")
-
 // failure makes the error of what went wrong at a hop, or at the server (index len(hops)+1).
 func (a *attempt) failure(hop int, phase connmodel.Phase, err error) *HopError {
-	e := &HopError{Hop: hop, Hops: len(a.hops), Phase: phase, Err: err, hasty: a.hasty}
+	e := &HopError{Hop: hop, Address: a.address(hop), Hops: len(a.hops), Phase: phase, Err: err, hasty: a.hasty}
 	if hop <= len(a.hops) {
-		e.Upstream, e.scheme = a.hops[hop-1].spec.Name, a.hops[hop-1].spec.Scheme
+		e.Upstream, e.Scheme, e.Beyond = a.hops[hop-1].spec.Name, a.hops[hop-1].spec.Scheme, a.address(hop+1)
 	}
 	if hop < len(a.hops) {
 		e.Next = a.hops[hop].spec.Name
@@ -292,9 +285,3 @@ func (a *attempt) failure(hop int, phase connmodel.Phase, err error) *HopError {
 	}
 	return e
 }
-
-// canceledError says that the caller gave up; during is what the wire said then.
-type canceledError struct{ cause, during error }
-
-func (e *canceledError) Error() string { return e.cause.Error() }
-func (e *canceledError) Unwrap() error { return e.cause }

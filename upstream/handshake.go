@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"viaduct/connmodel"
+	"viaduct/upstream/httpconnect"
+	"viaduct/upstream/socks4"
 	"viaduct/upstream/socks5"
 )
 
@@ -29,7 +31,7 @@ func (a *attempt) through(n int, conn net.Conn, to connmodel.Address) (net.Conn,
 	*s = steps{conn: a.withEarly(conn), at: start, phase: connmodel.PhaseConnect}
 	bound, early, werr := h.speak(s, host, to.Port)
 	s.took(rec)
-	if s.showed || h.http() && h.credential != "" {
+	if s.showed {
 		rec.UsedCredential(h.credential)
 	}
 	if werr != nil {
@@ -56,14 +58,13 @@ func (a *attempt) address(n int) connmodel.Address {
 
 // sayable returns what hop n is told to connect to: the name where it takes names, else an address.
 func (a *attempt) sayable(n int, h *Hop, to connmodel.Address) (string, *HopError) {
-	local := !h.takesNames() || a.d.q.LocalResolve && n == len(a.hops)
-	if !local {
-		return to.Host, nil
-	}
 	if ip := to.IP(); ip.IsValid() {
 		if h.only4() && !ip.Unmap().Is4() {
 			return "", a.failure(n+1, connmodel.PhaseResolve, errNoIPv4)
 		}
+		return to.Host, nil
+	}
+	if h.takesNames() && !(a.d.q.LocalResolve && n == len(a.hops)) {
 		return to.Host, nil
 	}
 	start := time.Now()
@@ -113,6 +114,17 @@ func (h *Hop) only4() bool { return h.spec.Scheme == schemeSOCKS4 || h.spec.Sche
 // its answer.
 func (h *Hop) speak(s *steps, host string, port uint16) (bound string, early []byte, err error) {
 	switch h.spec.Scheme {
+	case schemeHTTP, schemeHTTPS:
+		s.showed = !h.basic.IsZero()
+		res, err := httpconnect.Connect(s, httpconnect.Request{Host: host, Port: port, Authorization: h.basic.Reveal()})
+		return "", res.Leftover, err
+	case schemeSOCKS4, schemeSOCKS4a:
+		user := ""
+		if h.spec.Auth != nil {
+			user, s.showed = h.spec.Auth.Username, true
+		}
+		b, early, err := socks4.Connect(s, host, port, user, h.takesNames())
+		return boundText(b.Addr(), "", b.Port()), early, err
 	case schemeSOCKS5, schemeSOCKS5h:
 		var auth *socks5.Auth
 		if h.spec.Auth != nil {
@@ -122,7 +134,7 @@ func (h *Hop) speak(s *steps, host string, port uint16) (bound string, early []b
 		b, early, err := socks5.Connect(s, host, port, auth)
 		return boundText(b.IP, b.Name, b.Port), early, err
 	}
-	return "", nil, errors.New("not spoken")
+	return "", nil, errors.New("scheme " + h.spec.Scheme + " is not built in")
 }
 
 // boundText writes a bound address, or "" for one that says nothing.

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/net/proxy"
 
 	"viaduct/connmodel"
+	"viaduct/upstream/resolve"
 )
 
 // Schemes whose wire protocol is spoken here.
@@ -42,7 +43,8 @@ type Hop struct {
 	offers     []string     // ALPN
 	basic      Secret       // value of Proxy-Authorization; empty = none
 	credential string       // name of the credential; "" = none
-	registered *url.URL     // for proxy.FromURL, without credentials; nil = built in
+	resolver   resolve.Resolver
+	registered *url.URL // for proxy.FromURL, without credentials; nil = built in
 	state      *hopState
 }
 

@@ -116,6 +116,7 @@ func (b *builder) build(c *Config) {
 			b.fail("%s: %w", name, err)
 			continue
 		}
+		h.resolver = b.t.resolver
 		b.t.hops = append(b.t.hops, h)
 		b.t.routes[name] = &route{name: name, way: &way{name: s.Name, hops: []*Hop{h}}, depth: 1, choices: 1}
 	}

@@ -47,12 +47,6 @@ func newSocket(source netip.Addr, iface string, keepAlive time.Duration) *socket
 	return s
 }
 
-// guardError says that the destination guard refused an address.
-type guardError struct{ err error }
-
-func (e *guardError) Error() string { return e.err.Error() }
-func (e *guardError) Unwrap() error { return e.err }
-
 // errNoFamily says that no address is of the family of the source address.
 var errNoFamily = errors.New("no address of the same family as source_address")
 
