@@ -84,7 +84,7 @@ func (p *Proc) start(ctx context.Context) error {
 	done := make(chan struct{})
 	go func() {
 		cmd.Wait()
-		syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // helpers that outlive the first process
+		endGroup(cmd.Process.Pid)
 		p.sweep()
 		close(done)
 	}()
@@ -155,19 +155,7 @@ func (p *Proc) Pids() []int {
 	if first == 0 {
 		return nil
 	}
-	entries, err := os.ReadDir("/proc")
-	if err != nil {
-		return []int{first}
-	}
-	type link struct{ pid, parent, group int }
-	var all []link
-	for _, e := range entries {
-		if pid, err := strconv.Atoi(e.Name()); err == nil {
-			if parent, group, ok := stat(pid); ok {
-				all = append(all, link{pid, parent, group})
-			}
-		}
-	}
+	all := processes()
 	ours := map[int]bool{first: true}
 	for grown := true; grown; {
 		grown = false
@@ -178,6 +166,42 @@ func (p *Proc) Pids() []int {
 		}
 	}
 	return slices.Sorted(maps.Keys(ours))
+}
+
+// process is one line of the process table.
+type process struct{ pid, parent, group int }
+
+// processes is the process table without zombies.
+func processes() []process {
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return nil
+	}
+	var all []process
+	for _, e := range entries {
+		if pid, err := strconv.Atoi(e.Name()); err == nil {
+			if parent, group, ok := stat(pid); ok {
+				all = append(all, process{pid, parent, group})
+			}
+		}
+	}
+	return all
+}
+
+// endGroup kills what outlives the first process of a group, and waits until
+// nothing of it runs: a worker that is still dying may still accept
+// connections. The first process may have forked until its last moment.
+func endGroup(group int) {
+	deadline := time.Now().Add(time.Second)
+	for time.Now().Before(deadline) {
+		if syscall.Kill(-group, syscall.SIGKILL) == syscall.ESRCH {
+			return
+		}
+		if !slices.ContainsFunc(processes(), func(p process) bool { return p.group == group }) {
+			return // zombies alone
+		}
+		time.Sleep(time.Millisecond)
+	}
 }
 
 // alive reports whether pid runs; a zombie does not.
@@ -242,8 +266,8 @@ func (p *Proc) Kill() {
 	awaitDead(pids)
 }
 
-// awaitDead waits until none of pids runs: a worker that is still dying may
-// still accept connections. A second is far more than SIGKILL takes.
+// awaitDead waits until none of pids runs, those that left the group included.
+// A second is far more than SIGKILL takes.
 func awaitDead(pids []int) {
 	deadline := time.Now().Add(time.Second)
 	for _, pid := range pids {
