@@ -44,8 +44,8 @@ func (b *Body) Read(p []byte) (n int, err error) {
 	if b.err != nil || len(p) == 0 {
 		return 0, b.err
 	}
-	if left := b.Direct(); left != 0 {
-		return b.readDirect(p, left)
+	if left := b.Direct(); left < 0 || left >= smallBuffer {
+		return b.readDirect(p, left) // a small rest is better read with what follows it
 	}
 	for n == 0 {
 		var data []byte

@@ -140,14 +140,16 @@ func (x *facts) noteConnection(v string) *Error {
 	return nil
 }
 
-// noteUpgrade keeps the first protocol asked for, but never h2c: a proxy that
-// honours it lets a client past every later check (RFC 9113 3.1 dropped it).
+// noteUpgrade keeps the first protocol asked for, but never h2c nor another HTTP:
+// a proxy that honours those lets a client past every later check (RFC 9113 3.1
+// dropped them).
 func (x *facts) noteUpgrade(v string) {
 	for v != "" && x.upgrade == "" {
 		var t string
 		t, v = cutList(v)
 		name, version, versioned := strings.Cut(t, "/")
-		if IsToken(name) && (!versioned || IsToken(version)) && !equalFold(name, "h2c") {
+		if IsToken(name) && (!versioned || IsToken(version)) &&
+			!equalFold(name, "h2c") && !equalFold(name, "h2") && !equalFold(name, "HTTP") {
 			x.upgrade = t
 		}
 	}

@@ -46,7 +46,8 @@ type ReadWaiter interface{ WaitRead() error }
 // Reader reads messages from a connection and keeps what it read too much.
 // It holds a buffer only while there is something in it or a read is under way;
 // on TCP and Unix sockets, and on a ReadWaiter, not even during the wait.
-// Deadlines are the caller's, set on the connection. Not for concurrent use.
+// Deadlines are the caller's, set on the connection. Not for concurrent use, not
+// to be copied.
 type Reader struct {
 	src  io.Reader
 	lim  Limits
@@ -72,7 +73,7 @@ func NewReader(src io.Reader, lim Limits) *Reader {
 // Reset drops what is buffered and begins anew on src.
 func (r *Reader) Reset(src io.Reader, lim Limits) {
 	r.Release()
-	*r = Reader{lim: lim.withDefaults(), src: src}
+	*r = Reader{lim: lim.withDefaults(), src: src, rawRead: r.rawRead}
 	switch c := src.(type) {
 	case *net.TCPConn:
 		r.raw, _ = c.SyscallConn()

@@ -14,7 +14,7 @@ type Request struct {
 	Body      Framing
 	KeepAlive bool   // the sender would keep the connection
 	Expect100 bool   // it waits for 100 (Continue) before the body
-	Upgrade   string // the protocol it would switch to, never h2c; "" for none
+	Upgrade   string // the protocol it would switch to, never h2c or other HTTP; "" for none
 }
 
 // Reset makes r empty, keeping the memory of Header.

@@ -161,7 +161,7 @@ func TestGoodRequests(t *testing.T) {
 		{"POST / HTTP/1.1\nHost: a\nTransfer-Encoding: \tChunKed \nConnection: foo, CLOSE\n\n", Request{
 			Method: "POST", RawTarget: "/", Minor: 1, Host: a,
 			Target: Target{Path: "/"}, Body: Framing{Kind: BodyChunked}}},
-		{"OPTIONS * HTTP/1.1\nHost: a\nConnection: upgrade\nUpgrade: h2c, WebSocket\n\n", Request{
+		{"OPTIONS * HTTP/1.1\nHost: a\nConnection: upgrade\nUpgrade: h2c, HTTP/2.0, h2, WebSocket\n\n", Request{
 			Method: "OPTIONS", RawTarget: "*", Minor: 1, KeepAlive: true, Host: a, Upgrade: "WebSocket",
 			Target: Target{Form: AsteriskForm, Path: "*"}}},
 		{"GET / HTTP/1.1\nHost: a\nConnection: upgrade, HTTP2-Settings\nUpgrade: H2C\nHTTP2-Settings: x\n\n", Request{

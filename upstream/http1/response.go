@@ -10,7 +10,7 @@ type Response struct {
 	Minor     uint8 // of HTTP/1.Minor
 	Header    Header
 	Body      Framing
-	KeepAlive bool   // the connection can carry another message after this one
+	KeepAlive bool   // the connection can carry another message after the body, if nothing is Buffered then
 	Upgrade   string // the protocol switched to, with 101 only; "" there is a fault of the server
 }
 

@@ -182,3 +182,26 @@ func TestEndOfConnection(t *testing.T) {
 		}
 	}
 }
+
+// What comes behind a response is not part of it, and is there to be seen, so
+// that the connection is not used again.
+func TestSurplusIsSeen(t *testing.T) {
+	for _, tt := range []struct{ method, in string }{
+		{"GET", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokEVIL"},
+		{"GET", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\nEVIL"},
+		{"GET", "HTTP/1.1 204 No Content\r\nContent-Length: 4\r\n\r\nEVIL"},
+		{"GET", "HTTP/1.1 304 Not Modified\r\nTransfer-Encoding: chunked\r\n\r\nEVIL"},
+		{"HEAD", "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nEVIL"},
+	} {
+		r := NewReader(strings.NewReader(tt.in), Limits{})
+		var resp Response
+		if err := r.ReadFinal(tt.method, &resp, nil); err != nil {
+			t.Fatal(err)
+		}
+		var dst strings.Builder
+		_, err := Copy(&dst, nil, r.Body(resp.Body), resp.Body)
+		if err != nil || strings.Contains(dst.String(), "EVIL") || string(r.Buffered()) != "EVIL" {
+			t.Errorf("%q: %v, passed on %q, buffered %q", tt.in, err, dst.String(), r.Buffered())
+		}
+	}
+}
