@@ -45,6 +45,9 @@ func (c *compiler) number(v cty.Value, rng hcl.Range) *node {
 	if !(f >= -maxExact && f <= maxExact) {
 		return c.errorf(rng, tooLarge, "Numbers in a condition are exact up to 9007199254740992 (2 to the power of 53); this one is larger.")
 	}
+	if f == 0 { // HCL has a negative zero
+		v, f = cty.Zero, 0
+	}
 	return &node{kind: kindNumber, rng: rng, val: v, span: point(f), num: func(*connmodel.Facts) float64 { return f }}
 }
 

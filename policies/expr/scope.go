@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"viaduct/connmodel"
 )
@@ -166,7 +167,11 @@ func appendQuoted(dst []byte, s string) []byte {
 	if len(s) <= maxShown {
 		return strconv.AppendQuote(dst, s)
 	}
-	dst = strconv.AppendQuote(dst, s[:maxShown])
+	end := maxShown
+	for end > maxShown-utf8.UTFMax && !utf8.RuneStart(s[end]) { // no half character
+		end--
+	}
+	dst = strconv.AppendQuote(dst, s[:end])
 	return append(dst, "…"...)
 }
 
