@@ -129,3 +129,31 @@ func refusal(format string, args ...any) *connmodel.ConnError {
 		Message: "refused: " + fmt.Sprintf(format, args...), Blame: connmodel.BlameClient,
 	}
 }
+
+// CheckTarget says what the service would say of the address that decision d sends a flow to, as far as it can be said without a
+// network: for literal addresses, for localhost, and for addrs, which the name is known to have. nil = allowed. It is the check that
+// flows pass, for tools that explain.
+func CheckTarget(c *Config, d *connmodel.Decision, target connmodel.Address, addrs []netip.Addr) *connmodel.ConnError {
+	g := &generation{cfg: c}
+	for i := range c.Listeners {
+		if ap, err := netip.ParseAddrPort(c.Listeners[i].Address); err == nil && c.Listeners[i].Network == "tcp" {
+			g.own.add(ap)
+		}
+	}
+	for _, ap := range c.OwnAddresses {
+		g.own.add(ap)
+	}
+	server := target
+	if !d.Server.IsZero() {
+		server, addrs = d.Server, nil
+	}
+	if e := g.checkName(d, server, server.IP()); e != nil {
+		return e
+	}
+	for _, ip := range addrs {
+		if e := g.checkAddress(d, server, ip, server.Port); e != nil {
+			return e
+		}
+	}
+	return nil
+}
