@@ -99,8 +99,10 @@ func (a AttemptRecorder) Connected(local, peer netip.AddrPort) {
 	r.trying--
 	at.End = r.now()
 	s.Route, s.Local, s.Peer, s.Error = at.Route, local, peer, nil
-	if s.TCPSetup.IsZero() {
-		s.TCPSetup = at.End
+	if own := at.serverTLS(); own == nil {
+		s.TLSInfo, s.TLSSetup, s.TCPSetup = nil, time.Time{}, at.End
+	} else if own.TLSInfo != s.TLSInfo { // what is there is another attempt's, which was slower in the end
+		s.TLS, s.TLSInfo, s.TLSSetup, s.TCPSetup = true, own.TLSInfo, at.End, later(at.End.Add(-own.TLS), s.Start)
 	}
 	s.State = Active
 	if s.TLS && s.TLSSetup.IsZero() {
@@ -108,6 +110,14 @@ func (a AttemptRecorder) Connected(local, peer netip.AddrPort) {
 	}
 	r.up = true
 	r.push(Event{Kind: EventServerConnected, Time: at.End, Side: SideServer, Attempt: a.i + 1})
+}
+
+// serverTLS returns the hop in which this attempt made TLS with the server itself, or nil.
+func (a *Attempt) serverTLS() *HopResult {
+	if n := len(a.Hops); n > 0 && a.Hops[n-1].Upstream == "" && a.Hops[n-1].TLSInfo != nil {
+		return &a.Hops[n-1]
+	}
+	return nil
 }
 
 var errSlower = &ConnError{Phase: PhaseDial, Side: SideViaduct, Kind: KindCanceled, Message: "another attempt was faster"}
@@ -131,9 +141,11 @@ func (r *Recorder) attemptFailed(i int, err *ConnError) {
 	at.End, at.Error = r.now(), err
 	if !r.up {
 		s.Error = err
+		if own := at.serverTLS(); r.trying == 0 || own != nil && own.TLSInfo == s.TLSInfo {
+			s.TCPSetup, s.TLSSetup, s.TLSInfo = time.Time{}, time.Time{}, nil
+		}
 		if r.trying == 0 {
-			s.State, s.TCPSetup, s.TLSSetup, s.TLSInfo = Closed, time.Time{}, time.Time{}, nil
-			s.Local, s.Peer = netip.AddrPort{}, netip.AddrPort{}
+			s.State, s.Local, s.Peer = Closed, netip.AddrPort{}, netip.AddrPort{}
 		}
 	}
 	r.push(Event{Kind: EventServerConnectError, Time: at.End, Side: err.Side, Hop: err.Hop, Attempt: i + 1, Error: err})
@@ -217,8 +229,8 @@ func (h HopRecorder) TLSStarted() {
 		return
 	}
 	now := h.a.r.now()
-	if h.isServer(hop) {
-		h.a.r.server.TCPSetup = now
+	if s := &h.a.r.server; h.isServer(hop) && s.TLSSetup.IsZero() {
+		s.TCPSetup = now
 	}
 	h.push(hop, Event{Kind: EventTLSStart, Time: now})
 	h.unlock()
@@ -230,11 +242,13 @@ func (h HopRecorder) TLSEstablished(info *TLSInfo, took time.Duration) {
 	if hop == nil {
 		return
 	}
+	if info == nil {
+		info = new(TLSInfo) // a handshake of which nothing is known
+	}
 	now := h.a.r.now()
 	hop.TLSInfo, hop.TLS = info, took
-	if h.isServer(hop) {
-		s := &h.a.r.server
-		s.TLS, s.TLSInfo, s.TLSSetup = true, info, now
+	if s := &h.a.r.server; h.isServer(hop) && s.TLSSetup.IsZero() {
+		s.TLS, s.TLSInfo = true, info
 		if s.TCPSetup.IsZero() {
 			s.TCPSetup = later(now.Add(-took), s.Start)
 		}

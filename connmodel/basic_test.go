@@ -93,7 +93,7 @@ func TestIDsAreUnique(t *testing.T) {
 }
 
 func TestBoundCutsBetweenCharacters(t *testing.T) {
-	for in, want := range map[string]string{"abcd": "abcd", "abcde": "abcd...", "abcü": "abc...", "ab例": "ab...", "\x80\x80\x80\x80\x80": "..."} {
+	for in, want := range map[string]string{"abcd": "abcd", "abcde": "abcd...", "abcü": "abc...", "ab例": "ab...", "\x80\x80\x80\x80\x80": "\x80\x80\x80\x80..."} {
 		if got := bound(in, 4); got != want {
 			t.Errorf("bound(%q) = %q, want %q", in, got, want)
 		}

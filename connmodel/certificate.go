@@ -14,8 +14,8 @@ import (
 func NewCertificate(c *x509.Certificate) (cert Certificate, cut bool) {
 	sum := sha256.Sum256(c.Raw)
 	cert = Certificate{
-		Subject:   c.Subject.String(),
-		Issuer:    c.Issuer.String(),
+		Subject:   bound(c.Subject.String(), maxText),
+		Issuer:    bound(c.Issuer.String(), maxText),
 		NotBefore: c.NotBefore,
 		NotAfter:  c.NotAfter,
 		KeyType:   keyType(c.PublicKey),
@@ -23,7 +23,7 @@ func NewCertificate(c *x509.Certificate) (cert Certificate, cut bool) {
 		IsCA:      c.IsCA,
 	}
 	if c.SerialNumber != nil {
-		cert.Serial = c.SerialNumber.Text(16)
+		cert.Serial = bound(c.SerialNumber.Text(16), 64) // RFC 5280, section 4.1.2.2: at most 20 octets
 	}
 	cert.SANs.DNS, cut = bounded(c.DNSNames, maxSANs, cut)
 	for i, ip := range c.IPAddresses {
@@ -38,7 +38,7 @@ func NewCertificate(c *x509.Certificate) (cert Certificate, cut bool) {
 			cut = true
 			break
 		}
-		cert.SANs.URI = append(cert.SANs.URI, u.String())
+		cert.SANs.URI = append(cert.SANs.URI, bound(u.String(), maxName))
 	}
 	return cert, cut
 }

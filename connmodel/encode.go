@@ -25,16 +25,24 @@ var details = [...]detail{
 type encoder struct {
 	jsonWriter
 	detail
+	limit int // length of the text beyond which this detail will not do
 }
+
+func newEncoder(dst []byte, d detail) encoder {
+	return encoder{jsonWriter: jsonWriter{b: dst, max: d.longest}, detail: d, limit: len(dst) + MaxRecord}
+}
+
+// over reports that the text is too long already: lists end early, because it will be written again with less detail.
+func (e *encoder) over() bool { return len(e.b) > e.limit }
 
 // encode appends what write makes, with as much detail as fits.
 func encode(dst []byte, write func(*encoder)) []byte {
 	start := len(dst)
 	for i := range details {
-		e := encoder{jsonWriter: jsonWriter{b: dst[:start], max: details[i].longest}, detail: details[i]}
+		e := newEncoder(dst[:start], details[i])
 		write(&e)
 		dst = e.b
-		if len(dst)-start <= MaxRecord {
+		if !e.over() {
 			break
 		}
 	}
@@ -54,10 +62,10 @@ func (e *encoder) last(n, most int) (from int) {
 func (f *Flow) AppendJSON(dst []byte) []byte {
 	start := len(dst)
 	for i := range details { // as encode does, but without a function value: this is the hot one
-		e := encoder{jsonWriter: jsonWriter{b: dst[:start], max: details[i].longest}, detail: details[i]}
+		e := newEncoder(dst[:start], details[i])
 		e.flow(f)
 		dst = e.b
-		if len(dst)-start <= MaxRecord {
+		if !e.over() {
 			break
 		}
 	}
@@ -191,6 +199,9 @@ func (e *encoder) server(s *Server) {
 	e.raw(`,"attempts":[`)
 	cut := e.last(len(s.Attempts), e.attempts)
 	for i := range s.Attempts[cut:] {
+		if e.over() {
+			break
+		}
 		e.comma(i)
 		e.attempt(&s.Attempts[cut+i])
 	}
@@ -213,6 +224,9 @@ func (e *encoder) attempt(a *Attempt) {
 	e.raw(`,"hops":[`)
 	cut := e.last(len(a.Hops), e.hops)
 	for i := range a.Hops[cut:] {
+		if e.over() {
+			break
+		}
 		e.comma(i)
 		e.hop(&a.Hops[cut+i])
 	}
@@ -277,6 +291,9 @@ func (e *encoder) tlsFacts(t *TLSInfo) {
 		list, e.cut = list[:e.certificates], true
 	}
 	for i := range list {
+		if e.over() {
+			break
+		}
 		e.comma(i)
 		e.certificate(&list[i])
 	}
@@ -429,6 +446,9 @@ func (e *encoder) trace(t *Trace) {
 	e.raw(`[`)
 	cut := e.last(len(t.Steps), e.detail.trace) // the step that took the flow is the last
 	for i, s := range t.Steps[cut:] {
+		if e.over() {
+			break
+		}
 		e.comma(i)
 		e.raw(`{"rule":`)
 		e.str(s.Rule)
@@ -502,7 +522,7 @@ func (e *encoder) metadata(m map[string]string) {
 		var room [maxMetadata]string
 		keys := room[:0]
 		for k := range m {
-			keys = append(keys, k)
+			keys = append(keys, k) // verbs let no more in than there is room for
 		}
 		slices.Sort(keys)
 		if most := e.detail.metadata; len(keys) > most {

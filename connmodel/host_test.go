@@ -32,10 +32,10 @@ func TestCanonicalHost(t *testing.T) {
 		{"bu\u0308cher.example", "xn--bcher-kva.example"}, // decomposed
 		{"straße.example", "xn--strae-oqa.example"},       // not transitional
 		{"例え.テスト", "xn--r8jz45g.xn--zckzah"},
-		{"ｅｘａｍｐｌｅ．ｃｏｍ", "example.com"}, // full width
-		{"example。com", "example.com"},      // U+3002
-		{"example．com", "example.com"},      // U+FF0E
-		{"example｡com｡", "example.com"},     // U+FF61
+		{"ｅｘａｍｐｌｅ．ｃｏｍ", "example.com"},       // full width
+		{"example。com", "example.com"},       // U+3002
+		{"example．com", "example.com"},       // U+FF0E
+		{"example｡com｡", "example.com"},      // U+FF61
 		{"exam\u00adple.com", "example.com"}, // soft hyphen
 		{"exam\u200bple.com", "example.com"}, // zero width space
 		{label63 + ".com", label63 + ".com"},
@@ -82,8 +82,8 @@ func TestCanonicalHostRefuses(t *testing.T) {
 		strings.Repeat("a", 5000), strings.Repeat("ü", 5000), strings.Repeat("\u00ad", 600),
 		"xn--", "xn--a", "xn--example-.com", "xn--google-.com", "xn--0", "xn--99999999", "xn--bcher-kvA\u00e9",
 		"xn--zckzah\u0301", "xn--strae-oqa-.example", "xn--BCHER-kv.example",
-		"xn--abc.example",        // decodes to something that maps to other text
-		"xn--a-ecp.ru",           // U+0303-like garbage
+		"xn--abc.example", // decodes to something that maps to other text
+		"xn--a-ecp.ru",    // U+0303-like garbage
 		"a b", "a\tb", "a\x00b", "a\x7fb", "a\nb", "a\r\nHost: b", "a\x1b[31m", "a/b", "a\\b", "a@b", "a%00b", "a?b", "a#b", "a|b", "a<b>", "a\"b",
 		"a'b", "a`b", "a{b}", "a(b)", "a*b", "*", "*.example.com", "a+b", "a,b", "a;b", "a=b", "a!b", "a$b", "a&b", "a~b", "a^b", "a[b", "a]b",
 		"a％00b", "a／b", "a＠b", "ａ：80", "a\u2100b", // mapping makes "a/c"

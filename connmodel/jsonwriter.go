@@ -14,8 +14,8 @@ type jsonWriter struct {
 	max int  // most octets of one string, as encoded
 	cut bool // something was left out
 
-	second int64 // the second that day spells: the times of one record are mostly of the same one
-	day    [len("2006-01-02T15:04:05")]byte
+	day  int64 // since 1970, that date spells: the times of one record are mostly of the same one
+	date [len("2006-01-02")]byte
 }
 
 func (w *jsonWriter) raw(s string) { w.b = append(w.b, s...) }
@@ -37,14 +37,14 @@ func (w *jsonWriter) str(s string) {
 
 // text writes what stands between the quotes.
 func (w *jsonWriter) text(s string) {
+	if len(s) > w.max { // no octet becomes less than one
+		s, w.cut = s[:runeStart(s, w.max)], true
+	}
 	for i := 0; i < len(s); i++ {
 		if !plain[s[i]] {
 			w.escaped(s)
 			return
 		}
-	}
-	if len(s) > w.max {
-		s, w.cut = s[:w.max], true
 	}
 	w.b = append(w.b, s...)
 }
@@ -163,27 +163,37 @@ func (w *jsonWriter) time(t time.Time) {
 		return
 	}
 	sec := t.Unix()
-	if sec != w.second || w.day[0] == 0 {
+	day := sec / 86400
+	if sec %= 86400; sec < 0 {
+		day, sec = day-1, sec+86400
+	}
+	if day != w.day || w.date[0] == 0 {
 		u := t.UTC()
 		if y := u.Year(); y < 0 || y > 9999 {
 			w.raw("null")
 			return
 		}
-		u.AppendFormat(w.day[:0], "2006-01-02T15:04:05")
-		w.second = sec
+		u.AppendFormat(w.date[:0], "2006-01-02")
+		w.day = day
 	}
-	w.b = append(w.b, '"')
-	w.b = append(w.b, w.day[:]...)
-	w.b = append(w.b, '.')
-	w.digits(t.Nanosecond(), 100_000_000)
-	w.b = append(w.b, 'Z', '"')
+	b := [...]byte{'"', '0', '0', '0', '0', '-', '0', '0', '-', '0', '0', 'T', '0', '0', ':', '0', '0', ':', '0', '0', '.', '0', '0', '0', '0', '0', '0', '0', '0', '0', 'Z', '"'}
+	copy(b[1:], w.date[:])
+	of, ns := uint32(sec), uint32(t.Nanosecond())
+	two(b[12:], of/3600)
+	two(b[15:], of/60%60)
+	two(b[18:], of%60)
+	b[21] += byte(ns / 100_000_000)
+	two(b[22:], ns/1_000_000%100)
+	two(b[24:], ns/10_000%100)
+	two(b[26:], ns/100%100)
+	two(b[28:], ns%100)
+	w.b = append(w.b, b[:]...)
 }
 
-// digits writes n with leading zeros; unit is the value of its first digit.
-func (w *jsonWriter) digits(n, unit int) {
-	for ; unit > 0; unit /= 10 {
-		w.b = append(w.b, byte('0'+n/unit%10))
-	}
+// two writes the two digits of n over b.
+func two(b []byte, n uint32) {
+	_ = b[1]
+	b[0], b[1] = byte('0'+n/10), byte('0'+n%10)
 }
 
 // ms writes milliseconds with three decimals; null for "did not happen". What took less than a microsecond took one.
@@ -195,7 +205,8 @@ func (w *jsonWriter) ms(d time.Duration) {
 	us := max(int64((d+500*time.Nanosecond)/time.Microsecond), 1)
 	w.int(us / 1000)
 	w.b = append(w.b, '.')
-	w.digits(int(us%1000), 100)
+	part := us % 1000
+	w.b = append(w.b, byte('0'+part/100), byte('0'+part/10%10), byte('0'+part%10))
 }
 
 func (w *jsonWriter) address(a Address) {

@@ -196,10 +196,17 @@ func bound(s string, most int) string {
 	if len(s) <= most {
 		return s
 	}
-	for most > 0 && !utf8.RuneStart(s[most]) {
-		most--
+	return s[:runeStart(s, most)] + "..."
+}
+
+// runeStart returns the last place at or before i < len(s) where a character of s begins.
+func runeStart(s string, i int) int {
+	for j := i; j > 0 && j > i-utf8.UTFMax; j-- {
+		if utf8.RuneStart(s[j]) {
+			return j
+		}
 	}
-	return s[:most] + "..."
+	return i // no UTF-8 anyway
 }
 
 // ErrFrozen says that a server's address and route cannot be changed: it is being reached, or in use.

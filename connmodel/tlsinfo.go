@@ -24,6 +24,7 @@ const (
 	maxCertificates = 10
 	maxSANs         = 100
 	maxALPNOffers   = 20
+	maxName         = 300 // octets of one name or protocol
 )
 
 // NewTLSInfo takes down the state of a finished handshake in which this side was the client and offered offers.
@@ -55,11 +56,18 @@ func (t *TLSInfo) addCertificates(chain []*x509.Certificate) {
 	}
 }
 
+// bounded copies list, of at most most elements of at most maxName octets; cut is true already, or when something was left
+// out.
 func bounded(list []string, most int, cut bool) ([]string, bool) {
 	if len(list) > most {
-		return append([]string(nil), list[:most]...), true
+		list, cut = list[:most], true
 	}
-	return append([]string(nil), list...), cut
+	var out []string
+	for _, s := range list {
+		cut = cut || len(s) > maxName
+		out = append(out, bound(s, maxName))
+	}
+	return out, cut
 }
 
 // Verdict says what the calendar says of a certificate.
