@@ -1,0 +1,93 @@
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"strconv"
+)
+
+// Bounds of /v1/connections.
+const (
+	defaultConnections = 1000
+	maxShown           = 10_000
+)
+
+func routes(o *Options) http.Handler {
+	mux := http.NewServeMux()
+	gw := o.Gateway
+	mux.HandleFunc("POST /v1/reload", func(w http.ResponseWriter, r *http.Request) {
+		// The reload goes on when whoever asked for it hangs up: half of one would be worse.
+		res := gw.Reload(context.WithoutCancel(r.Context()))
+		code := http.StatusOK
+		if !res.OK {
+			code = http.StatusUnprocessableEntity
+		}
+		answer(w, code, res)
+	})
+	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, gw.Status()) })
+	mux.HandleFunc("GET /v1/connections", func(w http.ResponseWriter, r *http.Request) { connections(w, r, gw) })
+	if o.Metrics != nil {
+		mux.Handle("GET /metrics", o.Metrics.handler())
+	}
+	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
+		problem(w, http.StatusNotFound, "there is no such endpoint; see POST /v1/reload, GET /v1/status, GET /v1/connections, GET /metrics")
+	})
+	return mux
+}
+
+// connections writes the flows one by one: each is bounded, and a thousand of them are not held as text.
+func connections(w http.ResponseWriter, r *http.Request, gw Gateway) {
+	limit := defaultConnections
+	if s := r.URL.Query().Get("limit"); s != "" {
+		n, err := strconv.Atoi(s)
+		if err != nil || n < 1 || n > maxShown {
+			problem(w, http.StatusBadRequest, "limit is a number from 1 to "+strconv.Itoa(maxShown))
+			return
+		}
+		limit = n
+	}
+	flows, open := gw.Connections(limit)
+	w.Header().Set("Content-Type", "application/json")
+	b := append([]byte(`{"open":`), strconv.Itoa(open)...)
+	b = append(b, `,"truncated":`...)
+	b = strconv.AppendBool(b, open > len(flows))
+	b = append(b, `,"connections":[`...)
+	for i, f := range flows {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(b, '\n')
+		b = f.AppendJSON(b)
+		if len(b) > 32<<10 {
+			if _, err := w.Write(b); err != nil {
+				return
+			}
+			b = b[:0]
+		}
+	}
+	w.Write(append(b, "]}\n"...))
+}
+
+func answer(w http.ResponseWriter, code int, v any) {
+	b, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		problem(w, http.StatusInternalServerError, "the answer could not be written down: "+err.Error())
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(code)
+	w.Write(append(b, '\n'))
+}
+
+// problem answers in the form of RFC 9457.
+func problem(w http.ResponseWriter, code int, detail string) {
+	b, _ := json.Marshal(struct {
+		Title  string `json:"title"`
+		Status int    `json:"status"`
+		Detail string `json:"detail"`
+	}{http.StatusText(code), code, detail}) // strings and a number cannot fail
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(code)
+	w.Write(append(b, '\n'))
+}

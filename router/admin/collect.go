@@ -1,0 +1,80 @@
+package admin
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// statusCollector turns the Status into metrics when somebody looks: what is counted elsewhere is not counted twice.
+type statusCollector struct{ gw Gateway }
+
+func desc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("viaduct_"+name, help, labels, nil)
+}
+
+var (
+	descBuild            = desc("build_info", "The program; always 1.", "version", "revision", "goversion")
+	descGeneration       = desc("config_generation", "Number of the configuration in force; 1 is the first one.")
+	descReloadOK         = desc("config_last_reload_success", "1 when the last reading of the configuration was applied, 0 when it was refused.")
+	descReloadTime       = desc("config_last_reload_timestamp_seconds", "When the configuration was last read, applied or not.")
+	descUpstreamUp       = desc("upstream_up", "1 unless a pool has ejected the upstream or finds it down.", "upstream")
+	descUpstreamOpen     = desc("upstream_connections_open", "Connections through the upstream, and attempts under way.", "upstream")
+	descUpstreamTries    = desc("upstream_attempts_total", "Attempts through the upstream.", "upstream")
+	descUpstreamFailures = desc("upstream_failures_total", "Attempts that failed by the upstream's own fault.", "upstream")
+	descMemberUp         = desc("pool_member_up", "1 when the pool would choose the member.", "pool", "member")
+	descMemberEjections  = desc("pool_member_ejections_total", "How often the member was ejected.", "pool", "member")
+	descRetriesRefused   = desc("pool_retries_refused_total", "Retries that the budget of the pool did not allow.", "pool")
+	descRecordsWritten   = desc("records_written_total", "Records that reached the file.")
+	descRecordsDropped   = desc("records_dropped_total", "Records that were lost, because the queue was full or writing failed.")
+	descRecordFailures   = desc("records_write_failures_total", "Writes of records that failed.")
+)
+
+// Describe implements prometheus.Collector.
+func (c *statusCollector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{descBuild, descGeneration, descReloadOK, descReloadTime, descUpstreamUp, descUpstreamOpen, descUpstreamTries,
+		descUpstreamFailures, descMemberUp, descMemberEjections, descRetriesRefused, descRecordsWritten, descRecordsDropped, descRecordFailures} {
+		ch <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c *statusCollector) Collect(ch chan<- prometheus.Metric) {
+	s := c.gw.Status()
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	counter := func(d *prometheus.Desc, v uint64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
+	}
+	gauge(descBuild, 1, s.Version, s.Revision, s.GoVersion)
+	gauge(descGeneration, float64(s.Generation))
+	gauge(descReloadOK, bit(s.LastReload.OK))
+	gauge(descReloadTime, float64(s.LastReload.Time.UnixMilli())/1000)
+	for i := range s.Upstreams {
+		u := &s.Upstreams[i]
+		gauge(descUpstreamUp, bit(u.Up), u.Name)
+		gauge(descUpstreamOpen, float64(u.Open), u.Name)
+		counter(descUpstreamTries, u.Attempts, u.Name)
+		counter(descUpstreamFailures, u.Failures, u.Name)
+	}
+	for i := range s.Pools {
+		p := &s.Pools[i]
+		counter(descRetriesRefused, p.RetriesRefused, p.Name)
+		for j := range p.Members {
+			m := &p.Members[j]
+			gauge(descMemberUp, bit(m.Up()), p.Name, m.Route)
+			counter(descMemberEjections, m.Ejections, p.Name, m.Route)
+		}
+	}
+	if r := s.Records; r != nil {
+		counter(descRecordsWritten, r.Written)
+		counter(descRecordsDropped, r.Dropped)
+		counter(descRecordFailures, r.Failures)
+	}
+}
+
+func bit(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}

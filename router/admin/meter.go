@@ -1,0 +1,252 @@
+package admin
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"viaduct/connmodel"
+)
+
+// Meter counts what the router tells it. Its methods may be called from any goroutine. Looking up a metric by its labels costs
+// more than counting, so what belongs together is looked up together, once, and kept.
+type Meter struct {
+	sessionsOpen   *prometheus.GaugeVec
+	sessions       *prometheus.CounterVec
+	refused        *prometheus.CounterVec
+	flows          *prometheus.CounterVec
+	flowSeconds    *prometheus.HistogramVec
+	bytes          *prometheus.CounterVec
+	ruleFlows      *prometheus.CounterVec
+	flowErrors     *prometheus.CounterVec
+	attempts       *prometheus.CounterVec
+	connectSeconds *prometheus.HistogramVec
+	hopErrors      *prometheus.CounterVec
+	panics         prometheus.Counter
+	byListener     cache[string, *listenerMetrics]
+	byRefusal      cache[refusalKey, prometheus.Counter]
+	byFlow         cache[flowKey, *flowMetrics]
+	byRule         cache[ruleKey, prometheus.Counter]
+	byError        cache[errorKey, prometheus.Counter]
+	byAttempt      cache[attemptKey, *attemptMetrics]
+	byHop          cache[hopKey, prometheus.Counter]
+}
+
+type listenerMetrics struct {
+	open  prometheus.Gauge
+	total prometheus.Counter
+}
+
+type refusalKey struct{ listener, reason string }
+
+type flowKey struct {
+	listener string
+	protocol connmodel.Protocol
+	reason   connmodel.CloseReason
+}
+
+type flowMetrics struct {
+	flows    prometheus.Counter
+	seconds  prometheus.Observer
+	up, down prometheus.Counter
+}
+
+type ruleKey struct{ policy, rule string }
+
+type errorKey struct {
+	phase connmodel.Phase
+	side  connmodel.Side
+	kind  connmodel.Kind
+}
+
+type attemptKey struct {
+	route  string
+	result connmodel.Kind // "" = connected
+}
+
+type attemptMetrics struct {
+	attempts prometheus.Counter
+	seconds  prometheus.Observer // nil unless it connected
+}
+
+type hopKey struct {
+	upstream string
+	hop      int
+	phase    connmodel.Phase
+	kind     connmodel.Kind
+}
+
+// Buckets in seconds: connecting goes from a socket on loopback to the deadline of a minute; flows last from one request to a
+// day of ssh.
+var (
+	connectBuckets = []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60}
+	flowBuckets    = []float64{.001, .005, .01, .05, .1, .5, 1, 5, 10, 60, 300, 1800, 3600, 14400, 86400}
+)
+
+func newMeter() *Meter {
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
+	}
+	return &Meter{
+		sessionsOpen: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "viaduct_sessions_open", Help: "Client connections that are open."}, []string{"listener"}),
+		sessions:     counter("viaduct_sessions_total", "Client connections accepted.", "listener"),
+		refused:      counter("viaduct_sessions_refused_total", "Client connections closed at accept.", "listener", "reason"),
+		flows:        counter("viaduct_flows_total", "Flows that have ended, by how the client asked and why they ended.", "listener", "protocol", "reason"),
+		flowSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "viaduct_flow_duration_seconds", Help: "From the first byte of the request to the end of the flow.", Buckets: flowBuckets}, []string{"protocol"}),
+		bytes:      counter("viaduct_bytes_total", "Payload bytes of flows that have ended; up is toward the server.", "listener", "direction"),
+		ruleFlows:  counter("viaduct_rule_flows_total", "Flows that each rule took.", "policy", "rule"),
+		flowErrors: counter("viaduct_flow_errors_total", "Flows that ended in an error, by where it happened and what it means.", "phase", "side", "kind"),
+		attempts:   counter("viaduct_attempts_total", "Tries at routes, by the way taken and the result: connected, or the kind of error.", "route", "result"),
+		connectSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "viaduct_connect_duration_seconds", Help: "Attempts that connected: until the server was reached.", Buckets: connectBuckets}, []string{"route"}),
+		hopErrors: counter("viaduct_hop_errors_total", "Errors blamed on a hop of a route.", "upstream", "hop", "phase", "kind"),
+		panics:    prometheus.NewCounter(prometheus.CounterOpts{Name: "viaduct_panics_total", Help: "Flows that panicked. It must stay 0."}),
+	}
+}
+
+// families is the Meter as one collector.
+func (m *Meter) families() prometheus.Collector {
+	return collectorList{m.sessionsOpen, m.sessions, m.refused, m.flows, m.flowSeconds, m.bytes, m.ruleFlows, m.flowErrors, m.attempts,
+		m.connectSeconds, m.hopErrors, m.panics}
+}
+
+type collectorList []prometheus.Collector
+
+func (l collectorList) Describe(ch chan<- *prometheus.Desc) {
+	for _, c := range l {
+		c.Describe(ch)
+	}
+}
+
+func (l collectorList) Collect(ch chan<- prometheus.Metric) {
+	for _, c := range l {
+		c.Collect(ch)
+	}
+}
+
+func (m *Meter) listener(name string) *listenerMetrics {
+	if c, ok := m.byListener.get(name); ok {
+		return c
+	}
+	return m.byListener.put(name, other, func(name string) *listenerMetrics {
+		return &listenerMetrics{m.sessionsOpen.WithLabelValues(text(name)), m.sessions.WithLabelValues(text(name))}
+	})
+}
+
+// SessionOpened counts a client connection.
+func (m *Meter) SessionOpened(listener string) {
+	l := m.listener(listener)
+	l.open.Inc()
+	l.total.Inc()
+}
+
+// SessionClosed counts its end.
+func (m *Meter) SessionClosed(listener string) { m.listener(listener).open.Dec() }
+
+// SessionRefused counts a client that was turned away at accept. reason is one of a few fixed words.
+func (m *Meter) SessionRefused(listener, reason string) {
+	k := refusalKey{listener, reason}
+	c, ok := m.byRefusal.get(k)
+	if !ok {
+		c = m.byRefusal.put(k, refusalKey{other, other}, func(k refusalKey) prometheus.Counter { return m.refused.WithLabelValues(text(k.listener), text(k.reason)) })
+	}
+	c.Inc()
+}
+
+// Panicked counts a flow whose goroutine panicked.
+func (m *Meter) Panicked() { m.panics.Inc() }
+
+// FlowClosed counts a flow that has ended, its attempts and their errors.
+func (m *Meter) FlowClosed(f *connmodel.Flow) {
+	k := flowKey{protocol: f.Protocol, reason: f.Reason}
+	if f.Client != nil {
+		k.listener = f.Client.Listener
+	}
+	c, ok := m.byFlow.get(k)
+	if !ok {
+		c = m.byFlow.put(k, flowKey{other, other, other}, m.newFlow)
+	}
+	c.flows.Inc()
+	c.seconds.Observe(f.End.Sub(f.Start).Seconds())
+	c.up.Add(float64(f.Up))
+	c.down.Add(float64(f.Down))
+	if d := f.Decision; d != nil {
+		m.rule(ruleKey{d.Policy, d.Rule})
+	}
+	if e := f.Error; e != nil {
+		m.flowError(errorKey{e.Phase, e.Side, e.Kind})
+	}
+	// A reused connection was counted by the flow that opened it.
+	if s := f.Server; s != nil && !s.Reused {
+		for i := range s.Attempts {
+			m.attempt(&s.Attempts[i])
+		}
+	}
+}
+
+func (m *Meter) newFlow(k flowKey) *flowMetrics {
+	return &flowMetrics{
+		flows:   m.flows.WithLabelValues(text(k.listener), string(k.protocol), string(k.reason)),
+		seconds: m.flowSeconds.WithLabelValues(string(k.protocol)),
+		up:      m.bytes.WithLabelValues(text(k.listener), "up"),
+		down:    m.bytes.WithLabelValues(text(k.listener), "down"),
+	}
+}
+
+func (m *Meter) rule(k ruleKey) {
+	c, ok := m.byRule.get(k)
+	if !ok {
+		c = m.byRule.put(k, ruleKey{other, other}, func(k ruleKey) prometheus.Counter { return m.ruleFlows.WithLabelValues(text(k.policy), text(k.rule)) })
+	}
+	c.Inc()
+}
+
+func (m *Meter) flowError(k errorKey) {
+	c, ok := m.byError.get(k)
+	if !ok {
+		c = m.byError.put(k, errorKey{other, other, other}, func(k errorKey) prometheus.Counter {
+			return m.flowErrors.WithLabelValues(string(k.phase), string(k.side), string(k.kind))
+		})
+	}
+	c.Inc()
+}
+
+func (m *Meter) attempt(a *connmodel.Attempt) {
+	k := attemptKey{route: a.Route}
+	if a.Error != nil {
+		k.result = a.Error.Kind
+	}
+	c, ok := m.byAttempt.get(k)
+	if !ok {
+		c = m.byAttempt.put(k, attemptKey{other, other}, m.newAttempt)
+	}
+	c.attempts.Inc()
+	if c.seconds != nil {
+		c.seconds.Observe(a.End.Sub(a.Start).Seconds())
+	}
+	if e := a.Error; e != nil && e.Hop > 0 && e.HopName != "" {
+		m.hopError(hopKey{e.HopName, e.Hop, e.Phase, e.Kind})
+	}
+}
+
+func (m *Meter) newAttempt(k attemptKey) *attemptMetrics {
+	if k.result != "" {
+		return &attemptMetrics{attempts: m.attempts.WithLabelValues(text(k.route), string(k.result))}
+	}
+	return &attemptMetrics{attempts: m.attempts.WithLabelValues(text(k.route), "connected"), seconds: m.connectSeconds.WithLabelValues(text(k.route))}
+}
+
+func (m *Meter) hopError(k hopKey) {
+	c, ok := m.byHop.get(k)
+	if !ok {
+		c = m.byHop.put(k, hopKey{upstream: other, phase: other, kind: other}, func(k hopKey) prometheus.Counter {
+			return m.hopErrors.WithLabelValues(text(k.upstream), strconv.Itoa(k.hop), string(k.phase), string(k.kind))
+		})
+	}
+	c.Inc()
+}
+
+// text makes a name fit for a label: Prometheus panics where it is not UTF-8.
+func text(name string) string { return strings.ToValidUTF8(name, "?") }

@@ -1,0 +1,113 @@
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"viaduct/connmodel"
+)
+
+// Gateway is what the door leads to. Its methods are called from many goroutines.
+type Gateway interface {
+	// Reload reads the configuration again and applies it, or changes nothing and says why.
+	Reload(ctx context.Context) ReloadResult
+	// Status returns how things are. The caller owns the result.
+	Status() *Status
+	// Connections returns at most limit open flows, and how many there are.
+	Connections(limit int) (flows []*connmodel.Flow, open int)
+}
+
+// ReloadResult is the outcome of one reading of the configuration, the first one included.
+type ReloadResult struct {
+	OK         bool      `json:"ok"`
+	Generation uint64    `json:"generation"` // that is in force now
+	Time       time.Time `json:"time"`
+	Took       float64   `json:"took_ms"`
+	Error      string    `json:"error,omitempty"` // why it failed, on one line or a few
+	// Diagnostics are the errors and warnings of the policy in the form of "viaduct validate --json"; nil = none.
+	Diagnostics json.RawMessage `json:"diagnostics,omitempty"`
+}
+
+// Status is a gateway at a moment.
+type Status struct {
+	Version    string           `json:"version"`
+	Revision   string           `json:"revision,omitempty"`
+	GoVersion  string           `json:"go_version"`
+	Name       string           `json:"name,omitempty"`
+	PID        int              `json:"pid"`
+	Started    time.Time        `json:"started"`
+	Uptime     float64          `json:"uptime_s"`
+	State      string           `json:"state"` // "running" or "draining"
+	Generation uint64           `json:"generation"`
+	Files      []string         `json:"files"`       // of the configuration; empty for the embedded default
+	LastReload ReloadResult     `json:"last_reload"` // or the start, when there was none
+	Listeners  []ListenerStatus `json:"listeners"`
+	Upstreams  []UpstreamStatus `json:"upstreams"`
+	Pools      []PoolStatus     `json:"pools"`
+	Sessions   SessionCounts    `json:"sessions"`
+	Records    *RecordStatus    `json:"records,omitempty"`
+	Panics     uint64           `json:"panics"`
+}
+
+// ListenerStatus is where clients connect.
+type ListenerStatus struct {
+	Name    string `json:"name"`
+	Network string `json:"network"`
+	Address string `json:"address"` // as bound
+	Policy  string `json:"policy"`
+}
+
+// SessionCounts are the router's own counters.
+type SessionCounts struct {
+	Open  int    `json:"open"`
+	Total uint64 `json:"total"`
+	Flows uint64 `json:"flows_total"`
+}
+
+// UpstreamStatus is a declared proxy.
+type UpstreamStatus struct {
+	Name           string     `json:"name"`
+	Scheme         string     `json:"scheme"`
+	Address        string     `json:"address"`
+	Up             bool       `json:"up"` // no pool has ejected it or finds it down
+	Open           int64      `json:"open"`
+	MaxConnections int        `json:"max_connections,omitempty"`
+	Attempts       uint64     `json:"attempts_total"`
+	Failures       uint64     `json:"failures_total"` // by its own fault
+	LastError      string     `json:"last_error,omitempty"`
+	LastErrorTime  *time.Time `json:"last_error_time,omitempty"`
+}
+
+// PoolStatus is a pool with its members.
+type PoolStatus struct {
+	Name           string         `json:"name"`
+	Select         string         `json:"select"`
+	RetriesRefused uint64         `json:"retries_refused_total"`
+	Members        []MemberStatus `json:"members"`
+}
+
+// MemberStatus is a route that a pool may choose.
+type MemberStatus struct {
+	Route     string     `json:"route"`
+	State     string     `json:"state"` // healthy, ejected, half_open, down
+	Until     *time.Time `json:"until,omitempty"`
+	Failures  int        `json:"failures,omitempty"` // in a row
+	Ejections uint64     `json:"ejections_total"`
+	Open      int64      `json:"open"`
+	Connect   float64    `json:"connect_ms,omitempty"` // moving average
+	Checked   *time.Time `json:"checked,omitempty"`
+	LastError string     `json:"last_error,omitempty"`
+}
+
+// Up reports whether the pool would choose the member.
+func (m *MemberStatus) Up() bool { return m.State == "healthy" || m.State == "half_open" }
+
+// RecordStatus says how the writing of records goes.
+type RecordStatus struct {
+	To       string `json:"to"` // path, or "stdout"
+	Written  uint64 `json:"written_total"`
+	Dropped  uint64 `json:"dropped_total"`
+	Failures uint64 `json:"failures_total"`
+	Error    string `json:"error,omitempty"` // why writing fails at present
+}
