@@ -168,7 +168,9 @@ func equalNumbers(n, l, r *node) *node {
 	a, b := l.num, r.num
 	if r.constant() {
 		k := r.span.lo
-		n.test = func(f *connmodel.Facts) bool { return a(f) == k }
+		if n.test = directPort(l.domain.name, k); n.test == nil {
+			n.test = func(f *connmodel.Facts) bool { return a(f) == k }
+		}
 		return n
 	}
 	n.test = func(f *connmodel.Facts) bool { return a(f) == b(f) }
@@ -181,7 +183,9 @@ func (c *compiler) equalStrings(n, l, r *node) *node {
 		if !c.checkText(l.domain, r, text) {
 			return badNode(n.rng)
 		}
-		n.test = func(f *connmodel.Facts) bool { return a(f) == text }
+		if n.test = directEqual(l.domain.name, text); n.test == nil {
+			n.test = func(f *connmodel.Facts) bool { return a(f) == text }
+		}
 		return n
 	}
 	n.test = func(f *connmodel.Facts) bool { return a(f) == b(f) }

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
@@ -15,8 +16,9 @@ import (
 const (
 	// maxDepth bounds the nesting of a condition; chains of one logical operator count once.
 	maxDepth = 250
-	// maxErrors bounds what one condition reports.
-	maxErrors = 50
+	// maxErrors and maxWarnings bound what one condition reports. Errors find room behind all warnings.
+	maxErrors   = 50
+	maxWarnings = 20
 )
 
 // compiler is the state of one Compile.
@@ -28,28 +30,38 @@ type compiler struct {
 	whole     hcl.Range
 	depth     int
 	diags     hcl.Diagnostics
+	warnings  int
 	names     []*use
 }
 
+// defaultFunctions are those of a scope that brings none.
+var defaultFunctions = sync.OnceValue(func() map[string]function.Function { return Functions(FunctionOptions{}) })
+
 func newCompiler(consts *hcl.EvalContext, o Options) *compiler {
-	c := &compiler{consts: consts, options: o, functions: map[string]function.Function{}, roots: map[string]cty.Value{}}
-	for ctx := consts; ctx != nil; ctx = ctx.Parent() {
-		for k, v := range ctx.Variables {
-			if _, inner := c.roots[k]; !inner {
-				c.roots[k] = v
-			}
-		}
-		for k, v := range ctx.Functions {
-			if _, inner := c.functions[k]; !inner {
-				c.functions[k] = v
-			}
+	c := &compiler{options: o}
+	if consts != nil && consts.Parent() == nil { // the usual case: a policy has one scope and thousands of conditions
+		c.roots, c.functions = consts.Variables, consts.Functions
+	} else {
+		c.roots, c.functions = map[string]cty.Value{}, map[string]function.Function{}
+		for ctx := consts; ctx != nil; ctx = ctx.Parent() {
+			addMissing(c.roots, ctx.Variables)
+			addMissing(c.functions, ctx.Functions)
 		}
 	}
 	if len(c.functions) == 0 {
-		c.functions = Functions(FunctionOptions{})
+		c.functions = defaultFunctions()
 	}
 	c.consts = &hcl.EvalContext{Variables: c.roots, Functions: c.functions}
 	return c
+}
+
+// addMissing adds what an outer scope has and the inner ones have not.
+func addMissing[V any](to, from map[string]V) {
+	for k, v := range from {
+		if _, inner := to[k]; !inner {
+			to[k] = v
+		}
+	}
 }
 
 // syntaxOf finds the syntax tree of an expression. HCL-JSON shows none: the string is taken raw and parsed as the
@@ -78,6 +90,11 @@ func (c *compiler) errorf(rng hcl.Range, summary, format string, args ...any) *n
 }
 
 func (c *compiler) report(s hcl.DiagnosticSeverity, rng hcl.Range, summary, detail string) {
+	if s == hcl.DiagWarning {
+		if c.warnings++; c.warnings > maxWarnings {
+			return
+		}
+	}
 	if len(c.diags) >= maxErrors {
 		return
 	}

@@ -35,7 +35,13 @@ func Compile(e hcl.Expression, consts *hcl.EvalContext, o Options) (*Condition, 
 	}
 	c.whole = syntax.Range()
 	n := c.compile(syntax)
-	if n.kind != kindBad && n.kind != kindBool {
+	switch n.kind {
+	case kindBool:
+	case kindBad:
+		if !c.diags.HasErrors() { // whoever made the node has said why; but never nothing at all
+			c.errorf(syntax.Range(), notHere, "This cannot be used as a condition.")
+		}
+	default:
 		c.notBool(syntax, n)
 	}
 	if c.diags.HasErrors() {

@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/json"
+	"github.com/zclconf/go-cty/cty"
 
 	"viaduct/connmodel"
 )
@@ -184,6 +185,10 @@ func TestEverythingAtOnce(t *testing.T) {
 	if diff := cmp.Diff([]int{1, 20, 33, 55 + 21, 55 + 36}, columns); diff != "" {
 		t.Error(diff)
 	}
+	_, diags = Compile(parse(t, strings.Repeat("true && ", 500)+"nosuch"), consts(), Options{})
+	if !diags.HasErrors() || len(diags) != maxWarnings+1 {
+		t.Errorf("behind many warnings an error is lost: %d", len(diags))
+	}
 	_, diags = Compile(parse(t, strings.Repeat("nosuch || ", 500)+"true"), consts(), Options{})
 	if len(diags) != maxErrors {
 		t.Errorf("%d errors", len(diags))
@@ -201,6 +206,25 @@ func fromJSON(t *testing.T, src string) hcl.Expression {
 		t.Fatal(diags)
 	}
 	return attrs["when"].Expr
+}
+
+// TestScopes checks that an inner scope comes first, and that a scope may bring no functions or not be there at all.
+func TestScopes(t *testing.T) {
+	outer := &hcl.EvalContext{Variables: map[string]cty.Value{"local": cty.ObjectVal(map[string]cty.Value{"x": cty.False}), "var": cty.True}}
+	inner := outer.NewChild()
+	inner.Variables = map[string]cty.Value{"local": cty.ObjectVal(map[string]cty.Value{"x": cty.True})}
+	for _, tt := range []struct {
+		src string
+		ctx *hcl.EvalContext
+	}{{`local.x && var`, inner}, {`!local.x && var`, outer}, {`startswith("ab", "a")`, outer}, {`startswith("ab", "a")`, nil}} {
+		c, diags := Compile(parse(t, tt.src), tt.ctx, Options{})
+		if diags.HasErrors() || !c.Eval(request()) {
+			t.Errorf("%s: %v", tt.src, diags)
+		}
+	}
+	if _, diags := Compile(parse(t, `local.x`), nil, Options{}); !diags.HasErrors() {
+		t.Error("local.x exists without a scope")
+	}
 }
 
 func TestJSON(t *testing.T) {

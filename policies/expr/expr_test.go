@@ -46,7 +46,7 @@ func consts() *hcl.EvalContext {
 			}),
 			"var": cty.ObjectVal(map[string]cty.Value{"port": cty.StringVal("443"), "name": cty.StringVal("anna")}),
 		},
-		Functions: Functions(FunctionOptions{Environ: func(n string) (string, bool) { return "value of " + n, n == "SET" }}),
+		Functions: Functions(FunctionOptions{Environ: environ}),
 	}
 }
 

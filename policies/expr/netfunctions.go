@@ -26,7 +26,7 @@ func networks() map[string]function.Function {
 
 var cidrFunction = function.New(&function.Spec{
 	Description:  "Reports whether one of the networks holds the address, or one of the addresses of a list.",
-	Params:       []function.Parameter{{Name: "address", Type: cty.DynamicPseudoType, AllowNull: true}},
+	Params:       []function.Parameter{{Name: "address", Type: cty.DynamicPseudoType, AllowNull: true, AllowDynamicType: true}},
 	VarParam:     &function.Parameter{Name: "network", Type: cty.DynamicPseudoType},
 	Type:         cidrType,
 	RefineResult: notNull,
@@ -58,7 +58,7 @@ func cidrType(args []cty.Value) (cty.Type, error) {
 
 var cidrContainsFunction = function.New(&function.Spec{
 	Description:  "Reports whether a network holds an address.",
-	Params:       []function.Parameter{{Name: "network", Type: cty.DynamicPseudoType}, {Name: "address", Type: cty.DynamicPseudoType, AllowNull: true}},
+	Params:       []function.Parameter{{Name: "network", Type: cty.DynamicPseudoType}, {Name: "address", Type: cty.DynamicPseudoType, AllowNull: true, AllowDynamicType: true}},
 	Type:         function.StaticReturnType(cty.Bool),
 	RefineResult: notNull,
 	Impl: func(args []cty.Value, _ cty.Type) (cty.Value, error) {

@@ -105,13 +105,19 @@ func textNumber(s string) (float64, bool) {
 	if s == "" || len(s) > maxDigits {
 		return 0, false
 	}
+	n, whole := 0, len(s) <= 15
 	for i := range len(s) {
 		switch c := s[i]; {
-		case c >= '0' && c <= '9', c == '.':
-		case c == '-' && i == 0:
+		case c >= '0' && c <= '9':
+			n = n*10 + int(c-'0')
+		case c == '.', c == '-' && i == 0:
+			whole = false
 		default:
 			return 0, false
 		}
+	}
+	if whole {
+		return float64(n), true
 	}
 	v, err := strconv.ParseFloat(s, 64)
 	return v + 0, err == nil && v >= -maxExact && v <= maxExact

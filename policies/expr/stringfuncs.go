@@ -57,21 +57,12 @@ func textTest(test func(s, part string) bool) func(*compiler, *call) *node {
 		case s.domain.host && strings.HasPrefix(part, "*"):
 			return c.errorf(p.rng, neverMatches, "%s takes no wildcards. Leave the * away, or use glob(pattern, text).", k.name)
 		default:
-			n.test = textTestConstant(k.name, a, part, test)
+			if n.test = directText(k.name, s.domain.name, part); n.test == nil {
+				n.test = func(f *connmodel.Facts) bool { return test(a(f), part) }
+			}
 		}
 		return n
 	}
-}
-
-// textTestConstant is the usual case: the compiler of Go sees what it calls.
-func textTestConstant(name string, a func(*connmodel.Facts) string, part string, test func(s, part string) bool) func(*connmodel.Facts) bool {
-	switch name {
-	case "startswith":
-		return func(f *connmodel.Facts) bool { return strings.HasPrefix(a(f), part) }
-	case "endswith":
-		return func(f *connmodel.Facts) bool { return strings.HasSuffix(a(f), part) }
-	}
-	return func(f *connmodel.Facts) bool { return test(a(f), part) }
 }
 
 // checkLower reports a constant with upper-case letters that is looked for in a text that has none.
