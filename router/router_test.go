@@ -375,3 +375,14 @@ func TestShutdownDrainsAndCuts(t *testing.T) {
 		t.Error("still listening after Shutdown")
 	}
 }
+
+// waitFor waits until a condition that the gateway brings about by itself holds.
+func waitFor(t *testing.T, cond func() bool) {
+	t.Helper()
+	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
+		if cond() {
+			return
+		}
+	}
+	t.Fatal("the condition did not come true in 5 s")
+}
