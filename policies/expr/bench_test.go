@@ -28,17 +28,6 @@ var cheap = []struct{ name, src string }{
 	{"Choice", `(client.user == "anna" ? 8080 : 443) == target.port && lookup(local.teams, client.user, "") == "red"`},
 }
 
-func TestAllocs(t *testing.T) {
-	for _, tt := range cheap {
-		c := compile(t, tt.src)
-		for _, f := range facts() {
-			if n := testing.AllocsPerRun(100, func() { c.Eval(f); c.Test(f) }); n != 0 {
-				t.Errorf("%s: %v allocations", tt.src, n)
-			}
-		}
-	}
-}
-
 func BenchmarkEval(b *testing.B) {
 	for _, tt := range cheap {
 		b.Run(tt.name, func(b *testing.B) {

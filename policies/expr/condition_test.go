@@ -3,6 +3,7 @@ package expr
 import (
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -279,6 +280,30 @@ func TestDeep(t *testing.T) {
 		if len(diags) == 0 || !strings.Contains(diags[0].Detail, "nested more than") {
 			t.Errorf("%.30s…: %v", src, diags)
 		}
+	}
+}
+
+// TestLongList checks a list of a hundred thousand names.
+func TestLongList(t *testing.T) {
+	values := make([]cty.Value, 100_000)
+	for i := range values {
+		values[i] = cty.StringVal("h" + strconv.Itoa(i) + ".example")
+	}
+	ctx := &hcl.EvalContext{Variables: map[string]cty.Value{"local": cty.ObjectVal(map[string]cty.Value{"list": cty.ListVal(values)})}}
+	c, diags := Compile(parse(t, `contains(local.list, target.host)`), ctx, Options{})
+	if diags.HasErrors() {
+		t.Fatal(diags)
+	}
+	f := request()
+	for host, want := range map[string]bool{"h0.example": true, "h99999.example": true, "h100000.example": false, "example": false} {
+		if f.Target.Host = host; c.Eval(f) != want {
+			t.Errorf("%s: %v", host, !want)
+		}
+	}
+	values[70_000] = cty.StringVal("H.example")
+	ctx.Variables["local"] = cty.ObjectVal(map[string]cty.Value{"list": cty.ListVal(values)})
+	if _, diags := Compile(parse(t, `contains(local.list, target.host)`), ctx, Options{}); len(diags) != 1 || !strings.Contains(diags[0].Detail, `"h.example"`) {
+		t.Errorf("%v", diags)
 	}
 }
 

@@ -12,9 +12,12 @@
 // literal is checked at load, also in operands that short-circuiting would skip. Evaluation has no side effects, so the
 // operands of && and || are tried in order of cost, and facts that have to be gathered are asked for last.
 //
-//   - compile.go walks the syntax tree; logic.go, compare.go, arithmetic.go, conditional.go, template.go, index.go and
-//     call.go compile one kind of node each.
-//   - scope.go is the table of names that a condition may use, now.go those of the clock.
+//   - compile.go walks the syntax tree; logic.go, compare.go, ordering.go, arithmetic.go, conditional.go, template.go,
+//     index.go and call.go compile one kind of node each, names.go and header.go the names of the flow.
+//   - scope.go is the table of names that a condition may use, now.go those of the clock; domain.go and span.go know what
+//     facts can be, to find comparisons that can never hold.
 //   - stringfuncs.go, netfuncs.go, listfuncs.go and numberfuncs.go are the functions that take facts.
-//   - functions.go has the functions of load time, constant.go folds what holds no facts.
+//   - functions.go, textfunctions.go and netfunctions.go are the functions of load time; constant.go folds what holds no
+//     facts.
+//   - tri.go says whether facts that are lacking matter, describe.go what explain shows.
 package expr

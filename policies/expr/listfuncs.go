@@ -5,6 +5,8 @@ import (
 	"slices"
 	"unicode/utf8"
 
+	"github.com/zclconf/go-cty/cty"
+
 	"viaduct/connmodel"
 )
 
@@ -30,6 +32,9 @@ func buildContains(c *compiler, k *call) *node {
 	case x.kind == kindAddresses:
 		return c.errorf(x.rng, wrongType, "target.addresses is a list itself. Use cidr(target.addresses, networks...).")
 	}
+	if values, ok := plainTexts(list); ok && x.kind == kindString && !x.constant() {
+		return c.containsTexts(k, values)
+	}
 	elems, ok := c.elements(list)
 	if !ok {
 		return badNode(k.rng)
@@ -50,6 +55,37 @@ func buildContains(c *compiler, k *call) *node {
 		return n
 	}
 	return c.anyTest(k, tests)
+}
+
+// plainTexts are the elements of a list that is known at load, was not written in place, and holds only texts: it may be
+// long, so that it is not taken apart into nodes.
+func plainTexts(list *node) (values []string, ok bool) {
+	if list.elems != nil || !list.constant() || list.val.LengthInt() == 0 {
+		return nil, false
+	}
+	values = make([]string, 0, list.val.LengthInt())
+	for it := list.val.ElementIterator(); it.Next(); {
+		_, v := it.Element()
+		if v.IsNull() || v.Type() != cty.String {
+			return nil, false
+		}
+		values = append(values, v.AsString())
+	}
+	return values, true
+}
+
+func (c *compiler) containsTexts(k *call, values []string) *node {
+	list, x := k.args[0], k.args[1]
+	ok := true
+	for _, v := range values {
+		ok = c.checkText(x.domain, list, v) && ok
+	}
+	if !ok {
+		return badNode(k.rng)
+	}
+	n := flow(kindBool, k.rng, x)
+	n.test = inSet(values, x.str)
+	return n
 }
 
 // equalElement compares one element of a list, and reports what is wrong at the place of the element.

@@ -65,15 +65,6 @@ type node struct {
 	tri   func(*connmodel.Facts) tri
 }
 
-// domain says what a text that comes from a fact can be, to find comparisons that can never hold.
-type domain struct {
-	name   string   // of the fact, for messages
-	values []string // all it can be; nil = anything
-	lower  bool     // never holds upper-case letters
-	host   bool     // a canonical host or address
-	method bool     // an HTTP method
-}
-
 func (n *node) constant() bool { return n.val != cty.NilVal }
 
 // text is the value of a constant string.

@@ -77,7 +77,7 @@ func (c *compiler) checkLower(s, p *node, part string) bool {
 func buildGlob(c *compiler, k *call) *node {
 	s := c.wantText(k, 1)
 	pattern, ok := c.wantConstantText(k, 0, "pattern")
-	if !ok || s.kind == kindBad || !c.checkLower(s, k.args[0], pattern) {
+	if !ok || s.kind == kindBad || !strings.Contains(pattern, "[") && !c.checkLower(s, k.args[0], pattern) {
 		return badNode(k.rng)
 	}
 	g, err := match.CompileGlob(pattern)

@@ -135,6 +135,7 @@ var valueTable = []struct {
 	{`strcontains(request.query, "id=")`, true, false},
 	{`glob("*.corp.example", target.host)`, true, false},
 	{`glob("/v?/*", request.path)`, true, false},
+	{`glob("[^A-Z]*.example", target.host)`, true, false},
 	{`regex("^api\\.", target.host)`, true, false},
 	{`regex("(?i)CURL/[0-9]+", request.header["user-agent"])`, true, false},
 	{`lower(request.method) == "get"`, true, false},

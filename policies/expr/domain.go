@@ -1,0 +1,53 @@
+package expr
+
+import (
+	"slices"
+	"strings"
+
+	"viaduct/connmodel"
+)
+
+// domain says what a text that comes from a fact can be, to find comparisons that can never hold.
+type domain struct {
+	name   string   // of the fact, for messages
+	values []string // all it can be; nil = anything
+	lower  bool     // never holds upper-case letters
+	host   bool     // a canonical host or address
+	method bool     // an HTTP method
+}
+
+// checkText reports a text that the fact it is compared with can never be.
+func (c *compiler) checkText(d domain, n *node, text string) bool {
+	switch {
+	case d.values != nil && !slices.Contains(d.values, text):
+		c.errorf(n.rng, neverMatches, "%s is never %q.%s It can be %s.", d.name, text, didYouMean(text, d.values), oneOf(d.values))
+	case d.host:
+		return c.checkHost(n, text)
+	case d.method && text != strings.ToUpper(text) && slices.Contains(methods, strings.ToUpper(text)):
+		c.errorf(n.rng, neverMatches, "Methods are written in capitals: %q.", strings.ToUpper(text))
+	case d.lower && text != strings.ToLower(text):
+		c.errorf(n.rng, neverMatches, "This text is in lower case here, so %q can never be equal to it. Write %q.", text, strings.ToLower(text))
+	default:
+		return true
+	}
+	return false
+}
+
+// methods are those whose spelling is checked.
+var methods = []string{"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"}
+
+// checkHost reports a text that is no canonical host.
+func (c *compiler) checkHost(n *node, text string) bool {
+	canonical, err := connmodel.CanonicalHost(text)
+	switch {
+	case strings.HasPrefix(text, "*.") || strings.HasPrefix(text, "."):
+		c.errorf(n.rng, neverMatches, `target.host is the whole name. Use endswith(target.host, %q), or host in match.`, strings.TrimPrefix(text, "*"))
+	case err != nil:
+		c.errorf(n.rng, neverMatches, "target.host is never %q: %s.", text, err)
+	case canonical != text:
+		c.errorf(n.rng, neverMatches, "target.host is canonical, so it is never %q. Write %q.", text, canonical)
+	default:
+		return true
+	}
+	return false
+}
