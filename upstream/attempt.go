@@ -90,7 +90,7 @@ func (a *attempt) walk(c *Conn) (net.Conn, *HopError) {
 		}
 		a.rec0(n).Done()
 		a.resolvedBy()
-		c.Absolute, c.ProxyAuthorization = true, last.basic.Reveal()
+		c.Absolute, c.ProxyAuthorization = true, last.basic
 		return conn, nil
 	}
 	conn, err := a.reach(n, d.q.Target)

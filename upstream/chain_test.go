@@ -202,7 +202,7 @@ func TestAbsolute(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	if !c.Absolute || c.ProxyAuthorization != "Basic dTpjYW5hcnk=" || c.Key != tab.Key(q, true) {
+	if !c.Absolute || c.ProxyAuthorization.Reveal() != "Basic dTpjYW5hcnk=" || c.Key != tab.Key(q, true) {
 		t.Errorf("absolute %v, %q, key %v", c.Absolute, c.ProxyAuthorization, c.Key)
 	}
 	if n := len(p.Requests()); n != 0 {
@@ -226,7 +226,7 @@ func TestAbsolute(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if c.Absolute || c.ProxyAuthorization != "" || c.Key != tab.Key(q, false) {
+		if c.Absolute || !c.ProxyAuthorization.IsZero() || c.Key != tab.Key(q, false) {
 			t.Errorf("%s: absolute %v, key %v", q.Route, c.Absolute, c.Key)
 		}
 		say(t, c, "tunnel")

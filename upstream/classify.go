@@ -95,8 +95,12 @@ func classify(e *HopError) *connmodel.ConnError {
 	if c.HopName == "" {
 		c.Hop = 0
 	}
-	if v.kind == connmodel.KindDenied && c.Side == connmodel.SideHop && e.Next == "" {
-		c.Blame = connmodel.BlameTarget // its rules are about this target: the proxy is well
+	if v.kind == connmodel.KindDenied && c.Side == connmodel.SideHop {
+		if e.Next == "" {
+			c.Blame = connmodel.BlameTarget // its rules are about this target: the proxy is well
+		} else {
+			c.Retryable = true // proxies that do not let each other in: another way may do
+		}
 	}
 	if v.kind == connmodel.KindTimeout && e.hasty {
 		c.Blame = connmodel.BlameNobody

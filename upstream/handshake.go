@@ -117,6 +117,11 @@ func (h *Hop) speak(s *steps, host string, port uint16) (bound string, early []b
 	case schemeHTTP, schemeHTTPS:
 		s.showed = !h.basic.IsZero()
 		res, err := httpconnect.Connect(s, httpconnect.Request{Host: host, Port: port, Authorization: h.basic.Reveal()})
+		var no *httpconnect.StatusError
+		if errors.As(err, &no) {
+			// Error pages quote requests, ours with the credentials: the record of a failure keeps the status.
+			no.Header, no.BodySnippet, no.ProxyAuthenticate, no.Reason = nil, nil, nil, ""
+		}
 		return "", res.Leftover, err
 	case schemeSOCKS4, schemeSOCKS4a:
 		user := ""

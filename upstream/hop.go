@@ -1,15 +1,20 @@
 package upstream
 
 import (
+	"context"
 	"crypto/tls"
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"net/netip"
 	"net/url"
+	"os"
 	"slices"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"golang.org/x/net/proxy"
@@ -176,7 +181,35 @@ func (h *Hop) scrub(err error) error {
 	if clean == text {
 		return err
 	}
-	return errors.New(clean)
+	return &scrubbedError{clean, essence(err)}
+}
+
+// scrubbedError is what is left of an error whose text held a password: the text without it, and its nature.
+type scrubbedError struct {
+	text  string
+	under error // may be nil
+}
+
+func (e *scrubbedError) Error() string { return e.text }
+func (e *scrubbedError) Unwrap() error { return e.under }
+
+// essence finds what the table of classify looks for, in values that hold no text.
+func essence(err error) error {
+	var n syscall.Errno
+	var ne net.Error
+	switch {
+	case errors.Is(err, context.Canceled):
+		return context.Canceled
+	case errors.As(err, &ne) && ne.Timeout():
+		return os.ErrDeadlineExceeded
+	case errors.As(err, &n):
+		return n
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return io.ErrUnexpectedEOF
+	case errors.Is(err, io.EOF):
+		return io.EOF
+	}
+	return nil
 }
 
 // takesNames reports whether the hop is told names, and resolves them itself.

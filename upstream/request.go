@@ -1,7 +1,6 @@
 package upstream
 
 import (
-	"fmt"
 	"net"
 	"net/netip"
 	"sync/atomic"
@@ -52,7 +51,7 @@ type Conn struct {
 	Early    []byte // what the far side sent right behind the last handshake: the first bytes of the tunnel
 
 	Absolute           bool   // speak absolute-form HTTP
-	ProxyAuthorization string `json:"-"` // the ready field value for the proxy when Absolute; "" = none. Not for logs.
+	ProxyAuthorization Secret // the ready field value for the proxy when Absolute; empty = none
 
 	Key Key
 
@@ -69,7 +68,7 @@ func (c *Conn) Close() error {
 	return c.Conn.Close()
 }
 
-// Format keeps ProxyAuthorization out of anything printed.
-func (c *Conn) Format(f fmt.State, _ rune) {
-	fmt.Fprintf(f, "upstream.Conn(%s to %s)", c.Key.Route, c.Key.Target)
+// String names the route and the target.
+func (c *Conn) String() string {
+	return "upstream.Conn(" + c.Key.Route + " to " + c.Key.Target.String() + ")"
 }
