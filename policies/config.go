@@ -1,0 +1,81 @@
+package policies
+
+import (
+	"crypto/tls"
+	"net/netip"
+	"time"
+
+	"viaduct/connmodel"
+	"viaduct/upstream"
+)
+
+// Config is one loaded and checked configuration. Nothing in it is changed after Load.
+type Config struct {
+	Gateway   Gateway
+	Listeners []Listener      // in written order
+	Upstreams upstream.Config // upstreams, pools and chains, those written in place included; Resolver is left to the caller
+	Programs  map[string]*Program
+	Tests     []Test
+
+	// Files are those that were read as policy, in the order they were read; Data are the files they name (lists,
+	// certificates, passwords): a change in any of them may change the configuration.
+	Files []string
+	Data  []string
+}
+
+// Gateway is what concerns the whole process. Zero values mean the default.
+type Gateway struct {
+	Name     string // in Via and Proxy-Status; "" = made up at start
+	LogLevel string // error, warn, info (default), debug
+	// LogFormat is text or json; "" = text.
+	LogFormat string
+	// Admin is the control door: "unix:/path" or "127.0.0.1:9090"; "" = a Unix socket in the runtime directory.
+	Admin        string
+	Records      *Records       // nil = no records are written
+	State        string         // directory for what outlives the process; "" = $STATE_DIRECTORY, then XDG
+	Timezone     *time.Location // in which rules see the time; nil = local
+	DrainTimeout time.Duration  // how long a stop waits for tunnels; 0 = 30 s
+	Limits       Limits
+	Timeouts     connmodel.Timeouts // defaults for every flow
+}
+
+// Records says where the records of connections go.
+type Records struct {
+	Path   string // "" when Stdout
+	Stdout bool
+}
+
+// Limits of the whole process; 0 = default.
+type Limits struct {
+	Connections int // client connections at once
+	PerClient   int // of one client address, on each listener that does not say otherwise
+}
+
+// Listener is where clients connect.
+type Listener struct {
+	Name    string
+	Network string // "tcp", "unix" or "systemd"
+	// Address is host:port, the path of a socket, or the name of a socket that systemd passes.
+	Address   string
+	FileMode  uint32 // of a Unix socket; 0 = default
+	Protocols []string
+	Clients   []netip.Prefix // nil = everybody
+	Policy    string         // name of a program
+	TLS       *tls.Config    // clients speak TLS to the listener; nil = plain
+	Users     *Users         // nil = nobody is asked for a password
+	Realm     string
+
+	HandshakeTimeout time.Duration // 0 = default
+	KeepAliveTimeout time.Duration // 0 = default
+	MaxHeadBytes     int           // 0 = default
+	PerClient        int           // 0 = no limit
+	File             string
+	Line             int
+}
+
+// The protocols of a listener.
+const (
+	ProtocolHTTP   = "http"
+	ProtocolSOCKS4 = "socks4" // with 4a
+	ProtocolSOCKS5 = "socks5"
+)

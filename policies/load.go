@@ -1,0 +1,294 @@
+package policies
+
+import (
+	"fmt"
+	"path/filepath"
+	"slices"
+
+	"github.com/hashicorp/hcl/v2"
+	"github.com/zclconf/go-cty/cty"
+
+	"viaduct/connmodel"
+	"viaduct/upstream"
+)
+
+// Options say what to load, and from where.
+type Options struct {
+	Paths  []string          // files and directories
+	Source map[string][]byte // files in memory, by name (".json" at its end makes it HCL-JSON)
+
+	Vars        map[string]string                 // values of variables, from the command line
+	Environ     func(string) (string, bool)       // the environment; nil = empty
+	Credentials string                            // directory that credential() reads from; "" = $CREDENTIALS_DIRECTORY of Environ
+	ReadFile    func(path string) ([]byte, error) // for the files that a policy names; nil = the file system
+
+	// Lenient makes unreadable files, unset environment variables and missing credentials warnings, so that a policy can be
+	// checked on a machine without the secrets. A list that a rule needs is an error even so.
+	Lenient bool
+	// Generation is put into every decision.
+	Generation uint64
+}
+
+// loader is the state of one Load.
+type loader struct {
+	o       Options
+	names   []string // files, in order
+	files   []*hcl.File
+	sources map[string][]byte
+	diags   hcl.Diagnostics
+	data    []string // other files read
+
+	variables map[string]*variable
+	locals    map[string]*local
+	values    map[string]cty.Value // roots of the load-time scope
+	contexts  map[string]*hcl.EvalContext
+	at        hcl.Range // expression being evaluated: what functions warn about
+
+	gateway   *gatewayBlock
+	listeners []*listenerBlock
+	upstreams []*upstreamBlock
+	pools     []*poolBlock
+	chains    []*chainBlock
+	lists     []*list
+	policies  []*policyBlock
+	tests     []*testBlock
+	byName    map[string]map[string]declared // kind -> name
+
+	used   map[string]bool // "upstream.corp_a", "list.ads"
+	inline []upstream.ChainSpec
+	routes map[string]hcl.Range // where an in-line chain stands
+}
+
+// declared is a block with a name.
+type declared struct {
+	rng   hcl.Range
+	label hcl.Range
+	block any
+}
+
+// Load reads, checks and compiles. The Config is nil if and only if the Diagnostics have errors.
+func Load(o Options) (*Config, Diagnostics) {
+	if o.Environ == nil {
+		o.Environ = func(string) (string, bool) { return "", false }
+	}
+	if o.Credentials == "" {
+		o.Credentials, _ = o.Environ("CREDENTIALS_DIRECTORY")
+	}
+	l := &loader{
+		o: o, sources: map[string][]byte{}, variables: map[string]*variable{}, locals: map[string]*local{}, values: map[string]cty.Value{},
+		contexts: map[string]*hcl.EvalContext{}, byName: map[string]map[string]declared{}, used: map[string]bool{}, routes: map[string]hcl.Range{},
+	}
+	l.readSources(o)
+	l.readBlocks()
+	l.evaluateScope()
+	cfg := l.build()
+	d := Diagnostics{List: l.diags, sources: l.sources}
+	d.sorted(l.names)
+	if d.HasErrors() {
+		return nil, d
+	}
+	return cfg, d
+}
+
+// The kinds of blocks that have a name others may refer to.
+const (
+	kindListener = "listener"
+	kindUpstream = "upstream"
+	kindPool     = "pool"
+	kindChain    = "chain"
+	kindList     = "list"
+	kindPolicy   = "policy"
+	kindTest     = "test"
+	kindVariable = "variable"
+)
+
+var fileSchema = &hcl.BodySchema{Blocks: []hcl.BlockHeaderSchema{
+	{Type: "gateway"}, {Type: "locals"}, {Type: kindVariable, LabelNames: []string{"name"}},
+	{Type: kindListener, LabelNames: []string{"name"}}, {Type: kindUpstream, LabelNames: []string{"name"}},
+	{Type: kindPool, LabelNames: []string{"name"}}, {Type: kindChain, LabelNames: []string{"name"}},
+	{Type: kindList, LabelNames: []string{"name"}}, {Type: kindPolicy, LabelNames: []string{"name"}},
+	{Type: kindTest, LabelNames: []string{"name"}},
+}}
+
+// readBlocks sorts the blocks of all files by kind and notes the names, without evaluating anything.
+func (l *loader) readBlocks() {
+	for _, f := range l.files {
+		content, diags := f.Body.Content(fileSchema)
+		l.diags = append(l.diags, diags...)
+		for _, b := range content.Blocks {
+			l.readBlock(b)
+		}
+	}
+}
+
+func (l *loader) readBlock(b *hcl.Block) {
+	switch b.Type {
+	case "gateway":
+		l.readGateway(b)
+		return
+	case "locals":
+		l.readLocals(b)
+		return
+	}
+	var block any
+	switch b.Type {
+	case kindVariable:
+		block = l.readVariable(b)
+	case kindListener:
+		x := &listenerBlock{src: b}
+		l.listeners, block = append(l.listeners, x), x
+	case kindUpstream:
+		x := &upstreamBlock{src: b}
+		l.upstreams, block = append(l.upstreams, x), x
+	case kindPool:
+		x := &poolBlock{src: b}
+		l.pools, block = append(l.pools, x), x
+	case kindChain:
+		x := &chainBlock{src: b}
+		l.chains, block = append(l.chains, x), x
+	case kindList:
+		x := &list{src: b, name: b.Labels[0]}
+		l.lists, block = append(l.lists, x), x
+	case kindPolicy:
+		x := &policyBlock{src: b, name: b.Labels[0]}
+		l.policies, block = append(l.policies, x), x
+	case kindTest:
+		x := &testBlock{src: b}
+		l.tests, block = append(l.tests, x), x
+	}
+	l.declare(b, block)
+}
+
+// declare notes the name of a block and refuses it if it is taken or cannot be referred to.
+func (l *loader) declare(b *hcl.Block, block any) {
+	kind, name := b.Type, b.Labels[0]
+	label := b.LabelRanges[0]
+	if kind == kindTest {
+		l.checkTitle(name, label, "test")
+	} else {
+		l.checkName(name, label, kind)
+	}
+	if l.byName[kind] == nil {
+		l.byName[kind] = map[string]declared{}
+	}
+	if first, taken := l.byName[kind][name]; taken {
+		l.errorAt(label, "Duplicate name", fmt.Sprintf("There is a %s %q already, at %s. Give one of them another name.", kind, name, place(first.rng)))
+		return
+	}
+	l.byName[kind][name] = declared{b.DefRange, label, block}
+}
+
+// build evaluates the blocks in the order in which they need each other.
+func (l *loader) build() *Config {
+	cfg := &Config{Programs: map[string]*Program{}}
+	cfg.Gateway = l.buildGateway()
+	l.buildLists()
+	for _, u := range l.upstreams {
+		l.buildUpstream(u)
+		cfg.Upstreams.Upstreams = append(cfg.Upstreams.Upstreams, u.spec)
+	}
+	for _, p := range l.pools {
+		l.buildPool(p)
+		cfg.Upstreams.Pools = append(cfg.Upstreams.Pools, p.spec)
+	}
+	for _, c := range l.chains {
+		l.buildChain(c)
+		cfg.Upstreams.Chains = append(cfg.Upstreams.Chains, c.spec)
+	}
+	if l.gateway != nil {
+		cfg.Upstreams.Direct = l.gateway.direct
+	}
+	for _, p := range l.policies {
+		l.buildPolicy(p)
+	}
+	for _, b := range l.listeners {
+		cfg.Listeners = append(cfg.Listeners, l.buildListener(b, cfg.Gateway))
+	}
+	for _, t := range l.tests {
+		cfg.Tests = append(cfg.Tests, l.buildTest(t))
+	}
+	cfg.Upstreams.Chains = append(cfg.Upstreams.Chains, l.inline...)
+	l.checkRoutes(cfg)
+	l.checkUse()
+	l.checkLists()
+	if l.diags.HasErrors() {
+		return nil
+	}
+	for _, p := range l.policies {
+		prog, err := compile(p, l.o.Generation)
+		if err != nil {
+			l.errorAt(p.src.DefRange, "Policy too large", err.Error()+".")
+			return nil
+		}
+		cfg.Programs[p.name] = prog
+	}
+	for _, x := range l.lists {
+		x.text, x.networks = "", nil // the programs hold them in their own form
+	}
+	cfg.Files = slices.Clone(l.names)
+	slices.Sort(l.data)
+	cfg.Data = slices.Compact(l.data)
+	return cfg
+}
+
+// place is how a message names another place.
+func place(r hcl.Range) string { return fmt.Sprintf("%s:%d", r.Filename, r.Start.Line) }
+
+func (l *loader) errorAt(r hcl.Range, summary, detail string) {
+	l.report(hcl.DiagError, r, summary, detail)
+}
+func (l *loader) warnAt(r hcl.Range, summary, detail string) {
+	l.report(hcl.DiagWarning, r, summary, detail)
+}
+
+func (l *loader) report(s hcl.DiagnosticSeverity, r hcl.Range, summary, detail string) {
+	l.diags = append(l.diags, &hcl.Diagnostic{Severity: s, Summary: summary, Detail: detail, Subject: &r})
+}
+
+// unplaced reports what stands in no file.
+func (l *loader) unplaced(s hcl.DiagnosticSeverity, summary, detail string) {
+	l.diags = append(l.diags, &hcl.Diagnostic{Severity: s, Summary: summary, Detail: detail})
+}
+
+// missing reports a file, credential or variable that is not here: an error, or a warning when lenient.
+func (l *loader) missing(r hcl.Range, summary, detail string) {
+	s := hcl.DiagError
+	if l.o.Lenient {
+		s = hcl.DiagWarning
+	}
+	l.report(s, r, summary, detail)
+}
+
+// pathOf takes a path as relative to the file it is written in.
+func pathOf(r hcl.Range, path string) string {
+	if filepath.IsAbs(path) {
+		return filepath.Clean(path)
+	}
+	return filepath.Join(filepath.Dir(r.Filename), path)
+}
+
+// readData reads a file that a policy names.
+func (l *loader) readData(path string, most int64) ([]byte, error) {
+	l.data = append(l.data, path)
+	if l.o.ReadFile != nil {
+		b, err := l.o.ReadFile(path)
+		if err == nil && int64(len(b)) > most {
+			return nil, fmt.Errorf("it is longer than %d bytes", most)
+		}
+		return b, err
+	}
+	return readBounded(path, most)
+}
+
+// dataFile reads a file at r, and reports when it cannot.
+func (l *loader) dataFile(r hcl.Range, path string, most int64, what string) ([]byte, string, bool) {
+	full := pathOf(r, path)
+	b, err := l.readData(full, most)
+	if err != nil {
+		l.missing(r, "Cannot read file", fmt.Sprintf("The %s: %s", what, reasonOf(err, full)))
+		return nil, full, false
+	}
+	return b, full, true
+}
+
+var _ connmodel.Decider = (*Program)(nil)

@@ -1,0 +1,464 @@
+package policies
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/hashicorp/hcl/v2"
+	"github.com/zclconf/go-cty/cty"
+
+	"viaduct/connmodel"
+	"viaduct/policies/match"
+)
+
+// tests are what a match or not block asks for, all of it. A nil field asks for nothing.
+type tests struct {
+	rng       hcl.Range
+	listeners []string
+	clients   *networks
+	windows   []*window
+	users     []pattern
+	protocols []string
+	schemes   []string
+	hosts     *hosts
+	ports     *ports
+	methods   []string
+	paths     []pattern
+	headers   []header
+	addresses *networks
+	literal   bool // addresses: of literal targets only
+	nots      []*tests
+}
+
+// networks, hosts and ports keep what was written, to index it, to compare it with earlier rules and to put it into words.
+type networks struct {
+	words    words
+	prefixes []netip.Prefix    // the lists' included
+	own      []netip.Prefix    // those written out
+	set      *match.NetworkSet // for not blocks, which no index decides
+}
+
+type hosts struct {
+	words    words
+	patterns []hostPattern
+	lists    []*list
+	set      *match.HostSet // for not blocks, which no index decides
+}
+
+type ports struct {
+	words  words
+	ranges []match.PortRange
+	set    *match.PortSet
+}
+
+// words is how a test is named in an explanation.
+type words struct {
+	n     int
+	first string
+}
+
+// pattern is a text that is compared as a whole: exact, as a glob, or "/^…/" as an expression.
+type pattern struct {
+	text  string
+	glob  *match.Glob
+	regex func(string) bool
+}
+
+func (p *pattern) takes(s string) bool {
+	switch {
+	case p.glob != nil:
+		return p.glob.Match(s)
+	case p.regex != nil:
+		return p.regex(s)
+	}
+	return p.text == s
+}
+
+type header struct {
+	name   string
+	values []pattern
+}
+
+var (
+	testAttrs   = attrs("listener", "client", "time", "user", "protocol", "host", "port", "scheme", "method", "path", "header", "address", "resolve")
+	matchSchema = schema(testAttrs, blocks("not"))
+	notSchema   = schema(testAttrs)
+)
+
+var protocolNames = []string{
+	string(connmodel.ProtocolHTTP), string(connmodel.ProtocolConnect), string(connmodel.ProtocolSOCKS4),
+	string(connmodel.ProtocolSOCKS4a), string(connmodel.ProtocolSOCKS5),
+}
+
+func (l *loader) buildMatch(x *hcl.Block) *tests {
+	s := matchSchema
+	if x.Type == "not" {
+		s = notSchema
+	}
+	b := l.open(x, s)
+	t := &tests{rng: x.DefRange}
+	if len(b.attrs) == 0 && len(b.blocks) == 0 {
+		l.errorAt(x.DefRange, "Empty block", fmt.Sprintf("This %s asks for nothing. Leave it out: a rule without match takes everything.", x.Type))
+	}
+	t.listeners = l.listenerNames(b)
+	t.clients = b.networkTest("client")
+	t.windows = b.windows("time")
+	t.users = b.users("user")
+	t.protocols = b.values("protocol", protocolNames)
+	t.schemes = b.schemes("scheme")
+	t.hosts = b.hostTest("host")
+	t.ports = b.portTest("port")
+	t.methods = b.methods("method")
+	t.paths = b.paths("path")
+	t.headers = b.headerTest("header")
+	t.addresses = b.networkTest("address")
+	t.literal = !b.boolean("resolve", true)
+	if b.has("resolve") && !b.has("address") {
+		l.errorAt(b.rng("resolve"), "Without effect", `"resolve" says whether "address" may resolve names, and there is no "address" beside it.`)
+	}
+	for _, n := range b.blocks {
+		t.nots = append(t.nots, l.buildMatch(n).standalone())
+	}
+	return t
+}
+
+// standalone makes the sets that decide without an index.
+func (t *tests) standalone() *tests {
+	if t.hosts != nil {
+		var sb match.HostSetBuilder
+		for p := range t.hosts.indexed() {
+			_ = sb.Add(p) // checked when it was read
+		}
+		t.hosts.set = sb.Build()
+	}
+	for _, n := range []*networks{t.clients, t.addresses} {
+		if n == nil {
+			continue
+		}
+		var sb match.NetworkSetBuilder
+		for _, p := range n.prefixes {
+			_ = sb.Add(p) // valid
+		}
+		n.set = sb.Build()
+	}
+	return t
+}
+
+// release lets go of what only building the indexes needed: the entries of large lists.
+func (t *tests) release() {
+	for _, n := range []*networks{t.clients, t.addresses} {
+		if n != nil {
+			n.prefixes = nil
+		}
+	}
+	if t.hosts != nil {
+		t.hosts.lists = nil
+	}
+	for _, n := range t.nots {
+		n.release()
+	}
+}
+
+// listenerNames takes references (listener.lan) and names ("lan").
+func (l *loader) listenerNames(b *block) []string {
+	a := b.attrs["listener"]
+	if a == nil {
+		return nil
+	}
+	items, diags := hcl.ExprList(a.Expr)
+	if diags.HasErrors() {
+		items = []hcl.Expression{a.Expr}
+	}
+	var names []string
+	for _, e := range items {
+		if t, ok := traversal(e); ok && t.RootName() == kindListener {
+			if r, ok := l.reference(e, kindListener); ok {
+				names = append(names, r.name)
+			}
+			continue
+		}
+		v, ok := l.evaluate(e)
+		if !ok || l.refuseSecret(v, e.Range(), "listener") {
+			continue
+		}
+		for _, x := range l.flatten(v, e.Range(), "listener") {
+			if s, ok := l.to(x, cty.String, e.Range(), "Each entry of \"listener\""); ok && l.exists(ref{kindListener, s.AsString(), e.Range()}) {
+				names = append(names, s.AsString())
+			}
+		}
+	}
+	if names == nil { // what was wrong has been reported; an empty test must not take everything
+		names = []string{}
+	}
+	return names
+}
+
+func (b *block) networkTest(name string) *networks {
+	v, r, ok := b.value(name)
+	if !ok {
+		return nil
+	}
+	n := &networks{}
+	for _, e := range b.l.entries(v, r, name, listNetworks) {
+		if e.list != nil {
+			n.words.add("list."+e.list.name, e.list.count)
+			n.prefixes = append(n.prefixes, e.list.networks...)
+			continue
+		}
+		if p, ok := b.l.network(e.text, r, name); ok {
+			n.words.add(e.text, 1)
+			n.own = append(n.own, p)
+			n.prefixes = append(n.prefixes, p)
+		}
+	}
+	return n
+}
+
+func (w *words) add(text string, n int) {
+	if w.n == 0 {
+		w.first = text
+	}
+	w.n += n
+}
+
+// opening are the prefixes written out that lie wholly in a refused range. Those of a list open nothing.
+func (n *networks) opening() []netip.Prefix {
+	if n == nil {
+		return nil
+	}
+	var all []netip.Prefix
+	for _, p := range n.own {
+		if connmodel.OpensRefused(p) {
+			all = append(all, connmodel.PlainPrefix(p))
+		}
+	}
+	return all
+}
+
+func (n *networks) holds(a netip.Addr) bool {
+	return n.set.Contains(a) || n.set.Contains(connmodel.Embedded(a))
+}
+
+func (b *block) windows(name string) []*window {
+	var all []*window
+	for _, s := range b.texts(name) {
+		w, err := parseWindow(s)
+		if err != nil {
+			b.l.errorAt(b.rng(name), "Wrong time", upperFirst(err.Error()))
+			continue
+		}
+		all = append(all, w)
+	}
+	return all
+}
+
+// users reads names and globs; "" is nobody.
+func (b *block) users(name string) []pattern {
+	return b.patterns(name, func(s string) (pattern, error) {
+		if !strings.ContainsAny(s, "*?[") {
+			return pattern{text: s}, nil
+		}
+		g, err := match.CompileGlob(s)
+		return pattern{text: s, glob: g}, err
+	})
+}
+
+func (b *block) patterns(name string, compile func(string) (pattern, error)) []pattern {
+	var all []pattern
+	for _, s := range b.texts(name) {
+		p, err := compile(s)
+		if err != nil {
+			b.l.errorAt(b.rng(name), "Wrong pattern", fmt.Sprintf("%q: %s.", name, reasonOfPattern(err)))
+			continue
+		}
+		all = append(all, p)
+	}
+	return all
+}
+
+// values reads texts that must be among some.
+func (b *block) values(name string, known []string) []string {
+	var all []string
+	for _, s := range b.texts(name) {
+		if !slices.Contains(known, s) {
+			b.l.errorAt(b.rng(name), "Unknown value", fmt.Sprintf("%q can be %s.%s", name, oneOf(known), didYouMean(s, known)))
+			continue
+		}
+		all = append(all, s)
+	}
+	return all
+}
+
+func (b *block) schemes(name string) []string {
+	var all []string
+	for _, s := range b.texts(name) {
+		switch s {
+		case "http":
+			all = append(all, s)
+		case "https":
+			b.l.errorAt(b.rng(name), "Scheme that is never seen", `What a tunnel carries is not known, so no flow has the scheme "https". For tunnels write protocol = ["connect", "socks5"], or port = 443.`)
+		default:
+			b.l.errorAt(b.rng(name), "Unknown value", `"scheme" can be "http", for plain requests.`)
+		}
+	}
+	return all
+}
+
+func (b *block) hostTest(name string) *hosts {
+	v, r, ok := b.value(name)
+	if !ok {
+		return nil
+	}
+	h := &hosts{}
+	for _, e := range b.l.entries(v, r, name, listHosts) {
+		if e.list != nil {
+			h.words.add("list."+e.list.name, e.list.count)
+			h.lists = append(h.lists, e.list)
+			continue
+		}
+		p, err := parseHost(e.text)
+		if err != nil {
+			b.l.errorAt(r, "Wrong host", upperFirst(reasonOfPattern(err)))
+			continue
+		}
+		h.words.add(e.text, 1)
+		h.patterns = append(h.patterns, p)
+	}
+	return h
+}
+
+// indexed gives the patterns that the index takes, those of lists included.
+func (h *hosts) indexed() func(func(string) bool) {
+	return func(yield func(string) bool) {
+		for i := range h.patterns {
+			if p := h.patterns[i].index; p != "" && !yield(p) {
+				return
+			}
+		}
+		for _, x := range h.lists {
+			for p := range x.patterns() {
+				if !yield(p) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// wild are the patterns that the index does not take.
+func (h *hosts) wild() []hostPattern {
+	var all []hostPattern
+	for _, p := range h.patterns {
+		if p.index == "" {
+			all = append(all, p)
+		}
+	}
+	return all
+}
+
+func (h *hosts) namesLocalhost() bool {
+	return slices.ContainsFunc(h.patterns, func(p hostPattern) bool {
+		return p.index == "localhost" || strings.HasSuffix(p.index, ".localhost")
+	})
+}
+
+func (b *block) portTest(name string) *ports {
+	v, r, ok := b.value(name)
+	if !ok {
+		return nil
+	}
+	t := &ports{}
+	for _, e := range b.l.flatten(v, r, name) {
+		s, ok := b.l.to(e, cty.String, r, "Each entry of "+quoted(name))
+		if !ok {
+			continue
+		}
+		p, err := match.ParsePorts(s.AsString())
+		if err != nil {
+			b.l.errorAt(r, "Wrong port", fmt.Sprintf("%s: write a number from 1 to 65535, or a range in quotes such as \"8000-8999\".", reasonOfPattern(err)))
+			continue
+		}
+		t.words.add(s.AsString(), 1)
+		t.ranges = append(t.ranges, p)
+	}
+	t.set, _ = match.NewPortSet(t.ranges...) // the ranges are in order
+	return t
+}
+
+func (b *block) methods(name string) []string {
+	var all []string
+	for _, s := range b.texts(name) {
+		switch {
+		case !isToken(s):
+			b.l.errorAt(b.rng(name), "Wrong method", fmt.Sprintf("%q is no HTTP method.", s))
+		case s == "CONNECT":
+			b.l.errorAt(b.rng(name), "Method that is never seen", `A CONNECT is a tunnel and has no method of its own: write protocol = "connect".`)
+		case s != strings.ToUpper(s):
+			b.l.errorAt(b.rng(name), "Wrong method", fmt.Sprintf("Methods are compared as they are, and are written in upper case: %q.", strings.ToUpper(s)))
+		default:
+			all = append(all, s)
+		}
+	}
+	return all
+}
+
+// paths reads globs, and expressions between "/^" and "/". Other texts that begin and end with a slash are paths.
+func (b *block) paths(name string) []pattern {
+	return b.patterns(name, func(s string) (pattern, error) {
+		switch {
+		case strings.HasPrefix(s, "/^"):
+			re, err := parseRegex(s)
+			if err != nil {
+				return pattern{}, err
+			}
+			return pattern{text: s, regex: re.MatchString}, nil
+		case s == "" || s[0] != '/' && s[0] != '*':
+			return pattern{}, fmt.Errorf("%q can never match: a path begins with a slash", s)
+		case len(s) > 1 && s[len(s)-1] == '/' && strings.ContainsAny(s, `\(|+$`):
+			return pattern{}, fmt.Errorf("%q looks like a regular expression; one for a path begins with ^, as in \"/^\\\\/api\\\\/v[0-9]+\\\\//\"", s)
+		case strings.Contains(s, "?") && !strings.Contains(s, "["):
+			return pattern{}, fmt.Errorf("%q holds a question mark; the query is not part of the path, and for any one byte write [!/]", s)
+		}
+		g, err := match.CompileGlob(s)
+		if err != nil || !strings.ContainsAny(s, "*?[") {
+			g = nil
+		}
+		return pattern{text: s, glob: g}, err
+	})
+}
+
+func (b *block) headerTest(name string) []header {
+	v, r, ok := b.value(name)
+	if !ok {
+		return nil
+	}
+	if v.IsNull() || !(v.Type().IsObjectType() || v.Type().IsMapType()) || v.LengthInt() == 0 {
+		b.l.errorAt(r, "Wrong type", `"header" is a map of names and patterns: { "User-Agent" = "*curl*" }.`)
+		return nil
+	}
+	var all []header
+	for it := v.ElementIterator(); it.Next(); {
+		k, e := it.Element()
+		h := header{name: k.AsString()}
+		if !isToken(h.name) {
+			b.l.errorAt(r, "Wrong header field", fmt.Sprintf("%q is no name of a header field.", h.name))
+			continue
+		}
+		for _, x := range b.l.flatten(e, r, h.name) {
+			s, ok := b.l.to(x, cty.String, r, "The pattern of a header field")
+			if !ok {
+				continue
+			}
+			g, err := match.CompileGlob(s.AsString())
+			if err != nil {
+				b.l.errorAt(r, "Wrong pattern", fmt.Sprintf("%q: %s.", h.name, reasonOfPattern(err)))
+				continue
+			}
+			h.values = append(h.values, pattern{text: s.AsString(), glob: g})
+		}
+		all = append(all, h)
+	}
+	return all
+}

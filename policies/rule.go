@@ -1,0 +1,223 @@
+package policies
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/hashicorp/hcl/v2"
+	"github.com/zclconf/go-cty/cty"
+
+	"viaduct/connmodel"
+	"viaduct/policies/expr"
+)
+
+// rule is one condition with an outcome. It is read from a rule or an otherwise block, and kept by the Program.
+type rule struct {
+	name     string
+	decl     hcl.Range
+	blocks   []*tests // of which one has to hold; none = everything
+	when     *expr.Condition
+	whenText string
+	shadow   bool
+	decision connmodel.Decision
+}
+
+var (
+	ruleAttrs       = attrs("via", "server", "tags", "resolve_locally", "plain_connect")
+	ruleBlocks      = blocks("deny", "tls", "retry", "timeouts", "headers")
+	ruleSchema      = schema(ruleAttrs, attrs("when", "shadow"), ruleBlocks, blocks("match"))
+	otherwiseSchema = schema(ruleAttrs, ruleBlocks)
+	denySchema      = schema(attrs("status", "reason"))
+	headersSchema   = schema(attrs("set", "remove"))
+)
+
+func (l *loader) buildRule(p *policyBlock, x *hcl.Block, name string) *rule {
+	s := ruleSchema
+	if x.Type == otherwiseName {
+		s = otherwiseSchema
+	}
+	b := l.open(x, s)
+	r := &rule{name: name, decl: x.DefRange, shadow: b.boolean("shadow", false)}
+	for _, m := range b.blocks {
+		if m.Type == "match" {
+			r.blocks = append(r.blocks, l.buildMatch(m))
+		}
+	}
+	r.condition(l, b)
+	r.decision = connmodel.Decision{Generation: l.o.Generation, Policy: p.name, Rule: name, File: r.decl.Filename, Line: r.decl.Start.Line}
+	l.outcome(b, p, r)
+	return r
+}
+
+// condition compiles when.
+func (r *rule) condition(l *loader, b *block) {
+	a := b.attrs["when"]
+	if a == nil {
+		return
+	}
+	rng := a.Expr.Range()
+	consts := &hcl.EvalContext{Variables: map[string]cty.Value{"local": l.values["local"], "var": l.values["var"]}, Functions: l.context(rng.Filename).Functions}
+	l.at = rng
+	c, diags := expr.Compile(a.Expr, consts, expr.Options{Listeners: sortedNames(l.byName[kindListener])})
+	l.diags = append(l.diags, diags...)
+	if c == nil {
+		return
+	}
+	r.when, r.whenText = c, l.textAt(rng)
+	if v, constant := c.Constant(); constant && v {
+		l.warnAt(rng, "Condition always true", "This `when` is true for every flow, so it does nothing. Leave it out.")
+	} else if constant {
+		l.warnAt(rng, "Condition always false", "This `when` is false for every flow, so the rule takes nothing. Leave the rule out.")
+	}
+}
+
+// textAt is the source of an expression, on one line.
+func (l *loader) textAt(r hcl.Range) string {
+	src := l.sources[r.Filename]
+	if !r.CanSliceBytes(src) {
+		return ""
+	}
+	s := strings.Join(strings.Fields(string(r.SliceBytes(src))), " ")
+	if len(s) > 200 {
+		s = strings.ToValidUTF8(s[:200], "") + "…"
+	}
+	return s
+}
+
+// outcome reads via or deny and what goes with it.
+func (l *loader) outcome(b *block, p *policyBlock, r *rule) {
+	d := &r.decision
+	deny, via := b.one("deny"), b.attrs["via"]
+	what := title(b.src)
+	switch {
+	case deny != nil && via != nil:
+		l.errorAt(deny.DefRange, "Two outcomes", fmt.Sprintf("%s says both via and deny. Keep one.", what))
+		return
+	case deny != nil:
+		l.denial(b, deny, d)
+		return
+	case via == nil:
+		l.errorAt(b.src.DefRange, "No outcome", fmt.Sprintf("%s must say what happens: via = a route, or deny { }.", what))
+		return
+	}
+	d.Outcome = connmodel.OutcomeVia
+	d.Route = l.route(via.Expr, p.name+"/"+r.name)
+	d.Server = b.hostPort("server")
+	d.LocalResolve = b.boolean("resolve_locally", false)
+	d.PlainConnect = b.boolean("plain_connect", false)
+	d.Tags = l.tags(b)
+	if t := b.one("tls"); t != nil {
+		d.TLS = l.tlsPlan(t)
+	}
+	d.Retry = l.retry(b.one("retry"))
+	d.Timeouts = l.timeouts(b.one("timeouts"))
+	if h := b.one("headers"); h != nil {
+		l.headers(h, d)
+	}
+}
+
+// denial reads a deny block. Nothing that is about a connection may stand beside it.
+func (l *loader) denial(b *block, x *hcl.Block, d *connmodel.Decision) {
+	c := l.open(x, denySchema)
+	d.Outcome = connmodel.OutcomeDeny
+	d.Denial = &connmodel.Denial{Status: 403, Reason: c.text("reason")}
+	if s := c.number("status", 400, 599); s != 0 {
+		if d.Denial.Status = s; s == 407 { // RFC 9110, section 15.5.8: it must come with a challenge
+			l.errorAt(c.rng("status"), "Number out of range", "407 asks for a password, and is given by a listener with an authenticate block only. Use 403.")
+		}
+	}
+	if len(d.Denial.Reason) > 500 {
+		l.errorAt(c.rng("reason"), "Text too long", "The reason is a sentence for the person in front of the browser: at most 500 bytes.")
+	}
+	d.Tags = l.tags(b)
+	for _, name := range []string{"server", "resolve_locally", "plain_connect"} {
+		if a := b.attrs[name]; a != nil {
+			l.errorAt(a.NameRange, "Without effect", fmt.Sprintf("The rule denies, so %q says nothing.", name))
+		}
+	}
+	for _, o := range b.blocks {
+		if slices.Contains([]string{"tls", "retry", "timeouts", "headers"}, o.Type) {
+			l.errorAt(o.DefRange, "Without effect", fmt.Sprintf("The rule denies, so %q says nothing.", o.Type))
+		}
+	}
+}
+
+func (l *loader) tags(b *block) []string {
+	var tags []string
+	for _, t := range b.texts("tags") {
+		if t == "" || len(t) > 64 || strings.ContainsAny(t, " ,\"") || slices.Contains(tags, t) {
+			l.errorAt(b.rng("tags"), "Wrong tag", `A tag is a word of at most 64 bytes without blanks, commas and quotes, and stands once.`)
+			continue
+		}
+		tags = append(tags, t)
+	}
+	return tags
+}
+
+// ownFields are header fields that a policy cannot set or remove, because the connection depends on them.
+var ownFields = []string{
+	"connection", "content-length", "expect", "host", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection",
+	"te", "trailer", "transfer-encoding", "upgrade", "via",
+}
+
+func (l *loader) headers(x *hcl.Block, d *connmodel.Decision) {
+	b := l.open(x, headersSchema)
+	if v, r, ok := b.value("set"); ok {
+		if !v.CanIterateElements() || !(v.Type().IsObjectType() || v.Type().IsMapType()) {
+			l.errorAt(r, "Wrong type", `"set" is a map of names and values: { "X-Team" = "blue" }.`)
+		} else {
+			for it := v.ElementIterator(); it.Next(); {
+				name, value := it.Element()
+				if s, ok := l.to(value, cty.String, r, "The value of a header field"); ok && l.fieldName(name.AsString(), r) {
+					d.SetHeaders = append(d.SetHeaders, connmodel.HeaderEdit{Name: name.AsString(), Value: strings.TrimSpace(l.clean(s.AsString(), r, name.AsString()))})
+				}
+			}
+		}
+	}
+	for _, name := range b.texts("remove") {
+		if l.fieldName(name, b.rng("remove")) {
+			d.RemoveHeaders = append(d.RemoveHeaders, name)
+		}
+	}
+}
+
+// fieldName wants a token (RFC 9110, section 5.1) that is not ours.
+func (l *loader) fieldName(name string, r hcl.Range) bool {
+	if !isToken(name) {
+		l.errorAt(r, "Wrong header field", fmt.Sprintf("%q is no name of a header field.", name))
+		return false
+	}
+	if slices.Contains(ownFields, strings.ToLower(name)) {
+		l.errorAt(r, "Header field of the connection", fmt.Sprintf("%s belongs to the connection and is set by Viaduct itself.", name))
+		return false
+	}
+	return true
+}
+
+func isToken(s string) bool {
+	return s != "" && len(s) <= 256 && strings.IndexFunc(s, func(c rune) bool {
+		return !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.ContainsRune("!#$%&'*+-.^_`|~", c))
+	}) < 0
+}
+
+// opens says what of the refused ranges a match block opens for its rule: the prefixes it lists itself that lie wholly in
+// one, and the name localhost, where the rule lists a prefix of loopback and the block names it.
+func (r *rule) opens(t *tests) (prefixes []netip.Prefix, localhost bool) {
+	if t == nil {
+		return nil, false
+	}
+	prefixes = t.addresses.opening()
+	if t.hosts == nil || !t.hosts.namesLocalhost() {
+		return prefixes, false
+	}
+	for _, b := range r.blocks {
+		for _, p := range b.addresses.opening() {
+			if p.Addr().IsLoopback() {
+				return prefixes, true
+			}
+		}
+	}
+	return prefixes, false
+}

@@ -1,0 +1,168 @@
+package policies
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"viaduct/connmodel"
+)
+
+// Report is the outcome of the test blocks of a configuration.
+type Report struct {
+	Results []TestResult `json:"results"`
+	// Unreached are the rules that no test was decided by, policy by policy in written order; a shadow rule is reached when
+	// it would have decided.
+	Unreached []RuleInfo `json:"unreached"`
+}
+
+// TestResult is the outcome of one test.
+type TestResult struct {
+	Name        string   `json:"name"`
+	File        string   `json:"file"`
+	Line        int      `json:"line"`
+	Pass        bool     `json:"pass"`
+	Differences []string `json:"differences,omitempty"` // `via is direct, expected pool.corp`
+
+	Decision *connmodel.Decision `json:"-"`
+	Trace    *connmodel.Trace    `json:"-"`
+}
+
+// Failed is the number of tests that did not pass.
+func (r *Report) Failed() int {
+	n := 0
+	for i := range r.Results {
+		if !r.Results[i].Pass {
+			n++
+		}
+	}
+	return n
+}
+
+// RunTests decides every test of the configuration, by the code that serves, and compares.
+func RunTests(c *Config) Report {
+	rep := Report{Results: []TestResult{}, Unreached: []RuleInfo{}}
+	reached := map[[2]string]bool{}
+	for i := range c.Tests {
+		rep.Results = append(rep.Results, runTest(c, &c.Tests[i], reached))
+	}
+	for _, name := range sortedNames(c.Programs) {
+		for _, r := range c.Programs[name].Rules() {
+			if !reached[[2]string{name, r.Rule}] {
+				rep.Unreached = append(rep.Unreached, r)
+			}
+		}
+	}
+	return rep
+}
+
+func runTest(c *Config, t *Test, reached map[[2]string]bool) TestResult {
+	r := TestResult{Name: t.Name, File: t.File, Line: t.Line}
+	p := c.Programs[t.policy]
+	if p == nil {
+		r.Differences = []string{fmt.Sprintf("there is no policy %q", t.policy)}
+		return r
+	}
+	f := t.facts
+	d, need, trace := p.Explain(&f)
+	if need&connmodel.NeedAddresses != 0 {
+		if t.resolve == nil {
+			r.Trace = trace
+			r.Differences = []string{fmt.Sprintf("the decision depends on the addresses of %s: say which it has in this test, with resolve = [\"…\"]", f.Target.Host)}
+			return r
+		}
+		f.Addresses, f.Have = t.resolve, connmodel.NeedAddresses
+		d, _, trace = p.Explain(&f)
+	}
+	r.Decision, r.Trace = d, trace
+	if d == nil {
+		r.Differences = []string{"there is no decision"}
+		return r
+	}
+	reached[[2]string{p.name, d.Rule}] = true
+	for _, s := range d.Shadow {
+		reached[[2]string{p.name, s.Rule}] = true
+	}
+	r.Differences = t.expect.compare(c, d)
+	r.Pass = len(r.Differences) == 0
+	return r
+}
+
+// compare says in words how a decision differs from what is expected.
+func (e *expectation) compare(c *Config, d *connmodel.Decision) []string {
+	var diff []string
+	differs := func(what, is, expected string) {
+		if is != expected {
+			diff = append(diff, fmt.Sprintf("%s is %s, expected %s", what, orNone(is), orNone(expected)))
+		}
+	}
+	if e.policy != "" {
+		differs("policy", d.Policy, e.policy)
+	}
+	if e.rule != "" {
+		differs("rule", quoteSome(d.Rule), quoteSome(e.rule))
+	}
+	if e.deny != nil && *e.deny != d.Denied() {
+		differs("outcome", string(d.Outcome), map[bool]string{true: "deny", false: "via"}[*e.deny])
+	}
+	if d.Denied() {
+		if e.status != 0 {
+			differs("status", fmt.Sprint(d.Denial.Status), fmt.Sprint(e.status))
+		}
+		if e.reason != "" {
+			differs("reason", quoteSome(d.Denial.Reason), quoteSome(e.reason))
+		}
+		if e.route != "" {
+			differs("via", "", e.route)
+		}
+	} else {
+		if e.reason != "" {
+			differs("reason", "", quoteSome(e.reason))
+		}
+		if e.route != "" && c.hops(d.Route) != c.hops(e.route) {
+			differs("via", d.Route, e.route)
+		}
+	}
+	if e.server != "" {
+		differs("server", d.Server.String(), e.server)
+	}
+	if e.hasTags && !slices.Equal(e.tags, d.Tags) {
+		differs("tags", strings.Join(d.Tags, ", "), strings.Join(e.tags, ", "))
+	}
+	return diff
+}
+
+func orNone(s string) string {
+	if s == "" {
+		return "none"
+	}
+	return s
+}
+
+func quoteSome(s string) string {
+	if s == "" {
+		return ""
+	}
+	return fmt.Sprintf("%q", s)
+}
+
+// hops writes a route with its chains taken apart, so that a chain equals the list of its hops.
+func (c *Config) hops(route string) string {
+	var out []string
+	var walk func(name string, depth int)
+	walk = func(name string, depth int) {
+		for i := range c.Upstreams.Chains {
+			if ch := &c.Upstreams.Chains[i]; name == "chain."+ch.Name && depth < 100 {
+				for _, h := range ch.Hops {
+					walk(h, depth+1)
+				}
+				return
+			}
+		}
+		out = append(out, name)
+	}
+	for name := range strings.SplitSeq(route, " > ") {
+		walk(name, 0)
+	}
+	return strings.Join(out, " > ")
+}

@@ -1,0 +1,340 @@
+package policies
+
+import (
+	"fmt"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/hcl/v2"
+	"github.com/zclconf/go-cty/cty"
+
+	"viaduct/connmodel"
+)
+
+// testBlock is a client, a target, and what must come out.
+type testBlock struct{ src *hcl.Block }
+
+// Test is a test block that has been read: see RunTests.
+type Test struct {
+	Name string
+	File string
+	Line int
+
+	policy  string
+	facts   connmodel.Facts
+	resolve []netip.Addr // nil = not said
+	expect  expectation
+}
+
+// expectation holds what the expect block says; nil and "" are not compared.
+type expectation struct {
+	rule, policy, server, reason string
+	route                        string
+	deny                         *bool
+	status                       int
+	tags                         []string
+	hasTags                      bool
+}
+
+var (
+	testSchema = schema(attrs("client", "listener", "user", "at", "policy", "connect", "request", "socks4", "socks4a", "socks5", "resolve", "header"),
+		blocks("expect"))
+	expectSchema = schema(attrs("rule", "via", "server", "deny", "reason", "policy", "tags"))
+)
+
+// targetAttrs say how the client asks, and for what.
+var targetAttrs = []struct {
+	name     string
+	protocol connmodel.Protocol
+}{
+	{"connect", connmodel.ProtocolConnect}, {"request", connmodel.ProtocolHTTP}, {"socks4", connmodel.ProtocolSOCKS4},
+	{"socks4a", connmodel.ProtocolSOCKS4a}, {"socks5", connmodel.ProtocolSOCKS5},
+}
+
+// testTime is when a test takes place that says nothing of time: a Monday noon.
+var testTime = time.Date(2026, 1, 5, 12, 0, 0, 0, time.UTC)
+
+func (l *loader) buildTest(x *testBlock) Test {
+	b := l.open(x.src, testSchema)
+	t := Test{Name: x.src.Labels[0], File: x.src.DefRange.Filename, Line: x.src.DefRange.Start.Line}
+	f := &t.facts
+	f.User = b.text("user")
+	f.Time = l.testTime(b)
+	if a := b.address("client"); a.IsValid() {
+		f.Client = netip.AddrPortFrom(a, 40000)
+	} else {
+		f.Client = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 40000)
+	}
+	l.testTarget(b, f)
+	for _, s := range b.texts("resolve") {
+		a, err := netip.ParseAddr(s)
+		if err != nil || a.Zone() != "" {
+			l.errorAt(b.rng("resolve"), "Wrong address", `"resolve" lists the IP addresses that the name has in this test.`)
+			continue
+		}
+		t.resolve = append(t.resolve, a.Unmap())
+	}
+	t.policy = l.testPolicy(b, f)
+	if e := b.one("expect"); e != nil {
+		l.expectation(e, &t)
+	} else {
+		l.errorAt(x.src.DefRange, "No expectation", "A test says what must come out: expect { rule = \"…\" }")
+	}
+	return t
+}
+
+// testTime reads a moment: with its zone, or in that of the gateway.
+func (l *loader) testTime(b *block) time.Time {
+	zone := time.Local
+	if l.gateway != nil {
+		if g := l.open(l.gateway.src, gatewaySchema); g.has("timezone") {
+			if v, ok := l.evaluate(g.attrs["timezone"].Expr); ok && v.Type() == cty.String && !v.IsMarked() {
+				if z, err := time.LoadLocation(v.AsString()); err == nil && !strings.EqualFold(v.AsString(), "local") {
+					zone = z
+				}
+			}
+		}
+	}
+	s := b.text("at")
+	if s == "" {
+		y, m, d := testTime.Date()
+		return time.Date(y, m, d, 12, 0, 0, 0, zone)
+	}
+	if t, err := time.Parse(time.RFC3339, s); err == nil {
+		return t.In(zone)
+	}
+	for _, form := range []string{"2006-01-02 15:04", "2006-01-02T15:04", "2006-01-02 15:04:05"} {
+		if t, err := time.ParseInLocation(form, s, zone); err == nil {
+			return t
+		}
+	}
+	l.errorAt(b.rng("at"), "Wrong time", `Write "2026-11-23 20:15", in the time zone of the gateway, or with a zone of its own: "2026-11-23T20:15:00Z".`)
+	return testTime
+}
+
+// testTarget reads the one attribute that says what the client asks for.
+func (l *loader) testTarget(b *block, f *connmodel.Facts) {
+	var given []string
+	for _, a := range targetAttrs {
+		if !b.has(a.name) {
+			continue
+		}
+		if given = append(given, a.name); len(given) > 1 {
+			l.errorAt(b.attrs[a.name].NameRange, "Two targets", fmt.Sprintf("The test has %q already. A client asks for one thing.", given[0]))
+			continue
+		}
+		f.Protocol = a.protocol
+		if a.name == "request" {
+			l.testRequest(b, f)
+		} else {
+			f.Target = b.hostPort(a.name)
+		}
+	}
+	if given == nil {
+		l.errorAt(b.src.DefRange, "No target", `A test says what the client asks for: connect = "host:port", socks5 = "host:port", or request = "GET http://host/path".`)
+	}
+	if b.has("header") && f.Protocol != connmodel.ProtocolHTTP {
+		l.errorAt(b.rng("header"), "Without effect", `Header fields are seen in a plain request only: request = "GET http://host/path".`)
+	}
+	f.TargetIP = f.Target.IP()
+}
+
+// testRequest reads "GET http://host/path".
+func (l *loader) testRequest(b *block, f *connmodel.Facts) {
+	s := b.text("request")
+	if s == "" {
+		return
+	}
+	r := b.rng("request")
+	method, target, ok := strings.Cut(s, " ")
+	if !ok {
+		method, target = "GET", s
+	}
+	u, err := url.Parse(target)
+	if err != nil || u.Scheme != "http" || u.Host == "" || !isToken(method) {
+		l.errorAt(r, "Wrong request", `A plain request is written as the client sends it: "GET http://host/path". For https use connect = "host:443".`)
+		return
+	}
+	port := uint64(80)
+	if u.Port() != "" {
+		port, err = strconv.ParseUint(u.Port(), 10, 16)
+	}
+	a, err2 := connmodel.MakeAddress(u.Hostname(), uint16(port))
+	if err != nil || err2 != nil {
+		l.errorAt(r, "Wrong request", fmt.Sprintf("%q holds no host and port that can be reached.", u.Host))
+		return
+	}
+	f.Target, f.Scheme = a, "http"
+	f.Request = &connmodel.RequestFacts{Method: method, Path: u.RequestURI(), Header: l.testHeader(b)}
+}
+
+// testFields are the header fields of a test.
+type testFields [][2]string
+
+// Lookup implements connmodel.HeaderLookup.
+func (t testFields) Lookup(name string, i int) (string, bool) {
+	for _, f := range t {
+		if strings.EqualFold(f[0], name) {
+			if i == 0 {
+				return f[1], true
+			}
+			i--
+		}
+	}
+	return "", false
+}
+
+func (l *loader) testHeader(b *block) testFields {
+	fields := testFields{}
+	v, r, ok := b.value("header")
+	if !ok {
+		return fields
+	}
+	if v.IsNull() || !(v.Type().IsObjectType() || v.Type().IsMapType()) {
+		l.errorAt(r, "Wrong type", `"header" is a map of names and values.`)
+		return fields
+	}
+	for it := v.ElementIterator(); it.Next(); {
+		k, e := it.Element()
+		for _, x := range l.flatten(e, r, k.AsString()) {
+			if s, ok := l.to(x, cty.String, r, "The value of a header field"); ok {
+				fields = append(fields, [2]string{k.AsString(), s.AsString()})
+			}
+		}
+	}
+	return fields
+}
+
+// testPolicy is the policy named, else that of the listener, else the default.
+func (l *loader) testPolicy(b *block, f *connmodel.Facts) string {
+	listener := l.listenerNames(b)
+	if len(listener) > 0 {
+		f.Listener = listener[0]
+	} else if len(l.listeners) > 0 && listener == nil {
+		f.Listener = l.listeners[0].src.Labels[0]
+	}
+	if a := b.attrs["policy"]; a != nil {
+		r, _ := l.reference(a.Expr, kindPolicy)
+		return r.name
+	}
+	if len(listener) > 0 || len(l.listeners) > 0 {
+		if d, ok := l.byName[kindListener][f.Listener]; ok {
+			return l.policyOf(d.block.(*listenerBlock))
+		}
+		return ""
+	}
+	name := l.defaultPolicy()
+	if name == "" {
+		l.errorAt(b.src.DefRange, "No policy", "It is not clear which policy this test is of. Write policy = policy.NAME, or listener = listener.NAME.")
+	}
+	return name
+}
+
+// policyOf is the policy of a listener, whose own errors are reported elsewhere.
+func (l *loader) policyOf(x *listenerBlock) string {
+	content, _, _ := x.src.Body.PartialContent(schema(attrs("policy")))
+	if a := content.Attributes["policy"]; a != nil {
+		if t, ok := traversal(a.Expr); ok && len(t) == 2 {
+			if name, ok := t[1].(hcl.TraverseAttr); ok {
+				return name.Name
+			}
+		}
+		return ""
+	}
+	return l.defaultPolicy()
+}
+
+func (l *loader) expectation(x *hcl.Block, t *Test) {
+	b := l.open(x, expectSchema)
+	if len(b.attrs) == 0 {
+		l.errorAt(x.DefRange, "Empty block", `The test expects nothing. Write for instance rule = "…", via = direct or deny = true.`)
+	}
+	e := &t.expect
+	e.reason = b.text("reason")
+	if s := b.hostPort("server"); !s.IsZero() {
+		e.server = s.String()
+	}
+	if a := b.attrs["policy"]; a != nil {
+		r, _ := l.reference(a.Expr, kindPolicy)
+		e.policy = r.name
+	}
+	l.expectRule(b, t)
+	if a := b.attrs["via"]; a != nil {
+		e.route = l.expectRoute(a.Expr)
+	}
+	if b.has("tags") {
+		e.hasTags = true
+		if items, diags := hcl.ExprList(b.attrs["tags"].Expr); diags.HasErrors() || len(items) > 0 {
+			e.tags = b.texts("tags")
+		}
+	}
+	l.expectDeny(b, e)
+	if e.deny != nil && *e.deny && (b.has("via") || b.has("server")) {
+		l.errorAt(b.rng("deny"), "Two outcomes", "The test expects a denial and a route. Keep one.")
+	}
+}
+
+// expectRule checks that there is such a rule.
+func (l *loader) expectRule(b *block, t *Test) {
+	e := &t.expect
+	if e.rule = b.text("rule"); e.rule == "" {
+		return
+	}
+	policy := t.policy
+	if e.policy != "" {
+		policy = e.policy
+	}
+	d, ok := l.byName[kindPolicy][policy]
+	if !ok {
+		return
+	}
+	var names []string
+	p := d.block.(*policyBlock)
+	for _, r := range p.rules {
+		names = append(names, r.name)
+	}
+	if p.otherwise != nil {
+		names = append(names, otherwiseName)
+	}
+	if !slices.Contains(names, e.rule) {
+		l.errorAt(b.rng("rule"), "Unknown rule", fmt.Sprintf("The policy %q has no rule %q.%s", policy, e.rule, didYouMeanOr(e.rule, names, "rule")))
+	}
+}
+
+// expectRoute reads a route without declaring or using it: names joined by " > ".
+func (l *loader) expectRoute(e hcl.Expression) string {
+	items, diags := hcl.ExprList(e)
+	if diags.HasErrors() {
+		items = []hcl.Expression{e}
+	}
+	var names []string
+	for _, item := range items {
+		if r, ok := l.reference(item, routeKinds...); ok {
+			names = append(names, r.String())
+		}
+	}
+	return strings.Join(names, " > ")
+}
+
+// expectDeny reads true, false, or the status of the denial.
+func (l *loader) expectDeny(b *block, e *expectation) {
+	v, r, ok := b.value("deny")
+	if !ok {
+		return
+	}
+	yes := true
+	switch v.Type() {
+	case cty.Bool:
+		yes = v.True()
+	case cty.Number:
+		e.status = b.number("deny", 400, 599)
+	default:
+		l.errorAt(r, "Wrong type", `"deny" is true, false, or the status of the denial, such as 403.`)
+		return
+	}
+	e.deny = &yes
+}
