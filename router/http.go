@@ -274,7 +274,7 @@ func (s *session) server(p *pin, rec *connmodel.Recorder, pl *plan, f *connmodel
 		return nil, err
 	}
 	srv := &forward.Server{
-		Conn: c.Conn, Absolute: c.Absolute, ProxyAuthorization: c.ProxyAuthorization, Key: c.Key,
+		Conn: c.Conn, Absolute: c.Absolute, ProxyAuthorization: c.ProxyAuthorization.Reveal(), Key: c.Key,
 		Record: rec.Snapshot().Server, Close: c.Close,
 	}
 	srv.In.Reset(c.Conn, http1.Limits{})
