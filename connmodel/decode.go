@@ -163,7 +163,6 @@ func (w *wireCertificate) value() Certificate {
 
 type wireClient struct {
 	wireConnection
-	Session  ID       `json:"session"`
 	Listener string   `json:"listener"`
 	Protocol Protocol `json:"protocol"`
 	User     string   `json:"user"`
@@ -174,7 +173,7 @@ func (w *wireClient) value() (*Client, error) {
 		return nil, nil
 	}
 	c, err := w.connection()
-	return &Client{Connection: c, Listener: w.Listener, Protocol: w.Protocol, User: w.User, Session: w.Session}, err
+	return &Client{Connection: c, Listener: w.Listener, Protocol: w.Protocol, User: w.User, Session: c.ID}, err
 }
 
 type wireServer struct {

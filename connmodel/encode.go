@@ -171,8 +171,6 @@ func (e *encoder) client(c *Client) {
 		return
 	}
 	e.connection(&c.Connection)
-	e.raw(`,"session":`)
-	e.id(c.Session)
 	e.raw(`,"listener":`)
 	e.str(c.Listener)
 	e.raw(`,"protocol":`)
@@ -235,6 +233,7 @@ func (e *encoder) attempt(a *Attempt) {
 	e.raw(`}`)
 }
 
+// hop writes what there is: most hops do a few of the things that hops can do, and a record has several of them.
 func (e *encoder) hop(h *HopResult) {
 	e.raw(`{"index":`)
 	e.int(int64(h.Index))
@@ -244,37 +243,50 @@ func (e *encoder) hop(h *HopResult) {
 	e.str(h.Protocol)
 	e.raw(`,"address":`)
 	e.address(h.Address)
-	e.raw(`,"peername":`)
-	e.addrPort(h.Peer)
-	e.raw(`,"sockname":`)
-	e.addrPort(h.Local)
+	if h.Peer.IsValid() {
+		e.raw(`,"peername":`)
+		e.addrPort(h.Peer)
+	}
+	if h.Local.IsValid() {
+		e.raw(`,"sockname":`)
+		e.addrPort(h.Local)
+	}
 	e.raw(`,"timestamp_start":`)
 	e.time(h.Start)
-	e.raw(`,"dns_ms":`)
-	e.ms(h.DNS)
-	e.raw(`,"tcp_ms":`)
-	e.ms(h.TCP)
-	e.raw(`,"tls_ms":`)
-	e.ms(h.TLS)
-	e.raw(`,"greeting_ms":`)
-	e.ms(h.Greeting)
-	e.raw(`,"auth_ms":`)
-	e.ms(h.Auth)
-	e.raw(`,"connect_ms":`)
-	e.ms(h.Connect)
+	e.part(`,"dns_ms":`, h.DNS)
+	e.part(`,"tcp_ms":`, h.TCP)
+	e.part(`,"tls_ms":`, h.TLS)
+	e.part(`,"greeting_ms":`, h.Greeting)
+	e.part(`,"auth_ms":`, h.Auth)
+	e.part(`,"connect_ms":`, h.Connect)
 	e.raw(`,"total_ms":`)
 	e.ms(h.Total)
-	e.raw(`,"auth_rounds":`)
-	e.int(int64(h.AuthRounds))
-	e.raw(`,"credential":`)
-	e.strOrNull(h.Credential)
-	e.raw(`,"bound":`)
-	e.strOrNull(h.BoundAddr)
-	e.raw(`,"tls":`)
-	e.tlsInfo(h.TLSInfo)
+	if h.AuthRounds != 0 {
+		e.raw(`,"auth_rounds":`)
+		e.int(int64(h.AuthRounds))
+	}
+	if h.Credential != "" {
+		e.raw(`,"credential":`)
+		e.str(h.Credential)
+	}
+	if h.BoundAddr != "" {
+		e.raw(`,"bound":`)
+		e.str(h.BoundAddr)
+	}
+	if h.TLSInfo != nil {
+		e.raw(`,"tls":`)
+		e.tlsInfo(h.TLSInfo)
+	}
 	e.raw(`,"error":`)
 	e.error(h.Error)
 	e.raw(`}`)
+}
+
+func (e *encoder) part(key string, d time.Duration) {
+	if d > 0 {
+		e.raw(key)
+		e.ms(d)
+	}
 }
 
 // noTLS is what tlsFacts writes of a connection without TLS.

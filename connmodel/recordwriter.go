@@ -1,6 +1,7 @@
 package connmodel
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -267,6 +268,8 @@ func (w *RecordWriter) flush(stop <-chan struct{}) bool {
 	return true
 }
 
+var newline = []byte{'\n'}
+
 // write passes on what is left of the buffer, and counts the lines that went out whole.
 func (w *RecordWriter) write() error {
 	select {
@@ -280,11 +283,7 @@ func (w *RecordWriter) write() error {
 	}
 	n, err := to.Write(w.buf[w.off:])
 	n = min(max(n, 0), len(w.buf)-w.off)
-	for _, c := range w.buf[w.off : w.off+n] {
-		if c == '\n' {
-			w.written.Add(1)
-		}
-	}
+	w.written.Add(uint64(bytes.Count(w.buf[w.off:w.off+n], newline)))
 	w.off += n
 	if err == nil && w.off < len(w.buf) {
 		err = io.ErrShortWrite
@@ -352,11 +351,7 @@ func (w *RecordWriter) drain() {
 
 // end counts what was not written, and closes the file.
 func (w *RecordWriter) end() {
-	for _, c := range w.buf[w.off:] {
-		if c == '\n' {
-			w.dropped.Add(1)
-		}
-	}
+	w.dropped.Add(uint64(bytes.Count(w.buf[w.off:], newline)))
 	w.finished.Store(true)
 	close(w.done)
 	if w.out != nil {
