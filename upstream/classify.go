@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"reflect"
 	"strconv"
 	"syscall"
 
@@ -146,7 +147,12 @@ func guardRow(e *HopError) (verdict, bool) {
 	if !errors.As(e.Err, &g) {
 		return verdict{}, false
 	}
-	return verdict{whose: nobody, kind: connmodel.KindDenied, text: "refused: " + g.Error()}, true
+	v := verdict{whose: nobody, kind: connmodel.KindDenied, text: "refused: " + g.Error()}
+	var c *connmodel.ConnError
+	if errors.As(g.err, &c) { // the guard has found the words itself
+		v.kind, v.code, v.codeOf, v.text = c.Kind, c.Code, c.CodeOf, c.Message
+	}
+	return v, true
 }
 
 func canceledRow(e *HopError) (verdict, bool) {
@@ -437,13 +443,15 @@ func certificateRow(e *HopError) (verdict, bool) {
 }
 
 func alertRow(e *HopError) (verdict, bool) {
-	var a tls.AlertError
-	if !errors.As(e.Err, &a) {
+	a, ok := alertOf(e.Err)
+	if !ok {
 		return verdict{}, false
 	}
 	v := verdict{whose: peers, kind: connmodel.KindTLS, retry: !e.server(), code: int(a), codeOf: "tls"}
 	v.text = e.peer() + " ended the TLS handshake: " + a.Error()
-	switch uint8(a) {
+	switch a {
+	case 40:
+		v.text += "; it has no version or cipher in common with us, or wants a client certificate"
 	case 70:
 		v.text += "; it speaks no TLS version that we allow, check min_version"
 	case 42, 43, 44, 45, 46, 48, 116:
@@ -452,6 +460,22 @@ func alertRow(e *HopError) (verdict, bool) {
 		v.text += "; it does not know the name we asked for, check server_name"
 	}
 	return v, true
+}
+
+// alertOf returns the alert that the peer sent. Below net.OpError crypto/tls keeps alerts in a type of its own, a uint8.
+func alertOf(err error) (tls.AlertError, bool) {
+	var a tls.AlertError
+	if errors.As(err, &a) {
+		return a, true
+	}
+	var op *net.OpError
+	if !errors.As(err, &op) || op.Op != "remote error" || op.Err == nil {
+		return 0, false
+	}
+	if v := reflect.ValueOf(op.Err); v.Kind() == reflect.Uint8 {
+		return tls.AlertError(v.Uint()), true
+	}
+	return 0, false
 }
 
 func recordRow(e *HopError) (verdict, bool) {
