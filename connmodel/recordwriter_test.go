@@ -210,11 +210,13 @@ func TestFullDiskRecovers(t *testing.T) {
 			w.Record(numbered(1 + i))
 		}
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		if len(told) != 1 || !errors.Is(told[0], syscall.ENOSPC) || !errors.Is(w.Err(), syscall.ENOSPC) || w.Failures() < 10 || w.Failures() > 30 {
 			t.Errorf("told %v, failures %d in a minute", told, w.Failures())
 		}
 		s.set(nil)
 		time.Sleep(2 * longestRetry)
+		synctest.Wait()
 		if len(told) != 2 || told[1] != nil || w.Err() != nil {
 			t.Errorf("told %v", told)
 		}
