@@ -263,7 +263,11 @@ func (t *tests) yesWords(f *connmodel.Facts) string {
 		add("scheme %s", f.Scheme)
 	}
 	if t.hosts != nil {
-		add("host %s is %s", short(f.Target.Host), t.hosts.matching(f.Target.Host))
+		if by := t.hosts.matching(f.Target.Host); by == f.Target.Host {
+			add("host %s", by)
+		} else {
+			add("host %s is %s", short(f.Target.Host), by)
+		}
 	}
 	if t.ports != nil {
 		add("port %d", f.Target.Port)
