@@ -150,7 +150,9 @@ func (m *Meter) SessionRefused(listener, reason string) {
 	k := refusalKey{listener, reason}
 	c, ok := m.byRefusal.get(k)
 	if !ok {
-		c = m.byRefusal.put(k, refusalKey{other, other}, func(k refusalKey) prometheus.Counter { return m.refused.WithLabelValues(text(k.listener), text(k.reason)) })
+		c = m.byRefusal.put(k, refusalKey{other, other}, func(k refusalKey) prometheus.Counter {
+			return m.refused.WithLabelValues(text(k.listener), text(k.reason))
+		})
 	}
 	c.Inc()
 }

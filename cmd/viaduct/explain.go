@@ -1,0 +1,260 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"viaduct/connmodel"
+	"viaduct/policies"
+)
+
+const explainLong = `Says what the gateway would do with a connection, and why: every rule that is tried, with the reason why
+it did or did not match, then the route hop by hop, with the credential by name and who turns names into
+addresses, and whether the destination is allowed. It is the code that serves which decides; nothing is
+opened, dialled or resolved.
+
+The target is a URL or HOST:PORT. http:// is a plain request, https:// and HOST:PORT a CONNECT tunnel;
+--protocol says otherwise. When a rule asks for the address of a name, --resolve says which it has;
+--resolve system asks the resolver of this machine.
+
+` + sourceHelp + `
+
+Exit codes: 0 explained, 1 the policy has errors or leaves the question open, 2 usage.`
+
+// question is what explain is asked.
+type question struct {
+	src      source
+	client   string
+	user     string
+	listener string
+	at       string
+	resolve  []string
+	method   string
+	headers  []string
+	protocol string
+	asJSON   bool
+}
+
+func newExplain() *cobra.Command {
+	var q question
+	c := &cobra.Command{
+		Use:   "explain URL|HOST:PORT",
+		Short: "Say what would be done with a connection, and why",
+		Long:  explainLong,
+		Example: "  viaduct explain https://www.example.com/\n" +
+			"  viaduct explain -c viaduct.hcl --client 10.20.1.7 --user ann --at '2026-11-23 20:15' api.partner.example:443\n" +
+			"  viaduct explain -c viaduct.hcl --method POST --header 'Content-Type: text/xml' http://www.example.com/upload",
+		Args: cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error { return q.run(c, args[0]) },
+	}
+	q.src.flags(c)
+	f := c.Flags()
+	f.StringVar(&q.client, "client", "127.0.0.1", "address of the client")
+	f.StringVar(&q.user, "user", "", "user that the client has proved to be")
+	f.StringVar(&q.listener, "listener", "", "listener it connects to; default: the first one")
+	f.StringVar(&q.at, "at", "", "when: 2026-11-23T20:15:00Z, '2026-11-23 20:15' or 20:15 in the gateway's time zone; default: now")
+	f.StringSliceVar(&q.resolve, "resolve", nil, "addresses that the target's name has, or system to look it up")
+	f.StringVar(&q.method, "method", "GET", "method of a plain request")
+	f.StringArrayVar(&q.headers, "header", nil, "header field of a plain request, 'Name: value'; may be repeated")
+	f.StringVar(&q.protocol, "protocol", "", "how the client asks: http, connect, socks4, socks4a, socks5")
+	f.BoolVar(&q.asJSON, "json", false, "print JSON")
+	complete(c, "protocol", func(*policies.Config) []string { return protocolNames() }, &q.src)
+	complete(c, "listener", listenerNames, &q.src)
+	return c
+}
+
+func (q *question) run(c *cobra.Command, target string) error {
+	cfg, diags, err := q.src.load(nil)
+	if err != nil {
+		return err
+	}
+	if cfg == nil {
+		return policyErrors(c, diags, q.asJSON)
+	}
+	l, err := q.listenerOf(cfg)
+	if err != nil {
+		return err
+	}
+	f, err := q.facts(cfg, l, target)
+	if err != nil {
+		return err
+	}
+	e, err := explainFlow(c.Context(), cfg, l, f, q)
+	if err != nil {
+		return err
+	}
+	if q.asJSON {
+		err = writeJSON(c.OutOrStdout(), e)
+	} else {
+		err = e.print(c.OutOrStdout())
+	}
+	if err == nil && e.Open != "" {
+		err = quiet(exitProblems)
+	}
+	return err
+}
+
+func listenerNames(cfg *policies.Config) []string {
+	var names []string
+	for i := range cfg.Listeners {
+		names = append(names, cfg.Listeners[i].Name)
+	}
+	return names
+}
+
+func (q *question) listenerOf(cfg *policies.Config) (*policies.Listener, error) {
+	if len(cfg.Listeners) == 0 {
+		return nil, &exitError{exitProblems, fmt.Errorf("the policy has no listener, so nobody can connect")}
+	}
+	if q.listener == "" {
+		return &cfg.Listeners[0], nil
+	}
+	for i := range cfg.Listeners {
+		if cfg.Listeners[i].Name == q.listener {
+			return &cfg.Listeners[i], nil
+		}
+	}
+	return nil, usageError("there is no listener %q; there are: %s", q.listener, strings.Join(listenerNames(cfg), ", "))
+}
+
+var askedBy = []connmodel.Protocol{connmodel.ProtocolHTTP, connmodel.ProtocolConnect, connmodel.ProtocolSOCKS4, connmodel.ProtocolSOCKS4a, connmodel.ProtocolSOCKS5}
+
+func protocolNames() (names []string) {
+	for _, p := range askedBy {
+		names = append(names, string(p))
+	}
+	return names
+}
+
+// facts puts the question into the form that rules look at.
+func (q *question) facts(cfg *policies.Config, l *policies.Listener, target string) (*connmodel.Facts, error) {
+	f := &connmodel.Facts{Listener: l.Name, User: q.user}
+	if l.Network != "unix" {
+		ip, err := netip.ParseAddr(q.client)
+		if err != nil || ip.Zone() != "" {
+			return nil, usageError("--client %s: write an IP address", q.client)
+		}
+		f.Client = netip.AddrPortFrom(ip.Unmap(), 40000)
+	}
+	var err error
+	if f.Time, err = q.time(cfg.Gateway.Timezone); err != nil {
+		return nil, err
+	}
+	if err := q.target(f, target); err != nil {
+		return nil, err
+	}
+	if q.protocol != "" {
+		p := connmodel.Protocol(q.protocol)
+		if !slices.Contains(askedBy, p) {
+			return nil, usageError("--protocol %s: write one of %s", q.protocol, strings.Join(protocolNames(), ", "))
+		}
+		if (p == connmodel.ProtocolHTTP) != (f.Request != nil) && p == connmodel.ProtocolHTTP {
+			return nil, usageError("--protocol http: write the target as a URL, http://%s/", target)
+		}
+		if f.Protocol = p; p != connmodel.ProtocolHTTP {
+			f.Request, f.Scheme = nil, ""
+		}
+	}
+	if f.Request == nil && (len(q.headers) > 0 || q.method != "GET") {
+		return nil, usageError("--method and --header are of plain requests: write the target as http://HOST/PATH")
+	}
+	return f, nil
+}
+
+func (q *question) time(zone *time.Location) (time.Time, error) {
+	if zone == nil {
+		zone = time.Local
+	}
+	now := time.Now().In(zone)
+	if q.at == "" {
+		return now, nil
+	}
+	if t, err := time.Parse(time.RFC3339, q.at); err == nil {
+		return t.In(zone), nil
+	}
+	for _, form := range []string{"2006-01-02 15:04", "2006-01-02T15:04", "2006-01-02 15:04:05"} {
+		if t, err := time.ParseInLocation(form, q.at, zone); err == nil {
+			return t, nil
+		}
+	}
+	if t, err := time.Parse("15:04", q.at); err == nil {
+		return time.Date(now.Year(), now.Month(), now.Day(), t.Hour(), t.Minute(), 0, 0, zone), nil
+	}
+	return time.Time{}, usageError("--at %s: write 2026-11-23T20:15:00Z, '2026-11-23 20:15' or 20:15", q.at)
+}
+
+// target reads a URL or host:port.
+func (q *question) target(f *connmodel.Facts, text string) error {
+	scheme, _, isURL := strings.Cut(text, "://")
+	if !isURL {
+		a, err := connmodel.ParseAddress(text)
+		if err != nil {
+			return usageError("%w; write a URL or HOST:PORT", err)
+		}
+		f.Target, f.TargetIP, f.Protocol = a, a.IP(), connmodel.ProtocolConnect
+		return nil
+	}
+	u, err := url.Parse(text)
+	if err != nil || u.Host == "" {
+		return usageError("%q is not a URL", text)
+	}
+	port := map[string]uint16{"http": 80, "ws": 80, "https": 443, "wss": 443}[strings.ToLower(scheme)]
+	if _, p, err := net.SplitHostPort(u.Host); err == nil {
+		if port, err = connmodel.ParsePort(p); err != nil {
+			return usageError("%s: %w", text, err)
+		}
+	}
+	if port == 0 {
+		return usageError("%s: write the port, or a URL of http or https", text)
+	}
+	a, err := connmodel.MakeAddress(u.Hostname(), port)
+	if err != nil {
+		return usageError("%w", err)
+	}
+	f.Target, f.TargetIP, f.Protocol = a, a.IP(), connmodel.ProtocolConnect
+	if s := strings.ToLower(scheme); s != "http" && s != "ws" {
+		return nil
+	}
+	fields, err := headerFields(q.headers)
+	if err != nil {
+		return err
+	}
+	f.Protocol, f.Scheme = connmodel.ProtocolHTTP, "http"
+	f.Request = &connmodel.RequestFacts{Method: q.method, Path: u.RequestURI(), Header: fields}
+	return nil
+}
+
+// fields are header fields as written on the command line.
+type fields [][2]string
+
+func headerFields(lines []string) (fields, error) {
+	var all fields
+	for _, line := range lines {
+		name, value, ok := strings.Cut(line, ":")
+		if !ok || strings.TrimSpace(name) == "" {
+			return nil, usageError("--header %q: write 'Name: value'", line)
+		}
+		all = append(all, [2]string{strings.TrimSpace(name), strings.TrimSpace(value)})
+	}
+	return all, nil
+}
+
+// Lookup implements connmodel.HeaderLookup.
+func (f fields) Lookup(name string, i int) (string, bool) {
+	for _, x := range f {
+		if strings.EqualFold(x[0], name) {
+			if i == 0 {
+				return x[1], true
+			}
+			i--
+		}
+	}
+	return "", false
+}

@@ -1,0 +1,131 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"viaduct/connmodel"
+)
+
+// print writes the explanation for people.
+func (e *explanation) print(w io.Writer) error {
+	p := palette(colourful(w))
+	what := strings.ToUpper(e.Protocol) + " " + e.Target
+	if e.Method != "" {
+		what = e.Method + " http://" + e.Target + e.Path
+	}
+	from := "a Unix socket"
+	if e.Client != "" {
+		from = e.Client
+	}
+	if e.User != "" {
+		from += " as " + e.User
+	}
+	fmt.Fprintf(w, "%s from %s on listener %s, %s\n", p.bold(what), from, e.Listener, e.Time.Format("Mon 2006-01-02 15:04 MST"))
+	for _, why := range e.Accept {
+		fmt.Fprintf(w, "%s: %s\n", p.bad("not let in"), why)
+	}
+	if len(e.Resolved) > 0 {
+		fmt.Fprintf(w, "the name has the address %s\n", strings.Join(e.Resolved, ", "))
+	}
+	fmt.Fprintf(w, "\npolicy %s\n", e.Policy)
+	t := &connmodel.Trace{}
+	for _, s := range e.Rules {
+		t.Steps = append(t.Steps, connmodel.TraceStep(s))
+	}
+	printTrace(w, p, "  ", t)
+	fmt.Fprintln(w)
+	if e.Open != "" {
+		_, err := fmt.Fprintf(w, "%s: %s\n", p.bad("no decision"), e.Open)
+		return err
+	}
+	e.printOutcome(w, p)
+	return nil
+}
+
+func (e *explanation) printOutcome(w io.Writer, p palette) {
+	by := "no rule took it"
+	if e.Rule != "" {
+		by = fmt.Sprintf("rule %q", e.Rule)
+	}
+	if e.File != "" {
+		by += fmt.Sprintf(", %s:%d", e.File, e.Line)
+	}
+	if e.Outcome == string(connmodel.OutcomeDeny) {
+		status := ""
+		if e.Status != 0 {
+			status = fmt.Sprintf(" with %d", e.Status)
+		}
+		fmt.Fprintf(w, "%-9s %s (%s)\n", "decision", p.bad("refused"+status), by)
+		if e.Reason != "" {
+			fmt.Fprintf(w, "%-9s %s\n", "reason", e.Reason)
+		}
+		return
+	}
+	fmt.Fprintf(w, "%-9s %s (%s)\n", "decision", p.good("via "+e.Via), by)
+	if e.Server != "" {
+		fmt.Fprintf(w, "%-9s %s in place of %s\n", "server", e.Server, e.Target)
+	}
+	if e.TLS != "" && e.TLS != string(connmodel.TLSPassthrough) {
+		fmt.Fprintf(w, "%-9s %s\n", "tls", e.TLS)
+	}
+	for i, line := range routeLines(e.Route, "") {
+		label := ""
+		if i == 0 {
+			label = "route"
+		}
+		fmt.Fprintf(w, "%-9s %s\n", label, line)
+	}
+	fmt.Fprintf(w, "%-9s by %s\n", "resolved", e.ResolvedBy)
+	if len(e.Tags) > 0 {
+		fmt.Fprintf(w, "%-9s %s\n", "tags", strings.Join(e.Tags, ", "))
+	}
+	if e.Refused != "" {
+		fmt.Fprintf(w, "%-9s %s\n", "check", p.bad(e.Refused))
+	} else {
+		fmt.Fprintf(w, "%-9s the destination is allowed\n", "check")
+	}
+}
+
+// routeLines writes a route, one step a line, what a pool chooses from below it.
+func routeLines(hops []hopStep, indent string) (lines []string) {
+	for i, h := range hops {
+		lines = append(lines, fmt.Sprintf("%s%d. %s", indent, i+1, h.line()))
+		for _, m := range h.Members {
+			if len(m.Hops) == 1 && len(m.Hops[0].Members) == 0 {
+				lines = append(lines, fmt.Sprintf("%s   - %s", indent, m.Hops[0].line()))
+				continue
+			}
+			lines = append(lines, fmt.Sprintf("%s   - %s", indent, m.Route))
+			lines = append(lines, routeLines(m.Hops, indent+"     ")...)
+		}
+	}
+	return lines
+}
+
+func (h *hopStep) line() string {
+	switch h.Kind {
+	case "direct":
+		return "direct, without a proxy"
+	case "pool":
+		s := h.Name + ", " + h.Select
+		if h.Select == "" {
+			s = h.Name + ", first_healthy"
+		}
+		if h.HashBy != "" {
+			s += " by " + h.HashBy
+		}
+		return s + " of:"
+	}
+	s := fmt.Sprintf("upstream.%s  %s://%s", h.Name, h.Scheme, h.Address)
+	if h.ServerName != "" && !strings.HasPrefix(h.Address, h.ServerName+":") {
+		s += ", TLS as " + h.ServerName
+	}
+	if h.Credential != "" {
+		s += fmt.Sprintf(", credential %q", h.Credential)
+	} else {
+		s += ", no credential"
+	}
+	return s
+}

@@ -1,0 +1,265 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+
+	"viaduct/connmodel"
+	"viaduct/policies"
+	"viaduct/router"
+	"viaduct/upstream"
+	"viaduct/upstream/resolve"
+)
+
+// explanation is the answer of explain, and its JSON form.
+type explanation struct {
+	Target   string     `json:"target"`
+	Protocol string     `json:"protocol"`
+	Method   string     `json:"method,omitempty"`
+	Path     string     `json:"path,omitempty"`
+	Client   string     `json:"client"`
+	User     string     `json:"user,omitempty"`
+	Listener string     `json:"listener"`
+	Policy   string     `json:"policy"`
+	Time     time.Time  `json:"time"`
+	Resolved []string   `json:"resolved,omitempty"` // addresses that rules were told
+	Accept   []string   `json:"accept,omitempty"`   // why the client would not get as far as the policy
+	Rules    []ruleStep `json:"rules"`
+	// Open says why there is no decision: a fact is missing.
+	Open       string    `json:"open,omitempty"`
+	Outcome    string    `json:"outcome,omitempty"` // via, deny
+	Rule       string    `json:"rule,omitempty"`
+	File       string    `json:"file,omitempty"`
+	Line       int       `json:"line,omitempty"`
+	Status     int       `json:"status,omitempty"` // of a denial
+	Reason     string    `json:"reason,omitempty"`
+	Via        string    `json:"via,omitempty"`
+	Server     string    `json:"server,omitempty"` // dialled in place of the target
+	TLS        string    `json:"tls,omitempty"`
+	Route      []hopStep `json:"route,omitempty"`
+	ResolvedBy string    `json:"resolved_by,omitempty"` // who turns the name of the server into an address
+	Refused    string    `json:"refused,omitempty"`     // why the destination is not allowed
+	Tags       []string  `json:"tags,omitempty"`
+}
+
+type ruleStep struct {
+	Rule    string `json:"rule"`
+	File    string `json:"file"`
+	Line    int    `json:"line"`
+	Matched bool   `json:"matched"`
+	Shadow  bool   `json:"shadow,omitempty"`
+	Reason  string `json:"reason"`
+}
+
+// hopStep is one step of a route.
+type hopStep struct {
+	Kind       string       `json:"kind"` // upstream, pool, direct
+	Name       string       `json:"name"`
+	Scheme     string       `json:"scheme,omitempty"`
+	Address    string       `json:"address,omitempty"`
+	ServerName string       `json:"server_name,omitempty"`
+	Credential string       `json:"credential,omitempty"`
+	ResolvedBy string       `json:"resolved_by,omitempty"` // who turns the name of the next hop, or of the server, into an address
+	Select     string       `json:"select,omitempty"`
+	HashBy     string       `json:"hash_by,omitempty"`
+	Members    []memberStep `json:"members,omitempty"`
+}
+
+type memberStep struct {
+	Route string    `json:"route"`
+	Hops  []hopStep `json:"hops"`
+}
+
+// explainFlow decides f as the service would, and looks at the way it would take.
+func explainFlow(ctx context.Context, cfg *policies.Config, l *policies.Listener, f *connmodel.Facts, q *question) (*explanation, error) {
+	rc, table, err := wireUp(cfg)
+	if err != nil {
+		return nil, err
+	}
+	defer table.Close()
+	e := &explanation{
+		Target: f.Target.String(), Protocol: string(f.Protocol), User: f.User, Listener: l.Name, Policy: l.Policy, Time: f.Time,
+		Accept: atTheDoor(l, f), Rules: []ruleStep{},
+	}
+	if f.Client.IsValid() {
+		e.Client = f.Client.Addr().String()
+	}
+	if r := f.Request; r != nil {
+		e.Method, e.Path = r.Method, r.Path
+	}
+	d, need, trace := cfg.Programs[l.Policy].Explain(f)
+	if d == nil && need&connmodel.NeedAddresses != 0 {
+		if err := q.gather(ctx, f); err != nil {
+			return nil, err
+		}
+		if f.Have&connmodel.NeedAddresses != 0 {
+			d, need, trace = cfg.Programs[l.Policy].Explain(f)
+		}
+	}
+	for _, a := range f.Addresses {
+		e.Resolved = append(e.Resolved, a.String())
+	}
+	if trace != nil {
+		for _, s := range trace.Steps {
+			e.Rules = append(e.Rules, ruleStep(s))
+		}
+	}
+	if d == nil {
+		e.Open = "a rule asks for the " + need.String() + " of " + f.Target.Host + ": say which with --resolve IP,…, or look it up with --resolve system"
+		return e, nil
+	}
+	e.decided(rc, table, f, d)
+	return e, nil
+}
+
+// atTheDoor says why the client would be turned away before any rule is asked.
+func atTheDoor(l *policies.Listener, f *connmodel.Facts) (why []string) {
+	if len(l.Clients) > 0 && f.Client.IsValid() && !within(l.Clients, f.Client.Addr()) {
+		why = append(why, fmt.Sprintf("the listener takes no clients from %s", f.Client.Addr()))
+	}
+	if l.Users != nil && f.User == "" {
+		why = append(why, "the listener asks for a user and password (see --user)")
+	}
+	if p := listenerWord(f.Protocol); !contains(l.Protocols, p) {
+		why = append(why, fmt.Sprintf("the listener does not speak %s", p))
+	}
+	return why
+}
+
+// listenerWord is what a policy calls the protocol.
+func listenerWord(p connmodel.Protocol) string {
+	switch p {
+	case connmodel.ProtocolSOCKS4, connmodel.ProtocolSOCKS4a:
+		return policies.ProtocolSOCKS4
+	case connmodel.ProtocolSOCKS5:
+		return policies.ProtocolSOCKS5
+	}
+	return policies.ProtocolHTTP
+}
+
+func within(networks []netip.Prefix, ip netip.Addr) bool {
+	for _, p := range networks {
+		if p.Contains(connmodel.Embedded(ip)) || p.Contains(ip) {
+			return true
+		}
+	}
+	return false
+}
+
+func contains(list []string, s string) bool {
+	for _, x := range list {
+		if x == s {
+			return true
+		}
+	}
+	return false
+}
+
+// gather gets the addresses that a rule asks for, as the command line says.
+func (q *question) gather(ctx context.Context, f *connmodel.Facts) error {
+	if len(q.resolve) == 0 {
+		return nil
+	}
+	if len(q.resolve) == 1 && q.resolve[0] == "system" {
+		addrs, err := resolve.System().Lookup(ctx, f.Target.Host)
+		if err == nil && len(addrs) == 0 {
+			err = errors.New("the name has no address")
+		}
+		if err != nil {
+			return fmt.Errorf("%s cannot be resolved, so the gateway would refuse the connection: %w", f.Target.Host, err)
+		}
+		f.Addresses = addrs
+	} else {
+		for _, s := range q.resolve {
+			a, err := netip.ParseAddr(s)
+			if err != nil || a.Zone() != "" {
+				return usageError("--resolve %s: write IP addresses, or system", s)
+			}
+			f.Addresses = append(f.Addresses, a.Unmap())
+		}
+	}
+	f.Have |= connmodel.NeedAddresses
+	return nil
+}
+
+func (e *explanation) decided(rc *router.Config, table *upstream.Table, f *connmodel.Facts, d *connmodel.Decision) {
+	e.Outcome, e.Rule, e.File, e.Line, e.Tags = string(d.Outcome), d.Rule, d.File, d.Line, d.Tags
+	if d.Denied() {
+		if d.Denial != nil {
+			e.Status, e.Reason = d.Denial.Status, d.Denial.Reason
+		}
+		return
+	}
+	e.Via = d.Route
+	if !d.Server.IsZero() {
+		e.Server = d.Server.String()
+	}
+	if d.TLS != nil {
+		e.TLS = string(d.TLS.Mode)
+	}
+	hops, _ := table.Describe(d.Route) // load has checked that there is such a route
+	e.Route = hopSteps(hops)
+	e.ResolvedBy = resolvedBy(f, d, hops)
+	if refused := router.CheckTarget(rc, d, f.Target, f.Addresses); refused != nil {
+		e.Refused = refused.Message
+	}
+}
+
+func hopSteps(hops []upstream.HopInfo) []hopStep {
+	out := make([]hopStep, 0, len(hops))
+	for _, h := range hops {
+		s := hopStep{Kind: h.Kind, Name: h.Name, Scheme: h.Scheme, Address: h.Address.String(), ServerName: h.ServerName, Credential: h.Credential,
+			ResolvedBy: h.ResolvedBy, Select: h.Select, HashBy: h.HashBy}
+		for _, m := range h.Members {
+			s.Members = append(s.Members, memberStep{m.Route, hopSteps(m.Hops)})
+		}
+		out = append(out, s)
+	}
+	return out
+}
+
+// resolvedBy says where the server's name becomes an address.
+func resolvedBy(f *connmodel.Facts, d *connmodel.Decision, hops []upstream.HopInfo) string {
+	server := f.Target
+	if !d.Server.IsZero() {
+		server = d.Server
+	}
+	if server.IP().IsValid() {
+		return "nobody: it is an address"
+	}
+	if d.LocalResolve {
+		return "viaduct, because the rule says so"
+	}
+	who := map[string]bool{}
+	var names []string
+	for _, n := range lastOf(hops) {
+		if !who[n] {
+			who[n] = true
+			names = append(names, n)
+		}
+	}
+	return strings.Join(names, " or ")
+}
+
+// lastOf returns who resolves, for each way that the route may take.
+func lastOf(hops []upstream.HopInfo) []string {
+	if len(hops) == 0 {
+		return nil
+	}
+	h := hops[len(hops)-1]
+	if h.Kind == "pool" {
+		var all []string
+		for _, m := range h.Members {
+			all = append(all, lastOf(m.Hops)...)
+		}
+		return all
+	}
+	if h.ResolvedBy == "upstream" {
+		return []string{h.Name}
+	}
+	return []string{"viaduct"}
+}

@@ -1,0 +1,90 @@
+package main
+
+import (
+	"os"
+	"time"
+
+	"viaduct/connmodel"
+	"viaduct/router/admin"
+	"viaduct/upstream"
+)
+
+// Status implements admin.Gateway.
+func (s *service) Status() *admin.Status {
+	v := buildVersion()
+	st := &admin.Status{
+		Version: v.Version, Revision: v.Revision, GoVersion: v.Go,
+		PID: os.Getpid(), Started: s.started, Uptime: time.Since(s.started).Seconds(), State: "running",
+		LastReload: *s.last.Load(), Files: []string{}, Listeners: []admin.ListenerStatus{}, Upstreams: []admin.UpstreamStatus{}, Pools: []admin.PoolStatus{},
+		Records: s.records.status(),
+	}
+	if s.draining.Load() {
+		st.State = "draining"
+	}
+	n := s.router.Stats()
+	st.Sessions = admin.SessionCounts{Open: n.SessionsOpen, Total: n.Sessions, Flows: n.Flows}
+	st.Panics = n.Panics
+	cur := s.now.Load()
+	if cur == nil {
+		return st
+	}
+	st.Generation, st.Name = cur.generation, cur.cfg.Gateway.Name
+	st.Files = append(st.Files, cur.cfg.Files...)
+	bound := s.router.Addrs()
+	for _, l := range cur.cfg.Listeners {
+		x := admin.ListenerStatus{Name: l.Name, Network: l.Network, Address: l.Address, Policy: l.Policy}
+		if a := bound[l.Name]; a != nil {
+			x.Address = a.String()
+		}
+		st.Listeners = append(st.Listeners, x)
+	}
+	for _, u := range cur.routes.Status() {
+		st.Upstreams = append(st.Upstreams, upstreamStatus(&u))
+	}
+	for _, p := range cur.routes.Pools() {
+		x := admin.PoolStatus{Name: p.Name, Select: p.Select, RetriesRefused: p.RetriesRefused, Members: []admin.MemberStatus{}}
+		for _, m := range p.Members {
+			x.Members = append(x.Members, memberStatus(&m))
+		}
+		st.Pools = append(st.Pools, x)
+	}
+	return st
+}
+
+func upstreamStatus(u *upstream.UpstreamStatus) admin.UpstreamStatus {
+	x := admin.UpstreamStatus{
+		Name: u.Name, Scheme: u.Scheme, Address: u.Address.String(), Up: true, Open: u.Open, MaxConnections: u.MaxConnections,
+		Attempts: u.Attempts, Failures: u.Failures, LastError: u.LastError, LastErrorTime: maybe(u.LastErrorTime),
+	}
+	for _, m := range u.Members {
+		if m.State == upstream.StateEjected || m.State == upstream.StateDown {
+			x.Up = false
+		}
+	}
+	return x
+}
+
+func memberStatus(m *upstream.MemberStatus) admin.MemberStatus {
+	return admin.MemberStatus{
+		Route: m.Route, State: m.State, Until: maybe(m.Until), Failures: m.Failures, Ejections: m.Ejections, Open: m.Open,
+		Connect: float64(m.Connect.Microseconds()) / 1000, Checked: maybe(m.Checked), LastError: m.LastError,
+	}
+}
+
+// maybe is nil for "never".
+func maybe(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}
+
+// Connections implements admin.Gateway.
+func (s *service) Connections(limit int) (flows []*connmodel.Flow, open int) {
+	s.router.Each(func(f *connmodel.Flow) {
+		if open++; len(flows) < limit {
+			flows = append(flows, f)
+		}
+	})
+	return flows, open
+}

@@ -1,0 +1,267 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"viaduct/policies"
+	"viaduct/router"
+	"viaduct/router/admin"
+	"viaduct/upstream"
+)
+
+// service is a gateway that runs: the router, what it is configured from, and the control door.
+type service struct {
+	src   *source
+	paths []string
+	log   *logrus.Logger
+	super supervisor
+
+	router  *router.Router
+	records recordSink
+	metrics *admin.Metrics
+	started time.Time
+
+	loading sync.Mutex // one configuration is read at a time; guards what follows
+	door    *admin.Door
+	place   doorPlace
+	stopped bool
+
+	now      atomic.Pointer[applied]
+	last     atomic.Pointer[admin.ReloadResult]
+	draining atomic.Bool
+}
+
+// applied is the configuration in force.
+type applied struct {
+	generation uint64
+	cfg        *policies.Config
+	routes     *upstream.Table
+}
+
+func newService(src *source, paths []string, log *logrus.Logger) *service {
+	s := &service{src: src, paths: paths, log: log, started: time.Now()}
+	s.last.Store(&admin.ReloadResult{})
+	s.metrics = admin.NewMetrics(s)
+	s.router = router.New(router.Options{Records: &s.records, Log: router.LogrusLog{L: log}, Meter: s.metrics.Meter()})
+	return s
+}
+
+var errStopping = errors.New("the gateway is stopping")
+
+// load reads the configuration and applies it. When it fails nothing has changed. diags may hold warnings beside success.
+func (s *service) load() (diags policies.Diagnostics, err error) {
+	s.loading.Lock()
+	defer s.loading.Unlock()
+	if s.stopped {
+		return diags, errStopping
+	}
+	begun := time.Now()
+	generation := uint64(1)
+	if cur := s.now.Load(); cur != nil {
+		generation = cur.generation + 1
+	}
+	cfg, diags, err := s.read(generation)
+	if err == nil {
+		err = s.apply(cfg, generation)
+	}
+	res := &admin.ReloadResult{OK: err == nil, Time: begun, Took: float64(time.Since(begun).Microseconds()) / 1000}
+	if cur := s.now.Load(); cur != nil {
+		res.Generation = cur.generation
+	}
+	if err != nil {
+		res.Error = err.Error()
+	}
+	if len(diags.List) > 0 {
+		res.Diagnostics, _ = json.Marshal(diags) // texts and numbers cannot fail
+	}
+	s.last.Store(res)
+	return diags, err
+}
+
+func (s *service) read(generation uint64) (*policies.Config, policies.Diagnostics, error) {
+	o, notes, err := s.src.options(s.paths)
+	if err != nil {
+		return nil, policies.Diagnostics{}, err
+	}
+	o.Generation = generation
+	cfg, diags := policies.Load(o)
+	err = diags.Err()
+	if diags.List = append(notes.List, diags.List...); err == nil {
+		err = notes.Err()
+	}
+	return cfg, diags, err
+}
+
+// apply makes cfg the configuration in force. Whatever can fail is done before anything changes.
+func (s *service) apply(cfg *policies.Config, generation uint64) error {
+	cur := s.now.Load()
+	var prev *upstream.Table
+	if cur != nil {
+		prev = cur.routes
+	}
+	routes, err := upstream.NewTable(cfg.Upstreams, prev)
+	if err != nil {
+		return err
+	}
+	commitRecords, abandonRecords, err := s.records.prepare(cfg.Gateway.Records, s.log)
+	if err != nil {
+		routes.Close()
+		return fmt.Errorf("records: %w", err)
+	}
+	door, place, err := s.openDoor(cfg)
+	if err != nil {
+		abandonRecords()
+		routes.Close()
+		return err
+	}
+	rc, err := routerConfig(cfg, generation, routes, place.address)
+	if err == nil {
+		if cur == nil { // the first flow may end before Apply returns
+			commitRecords()
+			commitRecords = func() {}
+		}
+		err = s.router.Apply(rc)
+	}
+	if err != nil {
+		if door != nil {
+			closeDoor(door)
+		}
+		abandonRecords()
+		routes.Close()
+		return err
+	}
+	setLog(s.log, &cfg.Gateway)
+	commitRecords()
+	if door != nil {
+		s.door, door, s.place = door, s.door, place
+	}
+	s.now.Store(&applied{generation, cfg, routes})
+	if door != nil {
+		go closeDoor(door) // the request for this reload may have come through it
+	}
+	if prev != nil {
+		prev.Close()
+	}
+	return nil
+}
+
+// openDoor opens the control door that cfg wants, or returns nil when it is the one that is open.
+func (s *service) openDoor(cfg *policies.Config) (*admin.Door, doorPlace, error) {
+	place, err := doorFor(cfg.Gateway.Admin)
+	if err != nil {
+		return nil, place, err
+	}
+	if s.door != nil && place == s.place {
+		return nil, place, nil
+	}
+	o := admin.Options{Gateway: s, Metrics: s.metrics, Problem: func(text string) { s.log.Warn(text) }}
+	if !strings.HasPrefix(place.address, "unix:") {
+		if o.Token, err = doorToken(cfg.Gateway.State, s.log); err != nil {
+			return nil, place, fmt.Errorf("token of the control door: %w", err)
+		}
+	}
+	ln, err := admin.Listen(place.address, place.mode)
+	if err != nil {
+		return nil, place, err
+	}
+	door, err := admin.New(o).Serve(ln)
+	return door, place, err
+}
+
+func doorToken(state string, log *logrus.Logger) (string, error) {
+	path, ours, err := tokenPath(state)
+	if err != nil {
+		return "", err
+	}
+	if ours {
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			return "", err
+		}
+	}
+	token, err := admin.LoadToken(path, ours)
+	if err == nil {
+		log.WithField("token", path).Info("the control door asks for the token in this file")
+	}
+	return token, err
+}
+
+func closeDoor(d *admin.Door) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	d.Close(ctx)
+}
+
+// Reload implements admin.Gateway, and is what SIGHUP does.
+func (s *service) Reload(context.Context) admin.ReloadResult {
+	s.super.reloading()
+	diags, err := s.load()
+	res := *s.last.Load()
+	entry := s.log.WithFields(logrus.Fields{"generation": res.Generation, "took_ms": res.Took})
+	s.warn(diags)
+	switch {
+	case errors.Is(err, errStopping):
+		res.OK, res.Error = false, err.Error()
+	case err != nil:
+		entry.WithError(err).Error("reload failed: the configuration stays as it was")
+		s.super.ready(fmt.Sprintf("reload failed, running on with configuration %d", res.Generation))
+	default:
+		entry.WithField("files", said(s.now.Load().cfg.Files)).Info("configuration reloaded")
+		s.super.ready(s.headline())
+	}
+	return res
+}
+
+// warn logs the warnings among diags.
+func (s *service) warn(diags policies.Diagnostics) {
+	for _, d := range diags.List {
+		if text, isWarning := warningText(d); isWarning {
+			s.log.Warn(text)
+		}
+	}
+}
+
+// headline is what systemctl status shows.
+func (s *service) headline() string {
+	var at []string
+	for _, l := range s.now.Load().cfg.Listeners {
+		at = append(at, l.Address)
+	}
+	return fmt.Sprintf("configuration %d, listening on %s", s.now.Load().generation, strings.Join(at, ", "))
+}
+
+// stop drains and ends everything. It returns when no session is left, or at once when hurry is done.
+func (s *service) stop(hurry context.Context) (cut int) {
+	s.loading.Lock()
+	s.stopped = true
+	s.loading.Unlock()
+	s.draining.Store(true)
+	cur := s.now.Load()
+	drain := 30 * time.Second
+	if cur != nil && cur.cfg.Gateway.DrainTimeout > 0 {
+		drain = cur.cfg.Gateway.DrainTimeout
+	}
+	s.super.stopping(drain)
+	s.log.WithField("timeout", drain.String()).WithField("sessions", s.router.Stats().SessionsOpen).Info("draining")
+	ctx, cancel := context.WithTimeout(hurry, drain)
+	defer cancel()
+	cut = s.router.Shutdown(ctx)
+	s.records.close(s.log)
+	if s.door != nil {
+		closeDoor(s.door)
+	}
+	if cur != nil {
+		cur.routes.Close()
+	}
+	return cut
+}

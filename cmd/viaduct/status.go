@@ -1,0 +1,125 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"viaduct/router/admin"
+)
+
+const statusLong = `Prints how a running gateway is: its configuration and how reading it went last, listeners, upstreams
+and pools with their health, and counters.
+
+` + controlHelp + `
+
+Exit codes: 0 the gateway runs, 1 it is not reachable, 2 usage.`
+
+func newStatus() *cobra.Command {
+	var k control
+	var asJSON bool
+	c := &cobra.Command{
+		Use:     "status",
+		Short:   "Say how a running gateway is",
+		Long:    statusLong,
+		Example: "  viaduct status\n  viaduct status --config /etc/viaduct --json",
+		Args:    cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			var s admin.Status
+			if _, err := k.ask(c.Context(), http.MethodGet, "/v1/status", &s); err != nil {
+				return err
+			}
+			if asJSON {
+				return writeJSON(c.OutOrStdout(), &s)
+			}
+			return printStatus(c.OutOrStdout(), &s)
+		},
+	}
+	k.flags(c)
+	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return c
+}
+
+func printStatus(w io.Writer, s *admin.Status) error {
+	p := palette(colourful(w))
+	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	fmt.Fprintf(t, "gateway\tviaduct %s, %s for %s, process %d\n", s.Version, s.State, time.Duration(s.Uptime*float64(time.Second)).Round(time.Second), s.PID)
+	fmt.Fprintf(t, "configuration\t%d, from %s\n", s.Generation, said(s.Files))
+	fmt.Fprintf(t, "last reading\t%s\n", reloadLine(p, &s.LastReload))
+	fmt.Fprintf(t, "sessions\t%d open, %d since the start, %d flows recorded\n", s.Sessions.Open, s.Sessions.Total, s.Sessions.Flows)
+	if r := s.Records; r != nil {
+		line := fmt.Sprintf("%d written to %s, %d dropped", r.Written, r.To, r.Dropped)
+		if r.Error != "" {
+			line += ", " + p.bad("failing: "+r.Error)
+		}
+		fmt.Fprintf(t, "records\t%s\n", line)
+	}
+	if s.Panics > 0 {
+		fmt.Fprintf(t, "panics\t%s\n", p.bad(fmt.Sprint(s.Panics)))
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	printListeners(w, s)
+	printUpstreams(w, s)
+	return printPools(w, s)
+}
+
+func reloadLine(p palette, r *admin.ReloadResult) string {
+	at := r.Time.Local().Format("2006-01-02 15:04:05")
+	if r.OK {
+		return p.good("applied") + " at " + at
+	}
+	first, _, _ := strings.Cut(r.Error, "\n")
+	return p.bad("refused") + " at " + at + ": " + first
+}
+
+func printListeners(w io.Writer, s *admin.Status) {
+	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	fmt.Fprint(t, "\nLISTENER\tADDRESS\tPOLICY\n")
+	for _, l := range s.Listeners {
+		fmt.Fprintf(t, "%s\t%s\t%s\n", l.Name, l.Address, l.Policy)
+	}
+	t.Flush() // the next one of w's writers reports the error
+}
+
+func printUpstreams(w io.Writer, s *admin.Status) {
+	if len(s.Upstreams) == 0 {
+		return
+	}
+	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	fmt.Fprint(t, "\nUPSTREAM\tADDRESS\tSTATE\tOPEN\tATTEMPTS\tFAILURES\tLAST ERROR\n")
+	for _, u := range s.Upstreams {
+		state := "up"
+		if !u.Up {
+			state = "down"
+		}
+		fmt.Fprintf(t, "%s\t%s://%s\t%s\t%d\t%d\t%d\t%s\n", u.Name, u.Scheme, u.Address, state, u.Open, u.Attempts, u.Failures, u.LastError)
+	}
+	t.Flush() // as above
+}
+
+func printPools(w io.Writer, s *admin.Status) error {
+	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	if len(s.Pools) > 0 {
+		fmt.Fprint(t, "\nPOOL\tMEMBER\tSTATE\tOPEN\tCONNECT\tLAST ERROR\n")
+	}
+	for _, pool := range s.Pools {
+		for _, m := range pool.Members {
+			state, connect := m.State, "-"
+			if m.Until != nil && m.State == "ejected" {
+				state += " until " + m.Until.Local().Format("15:04:05")
+			}
+			if m.Connect > 0 {
+				connect = fmt.Sprintf("%.1f ms", m.Connect)
+			}
+			fmt.Fprintf(t, "%s (%s)\t%s\t%s\t%d\t%s\t%s\n", strings.TrimPrefix(pool.Name, "pool."), pool.Select, m.Route, state, m.Open, connect, m.LastError)
+		}
+	}
+	return t.Flush()
+}
