@@ -162,22 +162,60 @@ func (b *block) oneOf(name string, values ...string) string {
 	return s
 }
 
-// texts reads a string or a list of them.
-func (b *block) texts(name string) []string {
-	v, r, ok := b.value(name)
-	if !ok {
+// item is an entry of a list, with its own place.
+type item struct {
+	v cty.Value
+	r hcl.Range
+}
+
+// items reads one value or a list of them, each with its place. Lists within lists (of locals) are poured out.
+func (b *block) items(name string) []item {
+	a := b.attrs[name]
+	if a == nil {
 		return nil
 	}
-	var list []string
-	for _, e := range b.l.flatten(v, r, name) {
-		if s, ok := b.l.to(e, cty.String, r, "Each entry of "+quoted(name)); ok {
-			list = append(list, b.l.clean(s.AsString(), r, name))
+	list, diags := hcl.ExprList(a.Expr)
+	if diags.HasErrors() {
+		list = []hcl.Expression{a.Expr}
+	} else if len(list) == 0 {
+		b.l.emptyList(a.Expr.Range(), name)
+	}
+	var all []item
+	for _, e := range list {
+		r := e.Range()
+		v, ok := b.l.evaluate(e)
+		if !ok || b.l.refuseSecret(v, r, name) {
+			continue
+		}
+		for _, x := range b.l.flatten(v, r, name) {
+			all = append(all, item{x, r})
+		}
+	}
+	return all
+}
+
+func (l *loader) emptyList(r hcl.Range, name string) {
+	l.errorAt(r, "Empty list", fmt.Sprintf("%q is an empty list, which nothing is in. Leave the attribute out if it is not to be tested.", name))
+}
+
+// named is a text with its place.
+type named struct {
+	text string
+	r    hcl.Range
+}
+
+// entries reads one text or a list of them, each with its place.
+func (b *block) entries(name string) []named {
+	var list []named
+	for _, e := range b.items(name) {
+		if s, ok := b.l.to(e.v, cty.String, e.r, "Each entry of "+quoted(name)); ok {
+			list = append(list, named{b.l.clean(s.AsString(), e.r, name), e.r})
 		}
 	}
 	return list
 }
 
-// flatten takes a value, or a list of them, to a list: lists within lists (of locals) are poured out.
+// flatten takes a value, or a list of them, to a list.
 func (l *loader) flatten(v cty.Value, r hcl.Range, name string) []cty.Value {
 	if v.IsNull() {
 		l.errorAt(r, "Wrong type", fmt.Sprintf("%q is null. Leave it out instead.", name))
@@ -188,7 +226,7 @@ func (l *loader) flatten(v cty.Value, r hcl.Range, name string) []cty.Value {
 		return []cty.Value{v}
 	}
 	if v.LengthInt() == 0 {
-		l.errorAt(r, "Empty list", fmt.Sprintf("%q is an empty list, which nothing is in. Leave the attribute out if it is not to be tested.", name))
+		l.emptyList(r, name)
 		return nil
 	}
 	var all []cty.Value

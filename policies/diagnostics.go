@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -160,7 +161,7 @@ func (d Diagnostics) snippet(r *hcl.Range) (line string, from, width int, ok boo
 	}
 	from = r.Start.Byte - start
 	to := min(max(r.End.Byte, r.Start.Byte), end) - start
-	line = string(src[start:end])
+	line = hideSecrets(string(src[start:end]))
 	if len(line) > maxSnippet {
 		cut := max(0, min(from-20, len(line)-maxSnippet))
 		line, from, to = line[cut:min(cut+maxSnippet, len(line))], from-cut, min(to-cut, maxSnippet)
@@ -169,6 +170,22 @@ func (d Diagnostics) snippet(r *hcl.Range) (line string, from, width int, ok boo
 	to = max(from, min(to, len(line)))
 	width = max(1, len([]rune(line[from:to])))
 	return strings.ToValidUTF8(printable(line), "?"), min(from, len(printable(line))), width, true
+}
+
+// written are passwords that stand in a policy file, where they should not.
+var written = regexp.MustCompile(`://([^/@"\s]+)@|password"?\s*[=:]\s*"([^"]*)"`)
+
+// hideSecrets covers passwords in a line of source, without moving what follows.
+func hideSecrets(line string) string {
+	b := []byte(line)
+	for _, m := range written.FindAllSubmatchIndex(b, -1) {
+		for i := 2; i+1 < len(m); i += 2 {
+			for at := m[i]; at >= 0 && at < m[i+1]; at++ {
+				b[at] = '*'
+			}
+		}
+	}
+	return string(b)
 }
 
 // blank replaces all but tabs by spaces, so that what follows stands under what followed s.

@@ -207,24 +207,25 @@ func (l *loader) checkLists() {
 type entry struct {
 	text string
 	list *list
+	r    hcl.Range
 }
 
-// entries takes a value of texts and lists apart. Lists must be of the given kind.
-func (l *loader) entries(v cty.Value, r hcl.Range, name, kind string) []entry {
+// mixed reads texts and lists, which must be of the given kind.
+func (b *block) mixed(name, kind string) []entry {
 	var all []entry
-	for _, e := range l.flatten(v, r, name) {
-		if e.Type().Equals(listCapsule) {
-			x := e.EncapsulatedValue().(*list)
-			l.used["list."+x.name], x.needed = true, true
+	for _, e := range b.items(name) {
+		if e.v.Type().Equals(listCapsule) {
+			x := e.v.EncapsulatedValue().(*list)
+			b.l.used["list."+x.name], x.needed = true, true
 			if x.kind != kind {
-				l.errorAt(r, "Wrong kind of list", fmt.Sprintf("%q takes %s, and list.%s holds %s.", name, kind, x.name, x.kind))
+				b.l.errorAt(e.r, "Wrong kind of list", fmt.Sprintf("%q takes %s, and list.%s holds %s.", name, kind, x.name, x.kind))
 				continue
 			}
-			all = append(all, entry{list: x})
+			all = append(all, entry{list: x, r: e.r})
 			continue
 		}
-		if s, ok := l.to(e, cty.String, r, "Each entry of "+quoted(name)); ok {
-			all = append(all, entry{text: l.clean(s.AsString(), r, name)})
+		if s, ok := b.l.to(e.v, cty.String, e.r, "Each entry of "+quoted(name)); ok {
+			all = append(all, entry{text: b.l.clean(s.AsString(), e.r, name), r: e.r})
 		}
 	}
 	return all

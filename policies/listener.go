@@ -66,10 +66,10 @@ func (l *loader) protocols(b *block) []string {
 		return slices.Clone(listenerProtocols)
 	}
 	var list []string
-	for _, p := range b.texts("protocols") {
-		switch {
+	for _, e := range b.entries("protocols") {
+		switch p := e.text; {
 		case !slices.Contains(listenerProtocols, p):
-			l.errorAt(b.rng("protocols"), "Unknown value", fmt.Sprintf("A listener speaks %s (socks4 includes 4a).%s", oneOf(listenerProtocols), didYouMean(p, listenerProtocols)))
+			l.errorAt(e.r, "Unknown value", fmt.Sprintf("A listener speaks %s (socks4 includes 4a).%s", oneOf(listenerProtocols), didYouMean(p, listenerProtocols)))
 		case !slices.Contains(list, p):
 			list = append(list, p)
 		}
@@ -96,17 +96,13 @@ func (l *loader) fileMode(b *block, x *listenerBlock) uint32 {
 
 // networks reads networks and addresses; a list of networks may stand among them.
 func (b *block) networks(name string) []netip.Prefix {
-	v, r, ok := b.value(name)
-	if !ok {
-		return nil
-	}
 	var all []netip.Prefix
-	for _, e := range b.l.entries(v, r, name, listNetworks) {
+	for _, e := range b.mixed(name, listNetworks) {
 		if e.list != nil {
 			all = append(all, e.list.networks...)
 			continue
 		}
-		if p, ok := b.l.network(e.text, r, name); ok {
+		if p, ok := b.l.network(e.text, e.r, name); ok {
 			all = append(all, p)
 		}
 	}

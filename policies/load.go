@@ -209,11 +209,11 @@ func (l *loader) build() *Config {
 	}
 	cfg.Upstreams.Chains = append(cfg.Upstreams.Chains, l.inline...)
 	l.checkRoutes(cfg)
-	l.checkUse()
 	l.checkLists()
 	if l.diags.HasErrors() {
 		return nil
 	}
+	l.checkUse() // a misspelt name would make what it means seem unused
 	for _, p := range l.policies {
 		prog, err := compile(p, l.o.Generation)
 		if err != nil {

@@ -99,7 +99,7 @@ func (l *loader) buildMatch(x *hcl.Block) *tests {
 	}
 	b := l.open(x, s)
 	t := &tests{rng: x.DefRange}
-	if len(b.attrs) == 0 && len(b.blocks) == 0 {
+	if empty, _ := x.Body.JustAttributes(); len(b.attrs) == 0 && len(b.blocks) == 0 && len(empty) == 0 {
 		l.errorAt(x.DefRange, "Empty block", fmt.Sprintf("This %s asks for nothing. Leave it out: a rule without match takes everything.", x.Type))
 	}
 	t.listeners = l.listenerNames(b)
@@ -196,18 +196,17 @@ func (l *loader) listenerNames(b *block) []string {
 }
 
 func (b *block) networkTest(name string) *networks {
-	v, r, ok := b.value(name)
-	if !ok {
+	if !b.has(name) {
 		return nil
 	}
 	n := &networks{}
-	for _, e := range b.l.entries(v, r, name, listNetworks) {
+	for _, e := range b.mixed(name, listNetworks) {
 		if e.list != nil {
 			n.words.add("list."+e.list.name, e.list.count)
 			n.prefixes = append(n.prefixes, e.list.networks...)
 			continue
 		}
-		if p, ok := b.l.network(e.text, r, name); ok {
+		if p, ok := b.l.network(e.text, e.r, name); ok {
 			n.words.add(e.text, 1)
 			n.own = append(n.own, p)
 			n.prefixes = append(n.prefixes, p)
@@ -243,10 +242,10 @@ func (n *networks) holds(a netip.Addr) bool {
 
 func (b *block) windows(name string) []*window {
 	var all []*window
-	for _, s := range b.texts(name) {
-		w, err := parseWindow(s)
+	for _, e := range b.entries(name) {
+		w, err := parseWindow(e.text)
 		if err != nil {
-			b.l.errorAt(b.rng(name), "Wrong time", upperFirst(err.Error()))
+			b.l.errorAt(e.r, "Wrong time", upperFirst(err.Error()))
 			continue
 		}
 		all = append(all, w)
@@ -267,10 +266,10 @@ func (b *block) users(name string) []pattern {
 
 func (b *block) patterns(name string, compile func(string) (pattern, error)) []pattern {
 	var all []pattern
-	for _, s := range b.texts(name) {
-		p, err := compile(s)
+	for _, e := range b.entries(name) {
+		p, err := compile(e.text)
 		if err != nil {
-			b.l.errorAt(b.rng(name), "Wrong pattern", fmt.Sprintf("%q: %s.", name, reasonOfPattern(err)))
+			b.l.errorAt(e.r, "Wrong pattern", fmt.Sprintf("%q: %s.", name, reasonOfPattern(err)))
 			continue
 		}
 		all = append(all, p)
@@ -281,9 +280,10 @@ func (b *block) patterns(name string, compile func(string) (pattern, error)) []p
 // values reads texts that must be among some.
 func (b *block) values(name string, known []string) []string {
 	var all []string
-	for _, s := range b.texts(name) {
+	for _, e := range b.entries(name) {
+		s := e.text
 		if !slices.Contains(known, s) {
-			b.l.errorAt(b.rng(name), "Unknown value", fmt.Sprintf("%q can be %s.%s", name, oneOf(known), didYouMean(s, known)))
+			b.l.errorAt(e.r, "Unknown value", fmt.Sprintf("%q can be %s.%s", name, oneOf(known), didYouMean(s, known)))
 			continue
 		}
 		all = append(all, s)
@@ -293,26 +293,25 @@ func (b *block) values(name string, known []string) []string {
 
 func (b *block) schemes(name string) []string {
 	var all []string
-	for _, s := range b.texts(name) {
-		switch s {
+	for _, e := range b.entries(name) {
+		switch s := e.text; s {
 		case "http":
 			all = append(all, s)
 		case "https":
-			b.l.errorAt(b.rng(name), "Scheme that is never seen", `What a tunnel carries is not known, so no flow has the scheme "https". For tunnels write protocol = ["connect", "socks5"], or port = 443.`)
+			b.l.errorAt(e.r, "Scheme that is never seen", `What a tunnel carries is not known, so no flow has the scheme "https". For tunnels write protocol = ["connect", "socks5"], or port = 443.`)
 		default:
-			b.l.errorAt(b.rng(name), "Unknown value", `"scheme" can be "http", for plain requests.`)
+			b.l.errorAt(e.r, "Unknown value", `"scheme" can be "http", for plain requests.`)
 		}
 	}
 	return all
 }
 
 func (b *block) hostTest(name string) *hosts {
-	v, r, ok := b.value(name)
-	if !ok {
+	if !b.has(name) {
 		return nil
 	}
 	h := &hosts{}
-	for _, e := range b.l.entries(v, r, name, listHosts) {
+	for _, e := range b.mixed(name, listHosts) {
 		if e.list != nil {
 			h.words.add("list."+e.list.name, e.list.count)
 			h.lists = append(h.lists, e.list)
@@ -320,7 +319,7 @@ func (b *block) hostTest(name string) *hosts {
 		}
 		p, err := parseHost(e.text)
 		if err != nil {
-			b.l.errorAt(r, "Wrong host", upperFirst(reasonOfPattern(err)))
+			b.l.errorAt(e.r, "Wrong host", upperFirst(reasonOfPattern(err)))
 			continue
 		}
 		h.words.add(e.text, 1)
@@ -365,22 +364,17 @@ func (h *hosts) namesLocalhost() bool {
 }
 
 func (b *block) portTest(name string) *ports {
-	v, r, ok := b.value(name)
-	if !ok {
+	if !b.has(name) {
 		return nil
 	}
 	t := &ports{}
-	for _, e := range b.l.flatten(v, r, name) {
-		s, ok := b.l.to(e, cty.String, r, "Each entry of "+quoted(name))
-		if !ok {
-			continue
-		}
-		p, err := match.ParsePorts(s.AsString())
+	for _, e := range b.entries(name) {
+		p, err := match.ParsePorts(e.text)
 		if err != nil {
-			b.l.errorAt(r, "Wrong port", fmt.Sprintf("%s: write a number from 1 to 65535, or a range in quotes such as \"8000-8999\".", reasonOfPattern(err)))
+			b.l.errorAt(e.r, "Wrong port", upperFirst(reasonOfPattern(err)))
 			continue
 		}
-		t.words.add(s.AsString(), 1)
+		t.words.add(e.text, 1)
 		t.ranges = append(t.ranges, p)
 	}
 	t.set, _ = match.NewPortSet(t.ranges...) // the ranges are in order
@@ -389,14 +383,14 @@ func (b *block) portTest(name string) *ports {
 
 func (b *block) methods(name string) []string {
 	var all []string
-	for _, s := range b.texts(name) {
-		switch {
+	for _, e := range b.entries(name) {
+		switch s := e.text; {
 		case !isToken(s):
-			b.l.errorAt(b.rng(name), "Wrong method", fmt.Sprintf("%q is no HTTP method.", s))
+			b.l.errorAt(e.r, "Wrong method", fmt.Sprintf("%q is no HTTP method.", s))
 		case s == "CONNECT":
-			b.l.errorAt(b.rng(name), "Method that is never seen", `A CONNECT is a tunnel and has no method of its own: write protocol = "connect".`)
+			b.l.errorAt(e.r, "Method that is never seen", `A CONNECT is a tunnel and has no method of its own: write protocol = "connect".`)
 		case s != strings.ToUpper(s):
-			b.l.errorAt(b.rng(name), "Wrong method", fmt.Sprintf("Methods are compared as they are, and are written in upper case: %q.", strings.ToUpper(s)))
+			b.l.errorAt(e.r, "Wrong method", fmt.Sprintf("Methods are compared as they are, and are written in upper case: %q.", strings.ToUpper(s)))
 		default:
 			all = append(all, s)
 		}

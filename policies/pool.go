@@ -94,9 +94,10 @@ func (l *loader) retry(x *hcl.Block) *connmodel.Retry {
 	if r.MaxBackoff != 0 && r.MaxBackoff < r.Backoff {
 		l.errorAt(b.rng("max_backoff"), "Wrong duration", `"max_backoff" is shorter than "backoff".`)
 	}
-	for _, k := range b.texts("on") {
+	for _, e := range b.entries("on") {
+		k := e.text
 		if !slices.Contains(retryKinds, k) {
-			l.errorAt(b.rng("on"), "Unknown value", fmt.Sprintf("Attempts can be repeated on %s.%s", oneOf(retryKinds), didYouMean(k, retryKinds)))
+			l.errorAt(e.r, "Unknown value", fmt.Sprintf("Attempts can be repeated on %s.%s", oneOf(retryKinds), didYouMean(k, retryKinds)))
 			continue
 		}
 		r.On = append(r.On, connmodel.Kind(k))

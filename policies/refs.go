@@ -102,18 +102,14 @@ func (l *loader) exists(r ref) bool {
 	return false
 }
 
-// meantName looks for a near name of the kind, then for the name among other kinds of route.
+// meantName looks for the name among other kinds of block, then for a near one of this kind.
 func (l *loader) meantName(r ref) string {
-	names := sortedNames(l.byName[r.kind])
-	if s := didYouMean(r.name, names); s != "" {
-		return s
-	}
 	for _, kind := range []string{kindUpstream, kindPool, kindChain, kindList, kindPolicy, kindListener} {
 		if _, ok := l.byName[kind][r.name]; ok && kind != r.kind {
 			return fmt.Sprintf(" There is a %s of that name: %s.%s.", kind, kind, r.name)
 		}
 	}
-	return didYouMeanOr(r.name, names, r.kind)
+	return didYouMeanOr(r.name, sortedNames(l.byName[r.kind]), r.kind)
 }
 
 // meant suggests how a bare or misspelt root was meant.

@@ -146,9 +146,10 @@ func (l *loader) denial(b *block, x *hcl.Block, d *connmodel.Decision) {
 
 func (l *loader) tags(b *block) []string {
 	var tags []string
-	for _, t := range b.texts("tags") {
+	for _, e := range b.entries("tags") {
+		t := e.text
 		if t == "" || len(t) > 64 || strings.ContainsAny(t, " ,\"") || slices.Contains(tags, t) {
-			l.errorAt(b.rng("tags"), "Wrong tag", `A tag is a word of at most 64 bytes without blanks, commas and quotes, and stands once.`)
+			l.errorAt(e.r, "Wrong tag", `A tag is a word of at most 64 bytes without blanks, commas and quotes, and stands once.`)
 			continue
 		}
 		tags = append(tags, t)
@@ -176,9 +177,9 @@ func (l *loader) headers(x *hcl.Block, d *connmodel.Decision) {
 			}
 		}
 	}
-	for _, name := range b.texts("remove") {
-		if l.fieldName(name, b.rng("remove")) {
-			d.RemoveHeaders = append(d.RemoveHeaders, name)
+	for _, e := range b.entries("remove") {
+		if l.fieldName(e.text, e.r) {
+			d.RemoveHeaders = append(d.RemoveHeaders, e.text)
 		}
 	}
 }

@@ -70,10 +70,10 @@ func (l *loader) buildTest(x *testBlock) Test {
 		f.Client = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 40000)
 	}
 	l.testTarget(b, f)
-	for _, s := range b.texts("resolve") {
-		a, err := netip.ParseAddr(s)
+	for _, e := range b.entries("resolve") {
+		a, err := netip.ParseAddr(e.text)
 		if err != nil || a.Zone() != "" {
-			l.errorAt(b.rng("resolve"), "Wrong address", `"resolve" lists the IP addresses that the name has in this test.`)
+			l.errorAt(e.r, "Wrong address", `"resolve" lists the IP addresses that the name has in this test.`)
 			continue
 		}
 		t.resolve = append(t.resolve, a.Unmap())
@@ -269,7 +269,9 @@ func (l *loader) expectation(x *hcl.Block, t *Test) {
 	if b.has("tags") {
 		e.hasTags = true
 		if items, diags := hcl.ExprList(b.attrs["tags"].Expr); diags.HasErrors() || len(items) > 0 {
-			e.tags = b.texts("tags")
+			for _, t := range b.entries("tags") {
+				e.tags = append(e.tags, t.text)
+			}
 		}
 	}
 	l.expectDeny(b, e)

@@ -1,0 +1,4 @@
+policy "default" {
+  otherwise { via = direct # ERROR: Invalid single-argument block definition
+  }
+}
