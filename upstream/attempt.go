@@ -98,7 +98,7 @@ func (a *attempt) walk(c *Conn) (net.Conn, *HopError) {
 		return nil, err
 	}
 	a.resolvedBy()
-	if d.q.TLS != nil && d.q.TLS.Mode == connmodel.TLSUpgrade {
+	if d.q.upgrade() {
 		if conn, err = a.upgrade(conn); err != nil {
 			return nil, err
 		}
@@ -110,7 +110,7 @@ func (a *attempt) walk(c *Conn) (net.Conn, *HopError) {
 // absolute reports whether the last hop is left to fetch a plain request itself.
 func (a *attempt) absolute() bool {
 	q, n := a.d.q, len(a.hops)
-	return q.Plain && !q.PlainConnect && q.TLS == nil && n > 0 && a.hops[n-1].http() && !a.hops[n-1].spec.PlainConnect
+	return q.Plain && !q.PlainConnect && !q.upgrade() && n > 0 && a.hops[n-1].http() && !a.hops[n-1].spec.PlainConnect
 }
 
 // resolvedBy notes who turns the target's name into an address.
@@ -174,6 +174,9 @@ func (a *attempt) first(to connmodel.Address) (net.Conn, *HopError) {
 	}
 	c, err := s.connect(&a.timed, addrs, to.Port, check)
 	if err != nil {
+		if len(a.hops) > 0 {
+			a.hops[0].state.names.doubt()
+		}
 		return nil, a.failure(1, connmodel.PhaseDial, err)
 	}
 	a.base = c
@@ -186,11 +189,12 @@ func (a *attempt) first(to connmodel.Address) (net.Conn, *HopError) {
 
 // addresses finds the addresses of an element that we have to know: one alone, without a slice, for literals.
 func (a *attempt) addresses(element int, to connmodel.Address) (one [1]netip.Addr, list []netip.Addr, err error) {
-	if element <= len(a.hops) {
-		if h := a.hops[element-1]; len(h.addrs) == 1 && to == h.spec.Address {
-			return [1]netip.Addr{h.addrs[0]}, nil, nil
+	var h *Hop
+	if element <= len(a.hops) && to == a.hops[element-1].spec.Address {
+		if h = a.hops[element-1]; h.literal.IsValid() {
+			return [1]netip.Addr{h.literal}, nil, nil
 		}
-	} else {
+	} else if element > len(a.hops) {
 		if a.d.target.IsValid() {
 			return [1]netip.Addr{a.d.target}, nil, nil
 		}
@@ -203,7 +207,11 @@ func (a *attempt) addresses(element int, to connmodel.Address) (one [1]netip.Add
 	}
 	ctx, cancel := context.WithDeadline(a.d.ctx, a.timed.at)
 	defer cancel()
-	list, err = a.d.t.resolver.Lookup(ctx, to.Host)
+	if h != nil {
+		list, err = h.state.names.lookup(ctx, a.d.t.resolver, to.Host)
+	} else {
+		list, err = a.d.t.resolver.Lookup(ctx, to.Host)
+	}
 	if err == nil && len(list) == 0 {
 		err = &net.DNSError{Err: "no such host", Name: to.Host, IsNotFound: true}
 	}

@@ -516,7 +516,7 @@ func certificateText(e *HopError) (string, bool) {
 	who := "the certificate of " + e.peer()
 	switch {
 	case errors.As(e.Err, &name):
-		return who + " is not for " + strconv.QuoteToASCII(name.Host) + " but for " + names(name.Certificate) + "; check server_name", true
+		return who + " is not for " + strconv.QuoteToASCII(name.Host) + " but for " + certNames(name.Certificate) + "; check server_name", true
 	case errors.As(e.Err, &unknown):
 		return who + " is signed by an authority that is not trusted" + issuer(unknown.Cert) + "; add its CA with ca", true
 	case errors.As(e.Err, &invalid) && invalid.Reason == x509.Expired && invalid.Cert != nil:
@@ -533,7 +533,7 @@ func certificateText(e *HopError) (string, bool) {
 // maxNames bounds how many names of a certificate a message lists.
 const maxNames = 5
 
-func names(c *x509.Certificate) string {
+func certNames(c *x509.Certificate) string {
 	if c == nil {
 		return "other names"
 	}

@@ -34,7 +34,7 @@ func (t *Table) Dial(ctx context.Context, q *Request, r *connmodel.Recorder) (*C
 			Blame: connmodel.BlameLocal, Message: "there is no route named " + q.Route}
 	}
 	if r != nil {
-		r.BeginDial(q.Target, q.Route, q.TLS != nil)
+		r.BeginDial(q.Target, q.Route, q.upgrade())
 	}
 	d := &dialing{t: t, ctx: ctx, q: q, tried: q.Tried, target: q.Target.IP(), deadline: q.Deadline}
 	now := time.Now()
@@ -190,8 +190,11 @@ func (a *attempt) fail(he *HopError, start time.Time) *connmodel.ConnError {
 	err := classify(he)
 	a.stopped = a.d.ctx.Err() != nil
 	if a.rec.Recorder() != nil {
-		if at := a.element(err); at > 0 {
-			a.rec0(at).Fail(err)
+		if he.Hop <= a.begun && he.Hop != a.element(err) {
+			a.rec0(he.Hop).Done() // it did its part: it said whose fault it is
+		}
+		if at := a.element(err); at > 0 && at <= a.begun+1 {
+			a.element1(at, a.address(at)).Fail(err)
 		}
 		a.rec.Fail(err)
 	}
@@ -229,7 +232,7 @@ func (a *attempt) blame(err *connmodel.ConnError, he *HopError, now time.Time) {
 	for i := range a.picks {
 		p := &a.picks[i]
 		switch {
-		case i == guilty:
+		case i == guilty && !p.member.repeats(err, a.d.q.Target):
 			p.member.failed(now, err, p.probe)
 		case err.Kind != connmodel.KindCanceled && err.Blame != connmodel.BlameLocal && he.Hop > p.last && p.last > p.first,
 			err.Blame == connmodel.BlameTarget && he.Hop >= p.last && p.last > p.first:
@@ -245,30 +248,37 @@ func (a *attempt) blame(err *connmodel.ConnError, he *HopError, now time.Time) {
 		a.d.tried.add(a.picks[guilty].member)
 	}
 	if err.Kind == connmodel.KindAuth && he.shown && he.Hop <= len(a.hops) {
-		a.spare(a.hops[he.Hop-1])
+		a.spare(he.Hop)
 	}
 }
 
-// spare keeps this flow from showing rejected credentials to other members that use the same: accounts get locked so.
-func (a *attempt) spare(rejected *Hop) {
+// spare keeps this flow from showing rejected credentials again, to this hop or to members that use the same: accounts
+// get locked so.
+func (a *attempt) spare(hop int) {
+	rejected, left := a.hops[hop-1], false
 	for i := range a.picks {
-		for _, m := range a.picks[i].pool.members {
-			if m.route.way == nil {
-				continue
-			}
-			for _, h := range m.route.way.hops {
-				if h.spec.Auth != nil && sameAuth(h.spec.Auth, rejected.spec.Auth) {
-					a.d.tried.add(m)
-				}
+		p := &a.picks[i]
+		for _, m := range p.pool.members {
+			if m.route.shows(rejected.spec.Auth) {
+				a.d.tried.add(m)
 			}
 		}
+		left = left || p.first < hop && hop <= p.last && !a.d.tried.spent(&route{pool: p.pool})
 	}
-	for i := range a.picks {
-		if !a.d.tried.spent(&route{pool: a.picks[i].pool}) {
-			return
+	a.stopped = a.stopped || !left
+}
+
+// shows reports whether a fixed way has a hop with these credentials.
+func (r *route) shows(c *Auth) bool {
+	if r.way == nil {
+		return false
+	}
+	for _, h := range r.way.hops {
+		if h.spec.Auth != nil && sameAuth(h.spec.Auth, c) {
+			return true
 		}
 	}
-	a.stopped = true // nobody is left who would be shown anything else
+	return false
 }
 
 // failure makes the error of what went wrong at a hop, or at the server (index len(hops)+1).

@@ -28,7 +28,8 @@ func (a *attempt) through(n int, conn net.Conn, to connmodel.Address) (net.Conn,
 		return nil, a.failure(n, connmodel.PhaseConnect, err)
 	}
 	s := &a.steps
-	*s = steps{conn: a.withEarly(conn), at: start, phase: connmodel.PhaseConnect}
+	in := a.withEarly(conn)
+	*s = steps{conn: in, at: start, phase: connmodel.PhaseConnect}
 	bound, early, werr := h.speak(s, host, to.Port)
 	s.took(rec)
 	if s.showed {
@@ -44,7 +45,9 @@ func (a *attempt) through(n int, conn net.Conn, to connmodel.Address) (net.Conn,
 	}
 	rec.Done()
 	a.element1(n+1, a.address(n+1))
-	a.early = early
+	if a.early = early; in != conn { // what came before this handshake and was not used up comes behind what was
+		a.early = append(a.early, in.(*earlyConn).early...)
+	}
 	return conn, nil
 }
 

@@ -39,6 +39,7 @@ type health struct {
 	total    uint64        // ejections
 	lastErr  *connmodel.ConnError
 	lastFail time.Time
+	silentAt connmodel.Address // target of the last silence that counted
 }
 
 func newHealth(e EjectSpec) *health {
@@ -114,7 +115,7 @@ func (h *health) succeeded(now time.Time, took time.Duration, probe bool) {
 	if probe {
 		h.probing = false
 	}
-	h.failures = 0
+	h.failures, h.silentAt = 0, connmodel.Address{}
 	if !h.until.IsZero() && (probe || !now.Before(h.until)) {
 		h.until, h.healed = time.Time{}, now
 	}
@@ -149,6 +150,21 @@ func (h *health) out(now time.Time) {
 	h.until = now.Add(h.length + time.Duration(rand.Int64N(int64(h.length)/5+1)))
 	h.total++
 	h.bad.Store(true)
+}
+
+// repeats reports whether err is a proxy's silence about the target that it was silent about before. A proxy that waits for
+// a target which swallows packets looks like one that hangs; only if it is silent about several is it the proxy.
+func (h *health) repeats(err *connmodel.ConnError, target connmodel.Address) bool {
+	if err.Kind != connmodel.KindTimeout || err.Phase != connmodel.PhaseConnect {
+		return false
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.silentAt == target {
+		return true
+	}
+	h.silentAt = target
+	return false
 }
 
 // undecided gives back the place of a request that told nothing about the member.

@@ -42,12 +42,12 @@ func Schemes() []string {
 type Hop struct {
 	spec       Spec
 	socket     *socket
-	addrs      []netip.Addr // when Address is literal: nothing is to resolve
-	tls        *tls.Config  // ready for tls.Client; nil = no TLS
-	verified   string       // name its certificate is checked against; "" = it is not checked
-	offers     []string     // ALPN
-	basic      Secret       // value of Proxy-Authorization; empty = none
-	credential string       // name of the credential; "" = none
+	literal    netip.Addr  // Address, when it is no name: nothing is to resolve
+	tls        *tls.Config // ready for tls.Client; nil = no TLS
+	verified   string      // name its certificate is checked against; "" = it is not checked
+	offers     []string    // ALPN
+	basic      Secret      // value of Proxy-Authorization; empty = none
+	credential string      // name of the credential; "" = none
 	resolver   resolve.Resolver
 	registered *url.URL // for proxy.FromURL, without credentials; nil = built in
 	state      *hopState
@@ -60,6 +60,7 @@ type hopState struct {
 	attempts atomic.Uint64
 	failures atomic.Uint64 // attempts that failed at this hop by its fault
 	last     atomic.Pointer[failure]
+	names    names
 }
 
 type failure struct {
@@ -95,7 +96,7 @@ func newHop(s Spec, prev *Hop) (*Hop, error) {
 		return nil, errors.New("the proxy's address is missing")
 	}
 	if ip := s.Address.IP(); ip.IsValid() {
-		h.addrs = []netip.Addr{ip.Unmap()}
+		h.literal = ip.Unmap()
 	}
 	if s.Scheme == schemeHTTPS {
 		h.tls, h.verified, h.offers = hopTLS(&s)

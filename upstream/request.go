@@ -37,6 +37,9 @@ type Request struct {
 	Tried *Tried
 }
 
+// upgrade reports whether TLS to the server is made here.
+func (q *Request) upgrade() bool { return q.TLS != nil && q.TLS.Mode == connmodel.TLSUpgrade }
+
 // Key names what a connection leads to, for keeping connections of plain HTTP. Equal keys may stand in for each other.
 type Key struct {
 	table  uint64 // connections do not outlive the configuration they were made by
