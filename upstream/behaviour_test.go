@@ -105,9 +105,13 @@ func TestMisbehaviour(t *testing.T) {
 				if len(at) != 1 || at[0].Error != err {
 					t.Fatalf("attempts in the record: %+v", at)
 				}
+				guilty := guiltyElement(err, len(chain))
+				if len(at[0].Hops) < guilty {
+					t.Errorf("the record has %d elements, the guilty one is %d", len(at[0].Hops), guilty)
+				}
 				for i, h := range at[0].Hops {
-					if guilty := h.Error != nil; guilty != (i+1 == guiltyElement(err, len(chain))) {
-						t.Errorf("element %d has error %v", i+1, h.Error)
+					if (h.Error != nil) != (i+1 == guilty) || h.Total <= 0 {
+						t.Errorf("element %d has error %v and took %v", i+1, h.Error, h.Total)
 					}
 				}
 				if text := fmt.Sprintf("%v %+v %#v %v %#v", err, err, err, err.Cause, r.Snapshot()); strings.Contains(text, "canary") {
