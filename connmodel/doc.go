@@ -55,7 +55,8 @@
 //	    server_disconnected                           once, if an attempt connected and the connection is not kept
 //	client_disconnected
 //
-// A server connection that is kept for later requests announces its end with the flow that used it last, or not at all when it
+// A server connection that is kept for later requests announces its end with the flow that used it last (when it turns out to be
+// dead, as a failed attempt of that flow: server_disconnected, server_connect, server_connect_error), or not at all when it
 // ends between flows.
 //
 // # Hooks

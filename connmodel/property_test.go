@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -126,7 +127,7 @@ func (j *journal) hooks() *Hooks {
 }
 
 // check looks at the stream of one session with its finished flows.
-func (j *journal) check(session ID, flows []*Flow) error {
+func (j *journal) check(session ID, flows []*Flow, reuses int) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.broken != nil {
@@ -185,13 +186,18 @@ func (j *journal) check(session ID, flows []*Flow) error {
 				}
 			}
 		}
-		kept := f.Server != nil && f.Server.State != Closed
-		reused := f.Server != nil && f.Server.Reused
-		if up[f.ID] > 1 || down[f.ID] > 1 || !reused && !kept && up[f.ID] != down[f.ID] || kept && down[f.ID] != 0 {
-			return fmt.Errorf("%d attempts, connected %d, disconnected %d, kept %v", attempts, up[f.ID], down[f.ID], kept)
-		}
 		if (f.Error != nil) != (errs[f.ID] == 1) {
 			return fmt.Errorf("error %v, but %d events", f.Error, errs[f.ID])
+		}
+		if reuses > 0 { // those that turned out to be dead are told of, too
+			if down[f.ID] > up[f.ID]+reuses {
+				return fmt.Errorf("connected %d, disconnected %d, reused at most %d", up[f.ID], down[f.ID], reuses)
+			}
+			continue
+		}
+		kept := f.Server != nil && f.Server.State != Closed
+		if up[f.ID] > 1 || !kept && up[f.ID] != down[f.ID] || kept && down[f.ID] != 0 {
+			return fmt.Errorf("%d attempts, connected %d, disconnected %d, kept %v", attempts, up[f.ID], down[f.ID], kept)
 		}
 	}
 	return nil
@@ -203,6 +209,7 @@ type actor struct {
 	r    *Recorder
 	pick func(n int) int
 
+	reuses   *atomic.Int32 // counts calls of ReuseServer
 	attempts []AttemptRecorder
 	hops     []HopRecorder
 	out      []*Flow
@@ -254,9 +261,11 @@ func (a *actor) step() {
 			s := DummyServer(hostB)
 			s.Start = time.Now()
 			s.TCPSetup = s.Start
+			a.reuses.Add(1)
 			a.r.ReuseServer(s)
 		}
 	case 22:
+		a.r.ReuseFailed(err)
 		if a.pick(4) == 0 {
 			a.end()
 		}
@@ -312,8 +321,9 @@ func TestAnySequenceOfVerbs(t *testing.T) {
 		s.Connected()
 		pick := func(n int) int { return rapid.IntRange(0, n-1).Draw(t, "pick") }
 		var flows []*Flow
+		var reuses atomic.Int32
 		for range rapid.IntRange(1, 3).Draw(t, "flows") {
-			a := &actor{s: s, r: s.NewFlow(ProtocolConnect, hostA, time.Time{}), pick: pick}
+			a := &actor{s: s, r: s.NewFlow(ProtocolConnect, hostA, time.Time{}), pick: pick, reuses: &reuses}
 			var up, down int64
 			for range rapid.IntRange(0, 40).Draw(t, "steps") {
 				a.step()
@@ -333,7 +343,7 @@ func TestAnySequenceOfVerbs(t *testing.T) {
 			flows = append(flows, a.out...)
 		}
 		s.Close()
-		if err := j.check(s.ID(), flows); err != nil {
+		if err := j.check(s.ID(), flows, int(reuses.Load())); err != nil {
 			t.Fatal(err)
 		}
 	})
@@ -354,11 +364,12 @@ func TestVerbsFromManyGoroutines(t *testing.T) {
 		const actors = 4
 		var mu sync.Mutex
 		var flows []*Flow
+		var reuses atomic.Int32
 		var wg sync.WaitGroup
 		for i := range actors {
 			wg.Go(func() {
 				rng := rand.New(rand.NewPCG(uint64(round), uint64(i)))
-				a := &actor{s: s, r: r, pick: rng.IntN}
+				a := &actor{s: s, r: r, pick: rng.IntN, reuses: &reuses}
 				for range 60 {
 					a.step()
 				}
@@ -392,7 +403,7 @@ func TestVerbsFromManyGoroutines(t *testing.T) {
 		if len(flows) != 1 {
 			t.Fatalf("%d records", len(flows))
 		}
-		if err := j.check(s.ID(), flows); err != nil {
+		if err := j.check(s.ID(), flows, int(reuses.Load())); err != nil {
 			t.Fatalf("round %d: %v", round, err)
 		}
 	}

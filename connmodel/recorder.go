@@ -251,6 +251,39 @@ func (r *Recorder) ReuseServer(s *Server) {
 	r.unlock()
 }
 
+// ReuseFailed notes that the kept connection was dead: it counts as an attempt that failed with err, and another may be dialled,
+// by the same plan or another.
+func (r *Recorder) ReuseFailed(err *ConnError) {
+	defer r.unlock()
+	if !r.lock() || !r.server.Reused || !r.up {
+		return
+	}
+	now := r.now()
+	r.server.end(now)
+	r.serverGone()
+	old, s := r.server, &r.server
+	*s = Server{Connection: Connection{ID: NewID(now), Address: old.Address, TLS: old.TLS, Start: now}, Via: old.Via, ResolvedBy: old.ResolvedBy}
+	for _, a := range old.Attempts { // those of this flow; the others opened the connection for another
+		if !a.Start.Before(r.flow.Start) && a.Error != nil {
+			s.Attempts = append(s.Attempts, a)
+		}
+	}
+	r.up, r.down = false, false
+	if r.flow.First == SideServer {
+		r.flow.First = ""
+	}
+	if len(s.Attempts) == maxAttempts {
+		s.Truncated, s.Error = true, err
+		return
+	}
+	n := len(s.Attempts)
+	at := Attempt{Number: n + 1, Route: old.Route, Start: later(r.flow.Decided, r.flow.Start)}
+	s.Attempts = append(s.Attempts, at)
+	r.push(Event{Kind: EventServerConnect, Time: at.Start, Side: SideServer, Attempt: n + 1})
+	r.trying++
+	r.attemptFailed(n, err)
+}
+
 // ReadClosed notes that side's peer has sent its last byte (FIN).
 func (r *Recorder) ReadClosed(side Side) { r.halfClosed(side, CanRead) }
 

@@ -364,6 +364,43 @@ func TestKeptConnections(t *testing.T) {
 	expect(t, *events, "server_connect attempt=1 side=server closed", "server_connected attempt=1 side=server active", "server_disconnected side=server closed", "client_disconnected side=client closed")
 }
 
+// A kept connection that turns out to be dead is a failed attempt, and the next is dialled.
+func TestKeptConnectionIsDead(t *testing.T) {
+	h, events := watch()
+	s := newSession(h)
+	r := s.NewFlow(ProtocolHTTP, hostA, time.Time{})
+	r.ReuseFailed(refused) // nothing is reused: does nothing
+	r.BeginDial(hostA, "pool.corp", false)
+	r.BeginAttempt("corp_a").Connected(local, peer)
+	r.ReuseFailed(refused)
+	kept := r.Snapshot().Server
+	r.Close(FlowEnd{Reason: CloseDone, KeepServer: true, KeepClient: true})
+
+	*events = nil
+	r = s.NewFlow(ProtocolHTTP, hostA, time.Now().Add(time.Millisecond))
+	r.ReuseServer(kept)
+	r.ReadClosed(SideServer)
+	eof := &ConnError{Phase: PhaseRequest, Side: SideServer, Kind: KindEOF, Message: "closed before the response"}
+	r.ReuseFailed(eof)
+	r.ReuseFailed(eof)
+	if got := r.Snapshot(); got.Server.Reused || got.Server.ID == kept.ID || got.Server.State != Closed || got.Server.Error != eof || got.First != "" || len(got.Server.Attempts) != 1 || got.Server.Attempts[0].Error != eof {
+		t.Errorf("%#v, first %q, %+v", got.Server, got.First, got.Server.Attempts)
+	}
+	if err := r.BeginDial(hostB, "pool.corp", false); err != nil {
+		t.Error(err)
+	}
+	r.BeginAttempt("corp_b").Connected(local, peer)
+	f := r.Close(FlowEnd{Reason: CloseDone})
+	if f.Server.Route != "corp_b" || f.Server.Error != nil || len(f.Server.Attempts) != 2 || !f.Server.Attempts[1].Connected() || f.Server.Address != hostB {
+		t.Errorf("%#v", f.Server)
+	}
+	if err := consistent(f); err != nil {
+		t.Error(err)
+	}
+	expect(t, *events, "server_disconnected side=server closed", "server_connect attempt=1 side=server closed", `server_connect_error attempt=1 side=server: "server: closed before the response" closed`,
+		"server_connect attempt=2 side=server closed", "server_connected attempt=2 side=server active", "server_disconnected side=server closed")
+}
+
 func TestFlowErrorIsNotedOnItsEnd(t *testing.T) {
 	for _, c := range []struct{ side, client, server Side }{{SideClient, SideClient, ""}, {SideServer, "", SideServer}, {SideHop, "", SideHop}, {SideViaduct, "", ""}} {
 		r := newSession(nil).NewFlow(ProtocolConnect, hostA, time.Time{})
