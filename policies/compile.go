@@ -12,7 +12,7 @@ const maxClauses = 1 << 20
 
 // compile makes the program of a policy that has been read without errors.
 func compile(b *policyBlock, generation uint64) (*Program, error) {
-	p := &Program{name: b.name, rules: b.rules}
+	p := &Program{name: b.name, rules: b.rules, few: fewCandidates}
 	for _, r := range b.rules {
 		p.addRule(r)
 	}
@@ -56,7 +56,7 @@ func (p *Program) addRule(r *rule) {
 			}
 			decision = plain
 		}
-		c := clause{rule: r, tests: t, asks: t.addresses != nil && !t.literal, decision: decision}
+		c := clause{rule: r, tests: t, asks: t.addresses != nil && !t.literal, exactUsers: exactUsers(t.users), decision: decision}
 		if t.hosts == nil {
 			c.rest = t.unindexed(nil)
 			p.clauses = append(p.clauses, c)
@@ -166,7 +166,7 @@ func (c *clause) indexed(a attribute) bool {
 	case byClient:
 		return t.clients != nil
 	case byUser:
-		return t.users != nil && exactUsers(t.users)
+		return t.users != nil && c.exactUsers
 	case byListener:
 		return t.listeners != nil
 	case byAddress:

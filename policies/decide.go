@@ -1,6 +1,7 @@
 package policies
 
 import (
+	"math/bits"
 	"net/netip"
 	"slices"
 	"strings"
@@ -21,16 +22,18 @@ type Program struct {
 	clauses  []clause
 	fallback *connmodel.Decision // of otherwise, or the denial where there is none
 	index    index
+	few      int       // fewCandidates
 	scratch  sync.Pool // of *scratch
 }
 
 // clause is a match block, or one half of it: that whose hosts the index decides, or that whose hosts are wild.
 type clause struct {
-	rule     *rule
-	tests    *tests // as written; nil = everything
-	rest     *tests // what no index decides; nil = nothing
-	asks     bool   // the addresses of a name
-	decision *connmodel.Decision
+	rule       *rule
+	tests      *tests // as written; nil = everything
+	rest       *tests // what no index decides; nil = nothing
+	asks       bool   // the addresses of a name
+	exactUsers bool   // the users are names without wildcards
+	decision   *connmodel.Decision
 }
 
 // index finds candidates. For each attribute there are the clauses that do not test it.
@@ -64,8 +67,8 @@ func (p *Program) Decide(f *connmodel.Facts) (*connmodel.Decision, connmodel.Nee
 		return p.fallback, 0
 	}
 	s := p.scratch.Get().(*scratch)
-	p.candidates(s, f, nil)
-	d, need := p.walk(s.found, f, nil)
+	direct := p.candidates(s, f, nil)
+	d, need := p.walk(s.found, direct, f, nil)
 	p.scratch.Put(s)
 	return d, need
 }
@@ -75,15 +78,20 @@ func lacking(f *connmodel.Facts) bool {
 	return f.Have&connmodel.NeedAddresses == 0 && !f.TargetIP.IsValid()
 }
 
-// candidates puts into s.found the clauses that the indexes do not exclude. The tracer keeps what each one left.
-func (p *Program) candidates(s *scratch, f *connmodel.Facts, t *tracer) {
+// fewCandidates is how many clauses are rather verified one by one than by asking three more indexes.
+const fewCandidates = 16
+
+// candidates puts into s.found the clauses that the indexes do not exclude. The indexes that narrow most come first. When
+// few clauses are left, those of listeners, users and ports are not asked, and direct is true: walk makes these tests
+// itself. The tracer keeps what each index left.
+func (p *Program) candidates(s *scratch, f *connmodel.Facts, t *tracer) (direct bool) {
 	x := &p.index
 	s.found.Set(x.all)
-	if x.noListener != nil {
-		s.one.Set(x.noListener)
-		s.one.Add(x.listeners[f.Listener]...)
+	if x.noHost != nil {
+		s.one.Set(x.noHost)
+		x.hosts.Mark(s.one, f.Target.Host)
 		s.found.And(s.one)
-		t.keep(byListener, s.one)
+		t.keep(byHost, s.one)
 	}
 	if x.noClient != nil {
 		s.one.Set(x.noClient)
@@ -93,17 +101,25 @@ func (p *Program) candidates(s *scratch, f *connmodel.Facts, t *tracer) {
 		s.found.And(s.one)
 		t.keep(byClient, s.one)
 	}
+	if x.noAddress != nil {
+		p.markAddresses(s.one, f)
+		s.found.And(s.one)
+		t.keep(byAddress, s.one)
+	}
+	if few(s.found, p.few) {
+		return true
+	}
+	if x.noListener != nil {
+		s.one.Set(x.noListener)
+		s.one.Add(x.listeners[f.Listener]...)
+		s.found.And(s.one)
+		t.keep(byListener, s.one)
+	}
 	if x.noUser != nil {
 		s.one.Set(x.noUser)
 		s.one.Add(x.users[f.User]...)
 		s.found.And(s.one)
 		t.keep(byUser, s.one)
-	}
-	if x.noHost != nil {
-		s.one.Set(x.noHost)
-		x.hosts.Mark(s.one, f.Target.Host)
-		s.found.And(s.one)
-		t.keep(byHost, s.one)
 	}
 	if x.noPort != nil {
 		s.one.Set(x.noPort)
@@ -111,11 +127,31 @@ func (p *Program) candidates(s *scratch, f *connmodel.Facts, t *tracer) {
 		s.found.And(s.one)
 		t.keep(byPort, s.one)
 	}
-	if x.noAddress != nil {
-		p.markAddresses(s.one, f)
-		s.found.And(s.one)
-		t.keep(byAddress, s.one)
+	return false
+}
+
+func few(b match.Bits, most int) bool {
+	n := 0
+	for _, w := range b {
+		n += bits.OnesCount64(w)
 	}
+	return n <= most
+}
+
+// direct makes the tests of the indexes that were not asked, and returns the first that does not hold.
+func (c *clause) direct(f *connmodel.Facts) attribute {
+	t := c.tests
+	switch {
+	case t == nil:
+		return byNothing
+	case t.listeners != nil && !slices.Contains(t.listeners, f.Listener):
+		return byListener
+	case t.users != nil && c.exactUsers && !slices.ContainsFunc(t.users, func(p pattern) bool { return p.text == f.User }):
+		return byUser
+	case t.ports != nil && !t.ports.set.Contains(f.Target.Port):
+		return byPort
+	}
+	return byNothing
 }
 
 // markAddresses puts into b the clauses whose address holds, or may hold once the name is resolved.
@@ -145,7 +181,7 @@ func (x *index) markAddress(b match.Bits, a netip.Addr) {
 }
 
 // walk tries the candidates in order.
-func (p *Program) walk(found match.Bits, f *connmodel.Facts, t *tracer) (*connmodel.Decision, connmodel.Need) {
+func (p *Program) walk(found match.Bits, direct bool, f *connmodel.Facts, t *tracer) (*connmodel.Decision, connmodel.Need) {
 	var shadow []connmodel.ShadowVerdict
 	var noted *rule     // shadow rule that has been noted already
 	var waiting *clause // holds if the addresses are right; the rest of its rule may hold without them
@@ -155,6 +191,9 @@ func (p *Program) walk(found match.Bits, f *connmodel.Facts, t *tracer) (*connmo
 			break
 		}
 		if c.rule == noted {
+			continue
+		}
+		if direct && c.direct(f) != byNothing {
 			continue
 		}
 		v := c.holds(f)

@@ -16,6 +16,7 @@ type tracer struct {
 	outcome map[uint32]verdict
 	taken   int // clause, -1 = none
 	waiting *clause
+	direct  bool // see candidates
 }
 
 func (t *tracer) keep(a attribute, b match.Bits) {
@@ -49,8 +50,8 @@ func (p *Program) Explain(f *connmodel.Facts) (*connmodel.Decision, connmodel.Ne
 	var need connmodel.Need
 	if d = p.fallback; len(p.clauses) > 0 {
 		s := p.scratch.Get().(*scratch)
-		p.candidates(s, f, t)
-		d, need = p.walk(s.found, f, t)
+		t.direct = p.candidates(s, f, t)
+		d, need = p.walk(s.found, t.direct, f, t)
 		p.scratch.Put(s)
 	}
 	return d, need, p.trace(t, f, need)
@@ -114,8 +115,12 @@ func (p *Program) whyNot(t *tracer, f *connmodel.Facts, id uint32) (attribute, s
 	if c.rest != nil {
 		by, v = c.rest.first(f)
 	}
+	direct := byNothing
+	if t.direct {
+		direct = c.direct(f)
+	}
 	for a := byListener; a <= byWhen; a++ {
-		if t.left[a] != nil && !t.left[a].Has(id) || v == no && a == by {
+		if a == direct || t.left[a] != nil && !t.left[a].Has(id) || v == no && a == by {
 			return a, c.tests.notWords(a, f)
 		}
 	}
