@@ -68,6 +68,23 @@ func (a *attempt) finish(conn net.Conn, err *HopError) (net.Conn, *HopError) {
 	return conn, nil
 }
 
+// drop closes what a registered dialer could not reach; it may try once more.
+func (a *attempt) drop() {
+	a.unwatch()
+	if a.base != nil {
+		a.base.Close()
+		a.base, a.armed, a.early = nil, false, nil
+	}
+}
+
+// unwatch ends the watch on ctx for a socket that is not the attempt's any more.
+func (a *attempt) unwatch() {
+	if a.stop != nil {
+		a.stop()
+		a.stop = nil
+	}
+}
+
 // walk goes the way and fills what c says about its end.
 func (a *attempt) walk(c *Conn) (net.Conn, *HopError) {
 	d, n := a.d, len(a.hops)
@@ -155,7 +172,9 @@ func (a *attempt) first(to connmodel.Address) (net.Conn, *HopError) {
 	start := time.Now()
 	a.timed = timed{a.d.ctx, a.until(start, wait)}
 	if a.given != nil {
-		c, err := a.given.DialContext(&a.timed, "tcp", to.String())
+		ctx, cancel := context.WithDeadline(a.d.ctx, a.timed.at)
+		c, err := a.given.DialContext(ctx, "tcp", to.String())
+		cancel()
 		if err != nil {
 			return nil, a.failure(1, connmodel.PhaseDial, err)
 		}
@@ -179,6 +198,7 @@ func (a *attempt) first(to connmodel.Address) (net.Conn, *HopError) {
 		}
 		return nil, a.failure(1, connmodel.PhaseDial, err)
 	}
+	a.unwatch()
 	a.base = c
 	if a.rec.Recorder() != nil {
 		local, peer := ends(c)

@@ -299,10 +299,16 @@ func statusRow(e *HopError) (verdict, bool) {
 			v.text = "that is a redirect: is there a login page in the way?"
 		}
 	}
+	if h, ok := hints[e.hint]; ok && s.Status >= 400 && v.kind != connmodel.KindAuth {
+		v = verdict{whose: h.whose, kind: h.kind, retry: h.retry}
+	}
 	v.code, v.codeOf = s.Status, "http"
 	said := "HTTP " + strconv.Itoa(s.Status)
 	if t := http.StatusText(s.Status); t != "" {
 		said += " " + t
+	}
+	if e.hint != "" {
+		said += " (" + e.hint + ")"
 	}
 	switch {
 	case v.kind == connmodel.KindAuth && e.shown:

@@ -18,8 +18,9 @@ type dialing struct {
 	deadline time.Time
 	target   netip.Addr // when Target is an address
 
-	attempt attempt
-	own     Tried // when the request brings none
+	attempt  attempt
+	attempts int   // begun, where there is a choice
+	own      Tried // when the request brings none
 }
 
 // Dial goes the way that q.Route names, until the tunnel is open, the proxy for a plain request is reached, or TLS with
@@ -66,11 +67,8 @@ func (d *dialing) again(rt *route, rules *connmodel.Retry, n int) bool {
 	if a.stopped {
 		return false
 	}
-	for i := range a.picks {
-		if !a.picks[i].pool.budget.take(time.Now()) {
-			return false
-		}
-		break // the outermost pool's budget is the one that is asked
+	if len(a.picks) > 0 && !a.picks[0].pool.budget.take(time.Now()) { // the outermost pool's budget
+		return false
 	}
 	another := rt.choices > 1 && !d.tried.spent(rt)
 	return pause(d.ctx, backoff(rules, n, another), d.deadline)
@@ -109,7 +107,9 @@ func (a *attempt) begin(d *dialing, rt *route, now time.Time) {
 	if a.name == "" {
 		a.name = wayName(a.hops)
 	}
-	a.picks[0].pool.budget.dialed(now)
+	if d.attempts++; d.attempts == 1 {
+		a.picks[0].pool.budget.dialed(now)
+	}
 }
 
 func (a *attempt) choose(rt *route, now time.Time) {

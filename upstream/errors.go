@@ -19,8 +19,9 @@ type HopError struct {
 	Phase    connmodel.Phase
 	Err      error
 
-	shown bool // our credentials had been shown to the hop
-	hasty bool // so little of the flow's deadline was left that its end says nothing about the hop
+	hint  string // a word of an HTTP proxy's about its refusal: see hintOf
+	shown bool   // our credentials had been shown to the hop
+	hasty bool   // so little of the flow's deadline was left that its end says nothing about the hop
 }
 
 // Error names the place and says what the wire said.

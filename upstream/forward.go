@@ -156,6 +156,7 @@ func (f *forward) DialContext(_ context.Context, _, addr string) (net.Conn, erro
 	}
 	conn, he := f.a.reach(f.n, to)
 	if f.failed = he; he != nil {
+		f.a.drop()
 		return nil, he
 	}
 	if err := f.a.arm(time.Now(), f.a.hops[f.n].spec.Timeouts.Handshake); err != nil {

@@ -37,7 +37,7 @@ func (a *attempt) through(n int, conn net.Conn, to connmodel.Address) (net.Conn,
 	}
 	if werr != nil {
 		he := a.failure(n, s.phase, werr)
-		he.shown = s.showed
+		he.shown, he.hint = s.showed, s.hint
 		return nil, he
 	}
 	if bound != "" {
@@ -123,6 +123,7 @@ func (h *Hop) speak(s *steps, host string, port uint16) (bound string, early []b
 		var no *httpconnect.StatusError
 		if errors.As(err, &no) {
 			// Error pages quote requests, ours with the credentials: the record of a failure keeps the status.
+			s.hint = hintOf(no.Header)
 			no.Header, no.BodySnippet, no.ProxyAuthenticate, no.Reason = nil, nil, nil, ""
 		}
 		return "", res.Leftover, err
@@ -164,6 +165,7 @@ type steps struct {
 	socks5 bool
 	wrote  bool
 	showed bool // credentials were sent
+	hint   string
 
 	greeting, auth, connect time.Duration
 }
