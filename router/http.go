@@ -208,7 +208,7 @@ func (s *session) carry(p *pin, rec *connmodel.Recorder, pl *plan, f *connmodel.
 	res := forward.Carry(&forward.Params{
 		Client: s.conn, In: &s.in, Req: s.req, Rec: rec, Decision: pl.d, Via: s.r.proxyName(p), Timeouts: pl.timeouts,
 		Dial:    func(reuse bool) (*forward.Server, *connmodel.ConnError) { return s.server(p, rec, pl, f, reuse) },
-		Closing: s.r.draining.Load(),
+		Closing: s.r.draining.Load(), Cancel: &s.plain,
 	})
 	if res.Upgraded {
 		c := res.Server
@@ -251,11 +251,38 @@ func (s *session) notCarried(p *pin, rec *connmodel.Recorder, res *forward.Resul
 	return keep
 }
 
-// keep puts the server connection back for the next request, whoever's it is.
+// keep puts the server connection back for the next request, whoever's it is. One that this client has logged in on stays its own
+// (NTLM and Negotiate take several requests on one connection).
 func (s *session) keep(res *forward.Result) {
-	if res.KeepServer {
+	switch {
+	case !res.KeepServer:
+	case res.KeepClient && res.Server.Bound():
+		s.bind(res.Server)
+	default:
 		s.r.kept.Put(res.Server)
 	}
+}
+
+// bind makes srv the session's own; nil lets go of the one it has.
+func (s *session) bind(srv *forward.Server) {
+	if s.bound != nil && s.bound != srv {
+		s.bound.Close()
+	}
+	s.bound = srv
+}
+
+// takeBound returns the connection that is the session's own, if it leads to key.
+func (s *session) takeBound(key any) *forward.Server {
+	k := s.bound
+	if k == nil || k.Key != key {
+		return nil
+	}
+	s.bound = nil
+	if !k.Wake() {
+		k.Close()
+		return nil
+	}
+	return k
 }
 
 // server gives a connection for a plain request: one kept from before that leads to the same place, or a new one.
@@ -263,7 +290,12 @@ func (s *session) server(p *pin, rec *connmodel.Recorder, pl *plan, f *connmodel
 	if reuse {
 		q := pl.request(p, f)
 		for _, absolute := range [...]bool{true, false} {
-			if k := s.r.kept.Get(p.gen.cfg.Routes.Key(&q, absolute)); k != nil {
+			key := any(p.gen.cfg.Routes.Key(&q, absolute))
+			k := s.takeBound(key)
+			if k == nil {
+				k = s.r.kept.Get(key)
+			}
+			if k != nil {
 				rec.ReuseServer(k.Record)
 				return k, nil
 			}

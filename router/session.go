@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"viaduct/connmodel"
+	"viaduct/router/forward"
 	"viaduct/router/relay"
 	"viaduct/upstream/http1"
 )
@@ -29,8 +30,10 @@ type session struct {
 
 	flow   atomic.Pointer[connmodel.Recorder] // open flow, for the control door
 	tunnel relay.Tunnel
-	state  atomic.Int32 // sessionState
-	cut    atomic.Bool  // abort was called
+	plain  forward.Canceler // ends a plain request
+	bound  *forward.Server  // this client's own, between plain requests; nil mostly
+	state  atomic.Int32     // sessionState
+	cut    atomic.Bool      // abort was called
 
 	prev, next *session // registry
 }
@@ -67,6 +70,7 @@ func (s *session) end(listener string) {
 		s.panicked(p)
 	}
 	s.conn.Close()
+	s.bind(nil)
 	s.in.Release()
 	s.live.Close()
 	s.r.sessions.remove(s)
@@ -143,6 +147,7 @@ func (s *session) abort(reason connmodel.CloseReason) {
 		end = relay.Canceled
 	}
 	s.tunnel.Abort(end)
+	s.plain.Cancel()
 	if s.state.Load() != stateTunnel {
 		s.conn.SetDeadline(longAgo)
 	}

@@ -17,6 +17,13 @@ func internal(message string) *connmodel.ConnError {
 	}
 }
 
+var errCanceled = &connmodel.ConnError{
+	Phase: connmodel.PhaseRequest, Side: connmodel.SideViaduct, Kind: connmodel.KindCanceled,
+	Message: "the gateway ended the connection before the response was complete",
+}
+
+var errTooMany1xx = &http1.Error{Status: 502, Reason: "too many informational responses", Section: "RFC 9110 15.2"}
+
 // serverError is a failure of whoever x.srv leads to: the proxy when it is one, else the server.
 func (x *exchange) serverError(kind connmodel.Kind, message string) *connmodel.ConnError {
 	e := &connmodel.ConnError{Phase: connmodel.PhaseRequest, Side: connmodel.SideServer, Kind: kind, Message: message, Blame: connmodel.BlameTarget}
@@ -28,13 +35,16 @@ func (x *exchange) serverError(kind connmodel.Kind, message string) *connmodel.C
 
 // clientFault is a failure of the client's connection.
 func (x *exchange) clientFault(err error) *connmodel.ConnError {
+	if x.line.why() == cutCanceled {
+		return errCanceled
+	}
 	e := &connmodel.ConnError{Phase: connmodel.PhaseRequest, Side: connmodel.SideClient, Blame: connmodel.BlameClient, Cause: err}
 	var bad *http1.Error
 	switch {
 	case errors.As(err, &bad):
 		e.Kind, e.Code, e.CodeOf, e.Message = connmodel.KindProtocol, bad.Status, "http", "bad request body: "+bad.Error()
 	case timedOut(err):
-		e.Kind, e.Message = connmodel.KindTimeout, "the client neither sent nor took a byte for the idle timeout"
+		e.Kind, e.Code, e.CodeOf, e.Message = connmodel.KindTimeout, 408, "http", "the client neither sent nor took a byte for the idle timeout"
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		e.Kind, e.Message = connmodel.KindEOF, "the client closed the connection in the middle of its request"
 	default:
@@ -51,7 +61,10 @@ func timedOut(err error) bool {
 // sendFault is a failure of sending the request: the server's when it did not take it, else the client's.
 func (x *exchange) sendFault(err error) *connmodel.ConnError {
 	var we *http1.WriteError
-	if !errors.As(err, &we) {
+	switch {
+	case x.line.why() == cutCanceled:
+		return errCanceled
+	case !errors.As(err, &we):
 		return x.clientFault(err)
 	}
 	kind, what := connmodel.KindReset, "closed the connection before it had taken the request"
@@ -63,31 +76,45 @@ func (x *exchange) sendFault(err error) *connmodel.ConnError {
 	return e
 }
 
-// readFault is a failure of waiting for the response head. A fault of the upload comes first: it is usually the reason.
-func (x *exchange) readFault(err error) *connmodel.ConnError {
-	var we *http1.WriteError
-	if errors.As(err, &we) {
-		return x.clientFault(err) // an interim response could not be passed on
+// cutFault is what an exchange that was ended says, if that is why it failed; nil if it is not. The upload, which ends with it, knows
+// more: whoever did not move is at fault.
+func (x *exchange) cutFault() *connmodel.ConnError {
+	switch x.line.why() {
+	case cutCanceled:
+		return errCanceled
+	case cutUpload, cutIdle:
+		if x.upload != nil {
+			x.joined(<-x.upload)
+			if x.sendErr != nil {
+				return x.sendFault(x.sendErr)
+			}
+		}
 	}
-	if up := x.uploadFault(err); up != nil {
-		return x.clientFault(up)
+	return nil
+}
+
+// readFault is a failure of waiting for the response head.
+func (x *exchange) readFault(err error) *connmodel.ConnError {
+	if e := x.cutFault(); e != nil {
+		return e
 	}
 	var bad *http1.Error
-	var e *connmodel.ConnError
+	kind, what := connmodel.KindReset, "broke the connection without an answer"
 	switch {
 	case errors.As(err, &bad):
-		e = x.serverError(connmodel.KindProtocol, "sent a response that breaks the rules: "+bad.Error())
+		kind, what = connmodel.KindProtocol, "sent a response that breaks the rules: "+bad.Error()
 	case timedOut(err):
-		e = x.serverError(connmodel.KindTimeout, "did not answer the request in time")
+		kind, what = connmodel.KindTimeout, "did not answer the request in time"
+	case len(x.srv.In.Buffered()) > 0:
+		kind, what = connmodel.KindEOF, "closed the connection in the middle of its answer"
+	case x.sendErr != nil:
+		return x.sendFault(x.sendErr)
 	case errors.Is(err, io.EOF):
-		e = x.serverError(connmodel.KindEOF, "closed the connection without an answer")
-	case errors.Is(err, io.ErrUnexpectedEOF):
-		e = x.serverError(connmodel.KindEOF, "closed the connection in the middle of its answer")
+		kind, what = connmodel.KindEOF, "closed the connection without an answer"
 	case errors.Is(err, syscall.ECONNRESET):
-		e = x.serverError(connmodel.KindReset, "reset the connection without an answer")
-	default:
-		e = x.serverError(connmodel.KindReset, "broke the connection without an answer")
+		what = "reset the connection without an answer"
 	}
+	e := x.serverError(kind, what)
 	e.Cause = err
 	return e
 }
@@ -96,44 +123,25 @@ func (x *exchange) readFault(err error) *connmodel.ConnError {
 func (x *exchange) bodyFault(err error) *connmodel.ConnError {
 	var we *http1.WriteError
 	if errors.As(err, &we) {
-		return x.clientFault(we.Err)
+		e := x.clientFault(we.Err)
+		e2 := *e
+		e2.Phase = connmodel.PhaseRelay
+		return &e2
 	}
-	var e *connmodel.ConnError
+	if e := x.cutFault(); e != nil {
+		return e
+	}
 	var bad *http1.Error
+	kind, what := connmodel.KindReset, "reset the connection in the middle of the body"
 	switch {
 	case errors.As(err, &bad):
-		e = x.serverError(connmodel.KindProtocol, "sent a body that breaks the rules: "+bad.Error())
+		kind, what = connmodel.KindProtocol, "sent a body that breaks the rules: "+bad.Error()
 	case timedOut(err):
-		e = x.serverError(connmodel.KindTimeout, "sent no byte of the body for the idle timeout")
+		kind, what = connmodel.KindTimeout, "sent no byte of the body for the idle timeout"
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		e = x.serverError(connmodel.KindEOF, "closed the connection in the middle of the body")
-	default:
-		e = x.serverError(connmodel.KindReset, "reset the connection in the middle of the body")
+		kind, what = connmodel.KindEOF, "closed the connection in the middle of the body"
 	}
+	e := x.serverError(kind, what)
 	e.Phase, e.Cause = connmodel.PhaseRelay, err
 	return e
-}
-
-// uploadFault returns what ended the upload, if that was the client's doing. The upload closes the connection to the server
-// before it tells, so when that is what ended the wait the word of the upload is certain to come.
-func (x *exchange) uploadFault(err error) error {
-	if x.upload == nil {
-		return nil
-	}
-	var up error
-	if errors.Is(err, net.ErrClosed) {
-		up = <-x.upload
-	} else {
-		select {
-		case up = <-x.upload:
-		default:
-			return nil
-		}
-	}
-	x.joined(up)
-	var we *http1.WriteError
-	if up == nil || errors.As(up, &we) {
-		return nil
-	}
-	return up
 }

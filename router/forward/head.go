@@ -11,7 +11,7 @@ import (
 // prepare makes the request as it is sent on: what was meant for us is taken out before anything of ours is put in.
 func (x *exchange) prepare() *connmodel.ConnError {
 	req := x.p.Req
-	if x.p.Via != "" && req.Header.ViaContains(x.p.Via) {
+	if x.p.Via != "" && req.Header.ViaContains(x.p.Via) { // RFC 9110, section 7.6.3
 		return &connmodel.ConnError{
 			Phase: connmodel.PhaseRequest, Side: connmodel.SideViaduct, Kind: connmodel.KindProtocol, Code: 508, CodeOf: "http",
 			Message: "loop: the request has been through this gateway before (Via)", Blame: connmodel.BlameClient,
@@ -24,18 +24,21 @@ func (x *exchange) prepare() *connmodel.ConnError {
 		return err
 	}
 	x.edit(h)
-	if x.p.Via != "" {
-		h.Add("Via", viaValue(req.Minor, x.p.Via))
-	}
+	x.addVia(h, req.Minor)
 	x.out.KeepAlive = true
-	if x.out.Upgrade == "" && req.Expect100 && !req.Body.HasBody() {
+	if !req.Expect100 { // RFC 9110, section 10.1.1: it means nothing without a body, nor from an HTTP/1.0 client
 		h.Del("Expect")
 	}
 	req.Header = x.out.Header // one slice: what was removed is gone from both
 	return nil
 }
 
-func viaValue(minor uint8, name string) string { return "1." + strconv.Itoa(int(minor)) + " " + name }
+// addVia says that we have forwarded the message (RFC 9110, section 7.6.3).
+func (x *exchange) addVia(h *http1.Header, minor uint8) {
+	if x.viaName != "" {
+		h.Add("Via", x.via[minor&1])
+	}
+}
 
 // maxForwards counts TRACE and OPTIONS down (RFC 9110, section 7.6.2). At 0 we are the final recipient, which we are not
 // willing to be for them.
@@ -79,26 +82,49 @@ func (x *exchange) edit(h *http1.Header) {
 func Editable(name string) bool {
 	switch strings.ToLower(name) {
 	case "host", "content-length", "transfer-encoding", "connection", "proxy-connection", "keep-alive", "te", "trailer", "upgrade",
-		"proxy-authorization", "proxy-authenticate", "via", "expect", "max-forwards", "http2-settings":
+		"proxy-authorization", "proxy-authenticate", "proxy-authentication-info", "via", "expect", "max-forwards", "http2-settings":
 		return false
 	}
 	return http1.IsToken(name)
 }
 
-// head writes the request head for x.srv: absolute-form and credentials to a proxy, origin-form to a server.
-func (x *exchange) head() ([]byte, error) {
-	out := x.out
+// requestHead writes the request head for x.srv: absolute-form and credentials to a proxy, origin-form to a server.
+func (x *exchange) requestHead() ([]byte, error) {
 	form := http1.OriginForm
 	if x.srv.Absolute {
 		form = http1.AbsoluteForm
-		if x.srv.ProxyAuthorization != "" {
-			// A copy: the field must not be there for a server that a second try may reach.
-			h := make(http1.Header, 0, len(out.Header)+1)
-			out.Header = append(append(h, out.Header...), http1.Field{Name: "Proxy-Authorization", Value: x.srv.ProxyAuthorization})
-		}
 	}
 	if connectionBound(x.out.Header, "Authorization") {
 		x.srv.bound = true
 	}
-	return http1.AppendRequest(make([]byte, 0, 1024), &out, form)
+	head, err := http1.AppendRequest(x.reqRoom[:0], &x.out, form)
+	if err != nil {
+		return nil, err
+	}
+	if x.srv.Absolute && x.srv.ProxyAuthorization != "" {
+		// Into the bytes and not into the header: it must not be there for a server that a second try may reach.
+		head, err = http1.AppendField(head[:len(head)-2], "Proxy-Authorization", x.srv.ProxyAuthorization)
+		head = append(head, "\r\n"...)
+	}
+	x.reqRoom = head
+	return head, err
+}
+
+// connectionBound reports whether a message carries a login that belongs to the connection rather than to the request (NTLM, and
+// Negotiate as it is used): sharing such a connection would lend one client's identity to another.
+func connectionBound(h http1.Header, field string) bool {
+	for i := range h {
+		if len(h[i].Name) != len(field) || !strings.EqualFold(h[i].Name, field) {
+			continue
+		}
+		for rest := h[i].Value; rest != ""; { // one line may hold several challenges
+			var one string
+			one, rest, _ = strings.Cut(rest, ",")
+			scheme, _, _ := strings.Cut(strings.TrimLeft(one, " \t"), " ")
+			if strings.EqualFold(scheme, "NTLM") || strings.EqualFold(scheme, "Negotiate") {
+				return true
+			}
+		}
+	}
+	return false
 }

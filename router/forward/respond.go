@@ -1,10 +1,7 @@
 package forward
 
 import (
-	"io"
-	"net"
 	"strings"
-	"time"
 
 	"viaduct/connmodel"
 	"viaduct/upstream/http1"
@@ -13,184 +10,134 @@ import (
 // respond passes the final response on. From its first byte on there is no way back: a fault is told by breaking the connection.
 func (x *exchange) respond() Result {
 	p, r := x.p, &x.resp
-	if r.Status == 407 && x.srv.Absolute {
-		x.joinUpload(true)
-		e := x.serverError(connmodel.KindAuth, "wants other credentials than it was given (407)")
-		e.Phase, e.Code, e.CodeOf = connmodel.PhaseAuth, 407, "http"
-		if x.srv.ProxyAuthorization == "" {
-			e.Message = "asks for credentials (407), and the policy has none for it"
-		}
-		e.Message = "the proxy " + e.Message
-		return Result{Err: e, KeepClient: x.uploaded && p.Req.KeepAlive && !p.Closing, Up: x.up}
-	}
-	if r.Status == 101 {
+	switch {
+	case r.Status == 407:
+		return x.instead(x.challenged())
+	case r.Status == 101:
 		return x.upgrade()
 	}
 	if connectionBound(r.Header, "WWW-Authenticate") {
 		x.srv.bound = true
 	}
-	body := r.Body
-	keepServer := r.KeepAlive && body.Kind != http1.BodyClose
-	out, keepClient := x.framing()
-	if x.upload != nil {
-		select {
-		case err := <-x.upload:
-			x.joined(err)
-		default:
-		}
+	if x.lastWrite.Load() {
+		x.awaitUpload(uploadGrace) // it has all it sends, and the server, which answered, has most of it
+	} else {
+		x.awaitUpload(0)
 	}
-	keepClient = keepClient && (x.uploaded || x.upload != nil)
+	keepServer := r.KeepAlive && r.Body.Kind != http1.BodyClose
+	out, again := x.framing()
+	keepClient := again && x.keepClient() && x.sent // a body that the server did not wait for may come for ever
 	head, err := x.responseHead(out, keepClient)
 	if err != nil {
-		x.joinUpload(true)
-		return Result{Err: x.serverError(connmodel.KindProtocol, "sent a response that cannot be passed on: "+err.Error()), Up: x.up}
+		return x.instead(x.serverError(connmodel.KindProtocol, "sent a response that cannot be passed on: "+err.Error()))
 	}
 	n, err := x.copyBody(head, out)
 	if err != nil {
-		x.joinUpload(true)
 		return x.broken(n, err)
 	}
 	p.Rec.ResponseDone()
-	x.finishUpload()
-	res := Result{Responded: true, Up: x.up, Down: n}
-	res.KeepClient = keepClient && x.uploaded
-	res.KeepServer = keepServer && x.uploaded && !x.srv.bound && len(x.srv.In.Buffered()) == 0
-	if res.KeepServer {
-		x.watch.stop()
-		x.srv.Conn.SetDeadline(time.Time{})
+	x.awaitUpload(uploadGrace)
+	x.cutUpload()
+	return Result{
+		Responded: true, Up: x.up, Down: n, KeepClient: keepClient,
+		KeepServer: keepServer && x.sent && len(x.srv.In.Buffered()) == 0 && x.line.why() == cutNot, // surplus: RFC 9112, section 9.2
 	}
-	return res
+}
+
+// instead is the end of an exchange whose response is not shown to the client.
+func (x *exchange) instead(err *connmodel.ConnError) Result {
+	x.awaitUpload(0)
+	x.cutUpload()
+	return Result{Err: err, KeepClient: x.keepClient(), Up: x.up}
+}
+
+// challenged is what a 407 means. It is never handed on: the client would answer it with the credentials that are for us
+// (RFC 9110, section 11.7.1).
+func (x *exchange) challenged() *connmodel.ConnError {
+	what := "the proxy wants other credentials than it was given (407)"
+	switch {
+	case !x.srv.Absolute:
+		what = "the server asks for proxy credentials (407), which is not for a server to do"
+	case x.srv.ProxyAuthorization == "":
+		what = "the proxy asks for credentials (407), and the policy has none for it"
+	}
+	e := x.serverError(connmodel.KindAuth, what)
+	e.Phase, e.Code, e.CodeOf = connmodel.PhaseAuth, 407, "http"
+	return e
 }
 
 // framing says how the body goes to the client, and whether the connection can be kept after it.
-func (x *exchange) framing() (http1.Framing, bool) {
-	req := x.p.Req
-	keep := req.KeepAlive && !x.p.Closing
-	out := x.resp.Body
+func (x *exchange) framing() (f http1.Framing, keep bool) {
+	f = x.resp.Body
 	switch {
-	case out.Kind != http1.BodyChunked && out.Kind != http1.BodyClose:
-	case req.Minor == 0: // RFC 9112, section 6.1: 1.0 knows no chunks
-		out, keep = http1.Framing{Kind: http1.BodyClose}, false
-	default:
-		out = http1.Framing{Kind: http1.BodyChunked}
+	case f.Kind != http1.BodyChunked && f.Kind != http1.BodyClose:
+		return f, true
+	case x.p.Req.Minor == 0: // RFC 9112, section 6.1: 1.0 knows no chunks
+		return http1.Framing{Kind: http1.BodyClose}, false
 	}
-	return out, keep
+	return http1.Framing{Kind: http1.BodyChunked}, true
 }
 
 func (x *exchange) responseHead(out http1.Framing, keep bool) ([]byte, error) {
 	r := x.resp
 	r.Header.StripHopByHop()
-	if x.p.Via != "" {
-		r.Header.Add("Via", viaValue(r.Minor, x.p.Via))
-	}
+	x.addVia(&r.Header, r.Minor)
 	r.Body, r.KeepAlive, r.Upgrade = out, keep, ""
-	head, err := http1.AppendResponse(make([]byte, 0, 1024), &r, x.p.Req.Minor)
 	x.resp.Header = r.Header
+	head, err := http1.AppendResponse(x.respRoom[:0], &r, x.p.Req.Minor)
+	x.respRoom = head
 	return head, err
 }
 
-// Bodies of spliceMin bytes or more go through the kernel where both ends are plain sockets, in pieces of spliceStep, so that the
-// watch sees them move.
-const (
-	spliceMin  = 256 << 10
-	spliceStep = 256 << 10
-)
-
 // copyBody writes head and the body. It returns the bytes of content that went out.
 func (x *exchange) copyBody(head []byte, out http1.Framing) (int64, error) {
+	if !x.resp.Body.HasBody() {
+		if _, err := x.p.Client.Write(head); err != nil {
+			return 0, &http1.WriteError{Err: err}
+		}
+		return 0, nil
+	}
 	in := &x.srv.In
-	body := in.Body(x.resp.Body)
-	here := int64(len(in.Buffered()))
-	whole := !out.HasBody() || out.Kind == http1.BodyLength && out.Length <= here
-	if whole {
-		// Everything is here: one write, no watch.
-		x.p.Client.SetWriteDeadline(time.Now().Add(x.writeTime()))
-		n, err := http1.Copy(x.p.Client, head, body, out)
-		if err == nil {
-			x.p.Client.SetWriteDeadline(time.Time{})
-		}
-		return n, err
-	}
-	x.srv.Conn.SetReadDeadline(time.Time{})
-	x.watch.start(x.p.Timeouts.Idle, x.p.Client, x.srv.Conn)
-	dst := &progress{Conn: x.p.Client, w: &x.watch}
-	client, ok1 := x.p.Client.(*net.TCPConn)
-	server, ok2 := x.srv.Conn.(*net.TCPConn)
-	if ok1 && ok2 && out.Kind == http1.BodyLength && out.Length-here >= spliceMin {
-		return x.spliceBody(client, server, dst, head, body)
-	}
-	return http1.Copy(dst, head, body, out)
+	return x.stream((*downloader)(x), x.srv.Conn, x.p.Client, in, head, in.Body(x.resp.Body), out, nil)
 }
 
-func (x *exchange) writeTime() time.Duration {
-	if x.p.Timeouts.Idle > 0 {
-		return x.p.Timeouts.Idle
-	}
-	return time.Hour
+// downloader is what a response is written to.
+type downloader exchange
+
+// Write writes to the client.
+func (d *downloader) Write(b []byte) (int, error) {
+	n, err := d.p.Client.Write(b)
+	d.line.moved.Add(int64(n))
+	return n, err
 }
 
-// spliceBody moves a long body of known length: what is buffered by hand, the rest in the kernel.
-func (x *exchange) spliceBody(client, server *net.TCPConn, dst io.Writer, head []byte, body *http1.Body) (n int64, err error) {
-	first := head
-	for body.Direct() == 0 && !body.Done() {
-		piece := make([]byte, len(x.srv.In.Buffered()))
-		m, err := body.Read(piece)
-		first = append(first, piece[:m]...)
-		n += int64(m)
-		if err != nil && err != io.EOF {
-			return 0, err
-		}
-	}
-	if _, err := dst.Write(first); err != nil {
-		return 0, &http1.WriteError{Err: err}
-	}
-	for !body.Done() {
-		lr := io.LimitedReader{R: server, N: min(body.Direct(), spliceStep)}
-		want := lr.N
-		m, err := client.ReadFrom(&lr)
-		x.watch.add(int(m))
-		body.Advance(want - lr.N)
-		n += m
-		switch {
-		case err != nil:
-			return n, spliceFault(err)
-		case m < want:
-			return n, io.ErrUnexpectedEOF
-		}
-	}
-	return n, nil
-}
-
-// spliceFault tells which side a failed transfer is owed to.
-func spliceFault(err error) error {
-	if oe, ok := err.(*net.OpError); ok && (oe.Op == "write" || oe.Op == "readfrom" && strings.Contains(oe.Error(), "write")) {
-		return &http1.WriteError{Err: err}
-	}
-	return err
-}
-
-// upgrade passes 101 on, if the client asked for what the server switches to (RFC 9110, section 7.8).
+// upgrade passes 101 on, if the client asked for what the server switches to (RFC 9110, section 7.8) and its request is complete.
 func (x *exchange) upgrade() Result {
 	p := x.p
-	if p.Req.Upgrade == "" || !strings.EqualFold(strings.TrimSpace(p.Req.Upgrade), strings.TrimSpace(x.resp.Upgrade)) || !x.uploaded {
-		x.joinUpload(true)
-		return Result{Err: x.serverError(connmodel.KindProtocol, "switched to a protocol that the client did not ask for (101)"), Up: x.up}
+	x.awaitUpload(0)
+	if x.upload != nil && x.lastWrite.Load() {
+		x.awaitUpload(uploadGrace)
+	}
+	if p.Req.Upgrade == "" || !strings.EqualFold(p.Req.Upgrade, x.resp.Upgrade) {
+		return x.instead(x.serverError(connmodel.KindProtocol, "switched to a protocol that the client did not ask for (101)"))
+	}
+	if !x.sent {
+		return x.instead(x.serverError(connmodel.KindProtocol, "switched protocols (101) before it had the whole request"))
 	}
 	r := x.resp
 	r.Header.StripHopByHop()
-	if p.Via != "" {
-		r.Header.Add("Via", viaValue(r.Minor, p.Via))
-	}
+	x.addVia(&r.Header, r.Minor)
 	r.KeepAlive = true
-	head, err := http1.AppendResponse(make([]byte, 0, 512), &r, p.Req.Minor)
+	head, err := http1.AppendResponse(x.respRoom[:0], &r, p.Req.Minor)
 	if err != nil {
-		return Result{Err: x.serverError(connmodel.KindProtocol, "sent a 101 that cannot be passed on"), Up: x.up}
+		return x.instead(x.serverError(connmodel.KindProtocol, "sent a 101 that cannot be passed on: "+err.Error()))
 	}
 	if _, err := p.Client.Write(head); err != nil {
 		return Result{Err: x.clientFault(err), Responded: true, Up: x.up}
 	}
-	x.srv.Conn.SetDeadline(time.Time{})
-	p.Client.SetDeadline(time.Time{})
+	if !x.line.release() {
+		return Result{Err: x.cutFault(), Responded: true}
+	}
 	p.Rec.ResponseDone()
 	return Result{Upgraded: true, Responded: true}
 }
@@ -199,10 +146,9 @@ func (x *exchange) upgrade() Result {
 // take the part for the whole (RFC 9112, section 8).
 func (x *exchange) broken(n int64, err error) Result {
 	e := x.bodyFault(err)
+	x.cutUpload()
 	if e.Side != connmodel.SideClient {
-		if t, ok := x.p.Client.(*net.TCPConn); ok {
-			t.SetLinger(0)
-		}
+		reset(x.p.Client)
 	}
 	return Result{Responded: true, Err: e, Up: x.up, Down: n}
 }

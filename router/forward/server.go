@@ -28,5 +28,16 @@ type Server struct {
 	Close func() error
 
 	idleSince time.Time
-	bound     bool // carries a login that belongs to one client (NTLM, Negotiate): never shared
+	bound     bool
+	pool      links
+}
+
+// Bound reports whether the connection carries, or is about to carry, a login that belongs to the connection rather than to each
+// request (NTLM, and Negotiate as it is used). It may serve the client that logged in and nobody else: a Pool does not take it.
+func (s *Server) Bound() bool { return s.bound }
+
+// Wake reports whether a connection that was kept outside of a Pool can serve another request: it is open and silent.
+func (s *Server) Wake() bool {
+	s.Reused = true
+	return len(s.In.Buffered()) == 0 && silent(s.Conn) && alive(s.Conn)
 }
