@@ -100,7 +100,10 @@ func (a AttemptRecorder) Connected(local, peer netip.AddrPort) {
 	at.End = r.now()
 	s.Route, s.Local, s.Peer, s.Error = at.Route, local, peer, nil
 	if own := at.serverTLS(); own == nil {
-		s.TLSInfo, s.TLSSetup, s.TCPSetup = nil, time.Time{}, at.End
+		// What is there is of another attempt, unless this one is alone and its TLSStarted said when the route was up.
+		if s.TLSInfo != nil || s.TCPSetup.IsZero() || r.trying > 0 {
+			s.TLSInfo, s.TLSSetup, s.TCPSetup = nil, time.Time{}, at.End
+		}
 	} else if own.TLSInfo != s.TLSInfo { // what is there is another attempt's, which was slower in the end
 		s.TLS, s.TLSInfo, s.TLSSetup, s.TCPSetup = true, own.TLSInfo, at.End, later(at.End.Add(-own.TLS), s.Start)
 	}

@@ -173,6 +173,25 @@ func TestUpgradeAfterTheAttempt(t *testing.T) {
 	expect(t, *events, "server_connect attempt=1 side=server closed", "server_connected attempt=1 side=server open", "tls_established side=server active")
 }
 
+// The time of the handshake counts as TLS also where its facts are told after the attempt.
+func TestUpgradeToldLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newSession(nil).NewFlow(ProtocolConnect, hostA, time.Time{})
+		r.BeginDial(hostA, RouteDirect, true)
+		a := r.BeginAttempt(RouteDirect)
+		h := a.BeginHop("", "tcp", hostA)
+		time.Sleep(time.Millisecond)
+		h.TLSStarted()
+		time.Sleep(2 * time.Millisecond)
+		h.Took(PartTLS, 2*time.Millisecond)
+		a.Connected(local, peer)
+		r.ServerTLSEstablished(&TLSInfo{Version: "TLS 1.3"})
+		if s := r.Snapshot().Server; s.State != Active || s.TCPSetup.Sub(s.Start) != time.Millisecond || s.TLSSetup.Sub(s.TCPSetup) != 2*time.Millisecond {
+			t.Errorf("%#v", s)
+		}
+	})
+}
+
 // A failed upgrade leaves nothing behind on the server: the hop has it.
 func TestFailedUpgrade(t *testing.T) {
 	r := newSession(nil).NewFlow(ProtocolConnect, hostA, time.Time{})
