@@ -2,7 +2,6 @@ package upstream
 
 import (
 	"context"
-	"crypto/tls"
 	"net"
 	"net/netip"
 	"time"
@@ -31,6 +30,7 @@ type attempt struct {
 	tls     *connmodel.TLSInfo  // of the server
 	hasty   bool                // the last deadline set was cut short by the flow's
 	stopped bool                // no further attempt
+	settled bool                // run has returned
 	timed   timed
 	steps   steps
 
@@ -238,55 +238,6 @@ func (a *attempt) addresses(element int, to connmodel.Address) (one [1]netip.Add
 	return one, list, err
 }
 
-// hopTLS makes the TLS handshake with an https proxy.
-func (a *attempt) hopTLS(n int, conn net.Conn) (net.Conn, *HopError) {
-	h := a.hops[n-1]
-	if h.tls == nil {
-		return conn, nil
-	}
-	rec := a.element1(n, h.spec.Address)
-	c, info, took, err := a.handshakeTLS(n, rec, conn, h.tls, h.verified, h.offers, h.spec.Timeouts.TLS)
-	if err == nil && info != nil {
-		rec.TLSEstablished(info, took)
-	}
-	return c, err
-}
-
-// upgrade makes the TLS handshake with the server.
-func (a *attempt) upgrade(conn net.Conn) (net.Conn, *HopError) {
-	n := len(a.hops) + 1
-	config, verified := a.d.t.serverTLS(a.d.q)
-	rec := a.element1(n, a.d.q.Target)
-	c, info, took, err := a.handshakeTLS(n, rec, conn, config, verified, config.NextProtos, a.d.t.tlsTime)
-	if err == nil {
-		a.tls = info
-		rec.Took(connmodel.PartTLS, took) // the facts go to the server's own connection
-	}
-	return c, err
-}
-
-func (a *attempt) handshakeTLS(n int, rec connmodel.HopRecorder, conn net.Conn, config *tls.Config, verified string,
-	offers []string, wait time.Duration) (net.Conn, *connmodel.TLSInfo, time.Duration, *HopError) {
-	start := time.Now()
-	rec.TLSStarted()
-	c := tls.Client(a.withEarly(conn), config)
-	err := a.arm(start, wait)
-	if err == nil {
-		err = c.Handshake()
-	}
-	if err != nil {
-		he := a.failure(n, connmodel.PhaseTLS, err)
-		if a.rec.Recorder() != nil {
-			rec.TLSFailed(classify(he))
-		}
-		return nil, nil, 0, he
-	}
-	if a.rec.Recorder() == nil {
-		return c, nil, 0, nil
-	}
-	return c, tlsInfo(c, offers, verified), time.Since(start), nil
-}
-
 // arm sets the deadline of the next part on the socket, and begins to watch ctx with the first.
 func (a *attempt) arm(start time.Time, wait time.Duration) error {
 	if a.base == nil { // a registered dialer that connects by itself
@@ -349,36 +300,3 @@ func ends(c net.Conn) (local, peer netip.AddrPort) {
 }
 
 func unmapped(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(a.Addr().Unmap(), a.Port()) }
-
-// withEarly puts bytes that came too early in front of what is read next.
-func (a *attempt) withEarly(conn net.Conn) net.Conn {
-	if len(a.early) == 0 {
-		return conn
-	}
-	c := &earlyConn{Conn: conn, early: a.early}
-	a.early = nil
-	return c
-}
-
-// earlyConn is a connection whose first bytes have been read already.
-type earlyConn struct {
-	net.Conn
-	early []byte
-}
-
-func (c *earlyConn) Read(p []byte) (int, error) {
-	if len(c.early) > 0 {
-		n := copy(p, c.early)
-		c.early = c.early[n:]
-		return n, nil
-	}
-	return c.Conn.Read(p)
-}
-
-// CloseWrite passes a half-close on.
-func (c *earlyConn) CloseWrite() error {
-	if w, ok := c.Conn.(interface{ CloseWrite() error }); ok {
-		return w.CloseWrite()
-	}
-	return c.Conn.Close()
-}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"testing"
 	"time"
@@ -134,5 +135,32 @@ func TestFailuresLeaveNothingOpen(t *testing.T) {
 		if u.Open != 0 || u.Attempts != 20 || u.Failures != 20 {
 			t.Errorf("%s: %+v", u.Name, u)
 		}
+	}
+}
+
+// TestPanicGivesBack: a panic below Dial goes on, and leaves no connection, no count and no attempt without end.
+func TestPanicGivesBack(t *testing.T) {
+	f := newFarm(t, 1, PoolSpec{}, ut.Options{})
+	f.config.Upstreams[0].MaxConnections = 1
+	tab := table(t, f.config)
+	r := recorder(f.to)
+	func() {
+		defer func() {
+			if p := recover(); p != "guard" {
+				t.Errorf("recovered %v", p)
+			}
+		}()
+		tab.Dial(t.Context(), &Request{Route: "pool.pool", Target: f.to, Check: func(netip.Addr) error { panic("guard") }}, r)
+	}()
+	if at := r.Snapshot().Server.Attempts; len(at) != 1 || at[0].Error == nil || at[0].Error.Kind != connmodel.KindInternal {
+		t.Errorf("attempts %+v", at)
+	}
+	c, err := f.dial(t.Context(), tab)
+	if err != nil {
+		t.Fatalf("the place is still taken: %v", err)
+	}
+	c.Close()
+	if m := tab.Pools()[0].Members[0]; m.Open != 0 {
+		t.Errorf("%+v", m)
 	}
 }

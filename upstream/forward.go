@@ -56,6 +56,7 @@ func (d *hopDialer) DialContext(ctx context.Context, network, addr string) (net.
 func (a *attempt) foreign(n int, to connmodel.Address) (net.Conn, *HopError) {
 	h := a.hops[n-1]
 	f := &forward{a: a, n: n - 1}
+	a.d.lent = true
 	d, err := h.dialer(f)
 	if err != nil {
 		return nil, a.failure(n, connmodel.PhaseConnect, err)

@@ -440,7 +440,7 @@ func TestBlackHole(t *testing.T) {
 				return
 			}
 			c.Close()
-			if took := time.Since(start); took > 1500*time.Millisecond {
+			if took := time.Since(start); took > 2500*time.Millisecond {
 				t.Errorf("took %v", took)
 			}
 		})
