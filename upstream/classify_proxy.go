@@ -108,7 +108,7 @@ var statuses = map[int]verdict{
 	421: {whose: peers, kind: connmodel.KindDenied},
 	429: {whose: peers, kind: connmodel.KindLimit, retry: true, text: "it has too many requests from us"},
 	451: {whose: peers, kind: connmodel.KindDenied},
-	500: {whose: peers, kind: connmodel.KindProtocol, retry: true, text: "something is wrong inside the proxy"},
+	500: {whose: nexts, kind: connmodel.KindUnreachable, retry: true}, // tinyproxy says so of any target, Squid of a name without address
 	501: {whose: peers, kind: connmodel.KindProtocol, retry: true, text: "it does not know CONNECT"},
 	502: {whose: nexts, kind: connmodel.KindUnreachable, retry: true},
 	503: {whose: nexts, kind: connmodel.KindUnreachable, retry: true},

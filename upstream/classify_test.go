@@ -135,7 +135,7 @@ func classRows() []classRow {
 		407: {kind: auth, side: hopSide, blame: byProxy, retry: true, says: "add auth"}, 408: {kind: timeout, side: hopSide, blame: byProxy, retry: true, says: "408"},
 		418: {kind: protocol, side: hopSide, blame: byProxy, retry: true, says: "no answer to CONNECT"}, 421: {kind: denied, side: hopSide, blame: byTarget, says: "421"},
 		429: {kind: limit, side: hopSide, blame: byProxy, retry: true, says: "too many requests"}, 451: {kind: denied, side: hopSide, blame: byTarget, says: "451"},
-		500: {kind: protocol, side: hopSide, blame: byProxy, retry: true, says: "inside the proxy"}, 501: {kind: protocol, side: hopSide, blame: byProxy, retry: true, says: "does not know CONNECT"},
+		500: {kind: unreachable, side: serverSide, blame: byTarget, retry: true, says: "could not reach"}, 501: {kind: protocol, side: hopSide, blame: byProxy, retry: true, says: "does not know CONNECT"},
 		502: {kind: unreachable, side: serverSide, blame: byTarget, retry: true, says: "could not reach"}, 503: {kind: unreachable, side: serverSide, blame: byTarget, retry: true, says: "could not reach"},
 		504: {kind: timeout, side: serverSide, blame: byTarget, retry: true, says: "could not reach"}, 508: {kind: protocol, side: hopSide, blame: byProxy, says: "loop"},
 	} {
