@@ -19,9 +19,12 @@ type TinyproxyOptions struct {
 	Hosts map[string]string
 	// Quiet logs errors alone, for benchmarks.
 	Quiet bool
+	// Upstream is a proxy that everything goes through: "http host:port" or
+	// "socks5 host:port"; "" means none.
+	Upstream string
 }
 
-// Tinyproxy starts tinyproxy. It connects to any port and has no upstream.
+// Tinyproxy starts tinyproxy. It connects to any port.
 func Tinyproxy(ctx context.Context, dir string, o TinyproxyOptions) (*Proc, error) {
 	path, err := mustLook("tinyproxy")
 	if err != nil {
@@ -29,6 +32,9 @@ func Tinyproxy(ctx context.Context, dir string, o TinyproxyOptions) (*Proc, erro
 	}
 	if strings.ContainsAny(o.User+o.Password, " \t\"\r\n\x00") {
 		return nil, fmt.Errorf("peers: tinyproxy takes no spaces or quotes in credentials")
+	}
+	if err := plain(o.Upstream); err != nil {
+		return nil, err
 	}
 	own, err := place(dir, "tinyproxy")
 	if err != nil {
@@ -49,6 +55,9 @@ func Tinyproxy(ctx context.Context, dir string, o TinyproxyOptions) (*Proc, erro
 	text := fmt.Sprintf("Port %s\nListen 127.0.0.1\nTimeout 600\nMaxClients 20000\nAllow 127.0.0.0/8\nLogLevel %s\n", portOf(hold[0]), level)
 	if o.User != "" {
 		text += fmt.Sprintf("BasicAuth %s %s\n", o.User, o.Password)
+	}
+	if o.Upstream != "" {
+		text += "Upstream " + o.Upstream + "\n"
 	}
 	conf, err := write(own, "tinyproxy.conf", text, 0o600)
 	if err != nil {

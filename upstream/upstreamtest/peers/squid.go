@@ -27,6 +27,8 @@ type SquidOptions struct {
 	Hosts map[string]string
 	// NoAccessLog leaves the access log out, for benchmarks.
 	NoAccessLog bool
+	// Parent is the "host:port" of an HTTP proxy that everything goes through.
+	Parent string
 }
 
 // Squid starts Squid without a cache. Targets outside loopback are refused.
@@ -35,7 +37,7 @@ func Squid(ctx context.Context, dir string, o SquidOptions) (*Proc, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := plain(append([]string{o.User, o.Password}, o.Deny...)...); err != nil {
+	if err := plain(append([]string{o.User, o.Password, o.Parent}, o.Deny...)...); err != nil {
 		return nil, err
 	}
 	own, err := place(dir, "squid")
@@ -108,6 +110,14 @@ func squidConfig(dir, addr string, o SquidOptions) (string, error) {
 		if err := squidAuth(line, dir, o); err != nil {
 			return "", err
 		}
+	}
+	if o.Parent != "" {
+		host, port, err := net.SplitHostPort(o.Parent)
+		if err != nil {
+			return "", fmt.Errorf("peers: squid: parent: %w", err)
+		}
+		line("cache_peer %s parent %s 0 no-query no-digest no-netdb-exchange default", host, port)
+		line("never_direct allow all")
 	}
 	line("acl loopback dst 127.0.0.0/8 ::1/128")
 	for i, d := range o.Deny {
