@@ -183,7 +183,6 @@ func dnsRow(e *HopError) (verdict, bool) {
 	v := verdict{whose: peers, kind: connmodel.KindDNS, retry: true}
 	switch {
 	case d.IsNotFound:
-		v.retry = !e.server()
 		v.text = "there is no host named " + e.Address.Host + ", or it has no address"
 		if !e.server() {
 			v.text += "; check the url of upstream " + e.Upstream

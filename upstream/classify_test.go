@@ -86,7 +86,7 @@ func classRows() []classRow {
 		{"wire format", onlyHop, &httpconnect.ProtocolError{Err: &http1.Error{Status: 502, Reason: "header section too large"}}, hopSide, 1, limit, 0, byProxy, true, "longer than we read"},
 		{"wire format", onlyHop, &http1.Error{Status: 500, Reason: "port 0"}, ourSide, 1, connmodel.KindInternal, 0, byUs, false, "cannot be written"},
 
-		{"dns", with(dialServer, connmodel.PhaseResolve), &net.DNSError{IsNotFound: true}, serverSide, 0, connmodel.KindDNS, 0, byTarget, false, "no host named www.example.com"},
+		{"dns", with(dialServer, connmodel.PhaseResolve), &net.DNSError{IsNotFound: true}, serverSide, 0, connmodel.KindDNS, 0, byTarget, true, "no host named www.example.com"},
 		{"dns", with(dialHop, connmodel.PhaseResolve), &net.DNSError{IsNotFound: true}, hopSide, 1, connmodel.KindDNS, 0, byProxy, true, "check the url of upstream corp"},
 		{"dns", with(dialServer, connmodel.PhaseResolve), &net.DNSError{IsTimeout: true}, serverSide, 0, timeout, 0, byTarget, true, "name servers did not answer"},
 		{"dns", with(dialServer, connmodel.PhaseResolve), &net.DNSError{Err: "server misbehaving", IsTemporary: true}, serverSide, 0, connmodel.KindDNS, 0, byTarget, true, "server misbehaving"},

@@ -69,7 +69,7 @@ func (t *Table) Dial(ctx context.Context, q *Request, r *connmodel.Recorder) (*C
 		if err == nil {
 			return conn, nil
 		}
-		if n >= rules.Attempts || !allows(&rules, err) || !d.again(rt, &rules, n) {
+		if n >= rules.Attempts || !allows(&rules, err) || !d.again(rt, &rules, n, err) {
 			return nil, err
 		}
 		now = time.Now()
@@ -77,15 +77,15 @@ func (t *Table) Dial(ctx context.Context, q *Request, r *connmodel.Recorder) (*C
 }
 
 // again waits before another attempt, and reports whether there may be one.
-func (d *dialing) again(rt *route, rules *connmodel.Retry, n int) bool {
+func (d *dialing) again(rt *route, rules *connmodel.Retry, n int, err *connmodel.ConnError) bool {
 	a := &d.attempt
-	if a.stopped {
+	another := rt.choices > 1 && !d.tried.spent(rt)
+	if a.stopped || !another && err.Phase == connmodel.PhaseResolve { // asking our name servers again gives the same answer
 		return false
 	}
 	if len(a.picks) > 0 && !a.picks[0].pool.budget.take(time.Now()) { // the outermost pool's budget
 		return false
 	}
-	another := rt.choices > 1 && !d.tried.spent(rt)
 	return pause(d.ctx, backoff(rules, n, another), d.deadline)
 }
 

@@ -230,6 +230,24 @@ func TestRetryRules(t *testing.T) {
 	}
 }
 
+// TestNameKnownElsewhere: what our name servers do not know a proxy may; but nobody asks them twice.
+func TestNameKnownElsewhere(t *testing.T) {
+	to := listen(t, echo)
+	name := connmodel.Address{Host: "inside.example", Port: to.Port}
+	_, s := startProxy(t, nil, "p", "http", ut.Options{Hosts: map[string]string{name.String(): to.String()}})
+	tab := table(t, Config{Upstreams: []Spec{s}, Resolver: fixed{}, Pools: []PoolSpec{{Name: "p", Members: []string{"direct", "upstream.p"}}}})
+	c, err := tab.Dial(t.Context(), &Request{Route: "pool.p", Target: name}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+	r := recorder(name)
+	_, err = tab.Dial(t.Context(), &Request{Route: "direct", Target: name, Retry: &connmodel.Retry{Attempts: 5}}, r)
+	if n := len(r.Snapshot().Server.Attempts); err == nil || err.Kind != connmodel.KindDNS || n != 1 {
+		t.Errorf("%d attempts: %v", n, err)
+	}
+}
+
 func TestOtherCredentialsAreTried(t *testing.T) {
 	f := newFarm(t, 2, PoolSpec{}, ut.Options{User: "u", Password: "right"})
 	f.config.Upstreams[0].Auth = &Auth{Username: "u", Password: NewSecret("wrong")}
