@@ -10,8 +10,13 @@ import (
 
 var connectOK = []byte("HTTP/1.1 200 Connection established\r\n\r\n")
 
-// yes tells the client that its tunnel is open.
+// yes tells the client that its tunnel is open. The answer fits into the empty buffer of a new socket; only on one that has carried
+// responses before, which its client may not have read, it can have to wait.
 func (s *session) yes(rec *connmodel.Recorder, proto connmodel.Protocol, c *upstream.Conn) error {
+	if s.kept {
+		s.conn.SetWriteDeadline(time.Now().Add(defaultHandshake))
+		defer s.conn.SetWriteDeadline(time.Time{})
+	}
 	var err error
 	code := 200
 	switch proto {
@@ -30,15 +35,20 @@ func (s *session) yes(rec *connmodel.Recorder, proto connmodel.Protocol, c *upst
 
 // no refuses a flow in the client's own protocol, ends its record, and closes the connection in a way that lets the answer arrive.
 func (s *session) no(p *pin, rec *connmodel.Recorder, proto connmodel.Protocol, e *connmodel.ConnError) {
+	e = s.outside(e)
 	rec.Fail(e)
 	s.writeNo(p, rec, proto, e, false, true)
-	s.finish(rec, connmodel.FlowEnd{Reason: reasonFor(e)})
+	s.finish(rec, s.flowEnd(e))
 	s.lingeringClose()
 }
 
 // writeNo writes the refusal. head says that the answer to a HEAD request is due.
 func (s *session) writeNo(p *pin, rec *connmodel.Recorder, proto connmodel.Protocol, e *connmodel.ConnError, head, close bool) error {
-	s.conn.SetWriteDeadline(time.Now().Add(defaultHandshake))
+	wait := defaultHandshake
+	if s.life.ended() != "" {
+		wait = lingerTime
+	}
+	s.conn.SetWriteDeadline(time.Now().Add(wait))
 	var err error
 	switch proto {
 	case connmodel.ProtocolSOCKS5:
@@ -88,18 +98,20 @@ func (r *Router) proxyName(p *pin) string {
 	return r.name
 }
 
-// reject answers a client whose request cannot be understood or proved: there is a record, but nothing was decided. proto
-// says in which protocol it can be told; "" closes without a word.
-func (s *session) reject(p *pin, proto connmodel.Protocol, e *connmodel.ConnError) {
+// reject ends a session whose request cannot be understood: there is a record, but nothing was decided. tell says that the client can
+// be told, in its protocol; else the connection is closed without a word.
+func (s *session) reject(p *pin, proto connmodel.Protocol, tell bool, e *connmodel.ConnError) {
+	s.understood()
+	e = s.outside(e)
 	rec := s.begin(proto, connmodel.Address{}, time.Now())
 	s.live.Fail(e)
-	if proto == "" {
-		rec.Fail(e)
-		s.finish(rec, connmodel.FlowEnd{Reason: reasonFor(e)})
-		s.lingeringClose()
+	if tell {
+		s.no(p, rec, proto, e)
 		return
 	}
-	s.no(p, rec, proto, e)
+	rec.Fail(e)
+	s.finish(rec, s.flowEnd(e))
+	s.lingeringClose()
 }
 
 // Bounds of a lingering close.
@@ -112,6 +124,7 @@ const (
 // the answer away from the client before it has read it (RFC 9112, section 9.6).
 func (s *session) lingeringClose() {
 	s.in.Release()
+	s.life.enter(stateLinger)
 	if cw, ok := s.conn.(interface{ CloseWrite() error }); !ok || cw.CloseWrite() != nil {
 		return
 	}

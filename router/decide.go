@@ -3,6 +3,7 @@ package router
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"time"
 
 	"viaduct/connmodel"
@@ -31,10 +32,15 @@ func (s *session) decide(p *pin, f *connmodel.Facts) (*connmodel.Decision, *conn
 	}
 }
 
+// resolveTime bounds a resolution for a rule, whatever the resolver does.
+const resolveTime = 10 * time.Second
+
 // gatherAddresses resolves the target's name for a rule. If that fails the flow is refused: which rule would have taken it is
 // not known, and nothing fails open.
 func (s *session) gatherAddresses(p *pin, f *connmodel.Facts) *connmodel.ConnError {
-	addrs, err := p.gen.resolver.Lookup(s.r.ctx, f.Target.Host)
+	ctx, cancel := context.WithTimeout(&s.life, resolveTime)
+	defer cancel()
+	addrs, err := p.gen.resolver.Lookup(ctx, f.Target.Host)
 	if err == nil && len(addrs) == 0 {
 		err = errors.New("the name has no address")
 	}
@@ -82,7 +88,7 @@ func (s *session) newFacts(p *pin, proto connmodel.Protocol, target connmodel.Ad
 		now = now.In(loc)
 	}
 	s.facts = connmodel.Facts{
-		Listener: p.l.Name, Client: s.peer, Time: now, User: user, Protocol: proto, Target: target, TargetIP: target.IP(),
+		Listener: p.l.Name, Client: netip.AddrPortFrom(s.peer.Addr().WithZone(""), s.peer.Port()), Time: now, User: user, Protocol: proto, Target: target, TargetIP: target.IP(),
 	}
 	return &s.facts
 }

@@ -1,7 +1,6 @@
 package router
 
 import (
-	"context"
 	"net/netip"
 	"time"
 
@@ -27,19 +26,13 @@ func (s *session) newPlan(p *pin, rec *connmodel.Recorder, f *connmodel.Facts, d
 		pl.to.Address = d.Server
 	}
 	h := s.r.opt.Hooks
-	if h != nil && f.Request != nil && h.Request != nil {
-		if err := s.callHook("request", &pl.to, func(ctx context.Context, to *connmodel.ServerPlan) error {
-			return h.Request(ctx, rec.Snapshot(), to)
-		}); err != nil {
-			return pl, err
+	if f.Request != nil {
+		if err := h.CallRequest(&s.life, rec, &pl.to); err != nil {
+			return pl, refusedByHook("request", err)
 		}
 	}
-	if h != nil && h.ServerConnect != nil {
-		if err := s.callHook("server_connect", &pl.to, func(ctx context.Context, to *connmodel.ServerPlan) error {
-			return h.ServerConnect(ctx, rec.Snapshot(), to)
-		}); err != nil {
-			return pl, err
-		}
+	if err := h.CallServerConnect(&s.life, rec, &pl.to); err != nil {
+		return pl, refusedByHook("server_connect", err)
 	}
 	return pl, s.checkPlan(p, &pl, f)
 }
@@ -65,39 +58,32 @@ func (s *session) checkPlan(p *pin, pl *plan, f *connmodel.Facts) *connmodel.Con
 	return nil
 }
 
-// callHook runs a deciding hook on a copy of the plan, so that one that misses its deadline changes nothing.
-func (s *session) callHook(name string, to *connmodel.ServerPlan, f func(context.Context, *connmodel.ServerPlan) error) *connmodel.ConnError {
-	mine := *to
-	err := s.r.opt.Hooks.Call(s.r.ctx, name, func(ctx context.Context) error { return f(ctx, &mine) })
-	if err != nil {
-		return &connmodel.ConnError{
-			Phase: connmodel.PhaseDecide, Side: connmodel.SideViaduct, Kind: connmodel.KindDenied, Code: 403, CodeOf: "http",
-			Message: "refused by hook " + name + ": " + err.Error(), Blame: connmodel.BlameClient, Cause: err,
-		}
+func refusedByHook(name string, err error) *connmodel.ConnError {
+	return &connmodel.ConnError{
+		Phase: connmodel.PhaseDecide, Side: connmodel.SideViaduct, Kind: connmodel.KindDenied, Code: 403, CodeOf: "http",
+		Message: "refused by hook " + name + ": " + err.Error(), Blame: connmodel.BlameClient, Cause: err,
 	}
-	*to = mine
-	return nil
 }
 
-// dial reaches the server through the plan's route. Hooks may ask for another dial after a failure, within the deadline.
+// dial reaches the server through the plan's route. Hooks may ask for another dial after a failure, within the deadline. It is given up
+// when the client leaves.
 func (s *session) dial(p *pin, rec *connmodel.Recorder, pl *plan, f *connmodel.Facts) (*upstream.Conn, *connmodel.ConnError) {
-	deadline := time.Now().Add(pl.timeouts.Connect)
+	now := time.Now()
+	deadline := now.Add(pl.timeouts.Connect)
+	s.r.dials.begin(s, now)
+	defer s.r.dials.end(s)
 	h := s.r.opt.Hooks
 	var tried upstream.Tried
 	for again := 0; ; again++ {
 		q := pl.request(p, f)
 		q.Deadline, q.Tried = deadline, &tried
-		c, err := p.gen.cfg.Routes.Dial(s.r.ctx, &q, rec)
-		if err == nil || h == nil || h.ServerConnectError == nil || again == connmodel.MaxHookAgain {
+		c, err := p.gen.cfg.Routes.Dial(&s.life, &q, rec)
+		if err == nil || h == nil || again == connmodel.MaxHookAgain || s.life.ended() != "" {
 			return c, err
 		}
-		more := false
-		refused := s.callHook("server_connect_error", &pl.to, func(ctx context.Context, to *connmodel.ServerPlan) (hookErr error) {
-			more, hookErr = h.ServerConnectError(ctx, rec.Snapshot(), to, err)
-			return hookErr
-		})
+		more, refused := h.CallServerConnectError(&s.life, rec, &pl.to, err)
 		if refused != nil {
-			return nil, refused
+			return nil, refusedByHook("server_connect_error", refused)
 		}
 		if !more || !time.Now().Before(deadline) {
 			return nil, err

@@ -6,15 +6,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// reservedDescriptors stay free of client traffic: the control door, records, DNS and reload need some.
-const reservedDescriptors = 32
+// Descriptors that client traffic leaves free: the control door, records, DNS and reload need some, and so do pipes for splicing and the
+// server connections that are kept between plain requests.
+const (
+	reservedDescriptors = 32
+	pipeDescriptors     = 64  // at most; package relay has up to 32 pipes
+	keptConnections     = 512 // at most
+)
 
 // gate bounds the client connections that are open at once. Who finds it full waits; the kernel's queue holds the clients.
 type gate struct {
 	mu     sync.Mutex
 	cond   sync.Cond
 	n, max int
-	closed bool
 }
 
 func (g *gate) init() { g.cond.L = &g.mu; g.max = 1 }
@@ -26,27 +30,32 @@ func (g *gate) setMax(n int) {
 	g.mu.Unlock()
 }
 
-// enter takes a place. It returns false when gone says that there is no use in waiting any more.
-func (g *gate) enter(gone func() bool) bool {
+// await waits for room without taking it, so that a listener nobody connects to holds no place. It returns false when gone says that
+// there is no use in waiting any more.
+func (g *gate) await(gone func() bool) bool { return g.pass(0, gone) }
+
+// enter waits for a place and takes it.
+func (g *gate) enter(gone func() bool) bool { return g.pass(1, gone) }
+
+func (g *gate) pass(take int, gone func() bool) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for g.n >= g.max && !g.closed {
+	for g.n >= g.max {
 		if gone() {
 			return false
 		}
 		g.cond.Wait()
 	}
-	if g.closed {
-		return false
-	}
-	g.n++
+	g.n += take
 	return true
 }
 
+// leave gives a place back. All who wait are woken: some of them only look.
 func (g *gate) leave() {
 	g.mu.Lock()
-	g.n--
-	g.cond.Signal()
+	if g.n--; g.n == g.max-1 {
+		g.cond.Broadcast()
+	}
 	g.mu.Unlock()
 }
 
@@ -57,24 +66,22 @@ func (g *gate) nudge() {
 	g.mu.Unlock()
 }
 
-func (g *gate) close() {
-	g.mu.Lock()
-	g.closed = true
-	g.cond.Broadcast()
-	g.mu.Unlock()
+// descriptorLimit is how many descriptors this process may have.
+func descriptorLimit() int {
+	var lim unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &lim) != nil || lim.Cur > 1<<21 {
+		return 1 << 21
+	}
+	return int(lim.Cur)
 }
 
-// connectionLimit is the limit of client connections: as configured, but never more than the descriptors allow at two for
-// a tunnel.
+// keptLimit is how many server connections may be kept between plain requests.
+func keptLimit() int { return max(1, min(keptConnections, descriptorLimit()/8)) }
+
+// connectionLimit is the limit of client connections: as configured, but never more than the descriptors allow at two for a tunnel.
 func connectionLimit(configured, listeners int) int {
-	var lim unix.Rlimit
-	most := 1 << 20
-	if unix.Getrlimit(unix.RLIMIT_NOFILE, &lim) == nil && lim.Cur < 1<<31 {
-		most = (int(lim.Cur) - reservedDescriptors - listeners) / 2
-	}
-	if most < 1 {
-		most = 1
-	}
+	all := descriptorLimit()
+	most := max(1, (all-reservedDescriptors-min(pipeDescriptors, all/8)-keptLimit()-listeners)/2)
 	if configured > 0 && configured < most {
 		return configured
 	}

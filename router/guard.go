@@ -27,7 +27,7 @@ func (o *ownAddresses) add(ap netip.AddrPort) {
 	if o.ports == nil {
 		o.ports = make(map[uint16][]netip.Addr)
 	}
-	o.ports[ap.Port()] = append(o.ports[ap.Port()], ap.Addr().Unmap())
+	o.ports[ap.Port()] = append(o.ports[ap.Port()], ap.Addr().Unmap().WithZone(""))
 }
 
 // has reports whether ip:port is one of ours. A port that is not ours costs one map look-up.
@@ -92,7 +92,7 @@ func (g *generation) checkAddress(d *connmodel.Decision, target connmodel.Addres
 		return nil
 	}
 	for _, p := range d.AllowAddresses {
-		if p.Contains(plain) {
+		if p.Contains(plain) && connmodel.OpensRefused(p) {
 			return nil
 		}
 	}
@@ -136,8 +136,10 @@ func refusal(format string, args ...any) *connmodel.ConnError {
 func CheckTarget(c *Config, d *connmodel.Decision, target connmodel.Address, addrs []netip.Addr) *connmodel.ConnError {
 	g := &generation{cfg: c}
 	for i := range c.Listeners {
-		if ap, err := netip.ParseAddrPort(c.Listeners[i].Address); err == nil && c.Listeners[i].Network == "tcp" {
-			g.own.add(ap)
+		if n := c.Listeners[i].Network; n == "tcp" || n == "" {
+			for _, ap := range listenAddrs(c.Listeners[i].Address) {
+				g.own.add(ap)
+			}
 		}
 	}
 	for _, ap := range c.OwnAddresses {

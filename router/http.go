@@ -21,6 +21,7 @@ func (s *session) serveHTTP() {
 			s.badRequest(p, err)
 			return
 		}
+		s.understood()
 		if s.req.Method == "CONNECT" {
 			s.serveConnect(p)
 			return
@@ -38,16 +39,13 @@ func (s *session) nextRequest(l *Listener) bool {
 		if keep <= 0 {
 			keep = defaultKeepAlive
 		}
-		s.state.Store(stateIdle)
-		s.conn.SetReadDeadline(time.Now().Add(keep))
-		if s.r.draining.Load() {
+		if !s.idle(keep) || s.in.Fill() != nil {
 			return false
 		}
-		err := s.in.Fill()
-		s.state.Store(stateBusy)
-		if err != nil {
-			return false
-		}
+	}
+	// The deadline comes after the state: a drain that saw the connection idle has set its own before.
+	if s.life.enter(stateHead) != "" {
+		return false
 	}
 	s.handshakeDeadline(l, time.Now())
 	return true
@@ -59,17 +57,17 @@ func (s *session) badRequest(p *pin, err error) {
 	var bad *http1.Error
 	switch {
 	case err == io.EOF:
-		s.clientLeft(err)
+		s.silent(err)
 	case errors.As(err, &bad):
-		s.reject(p, connmodel.ProtocolHTTP, badRequestError(bad))
+		s.reject(p, connmodel.ProtocolHTTP, true, badRequestError(bad))
 	default:
 		e := clientError(connmodel.PhaseHandshake, err)
 		if e.Kind == connmodel.KindTimeout {
 			e.Code, e.CodeOf = 408, "http"
-			s.reject(p, connmodel.ProtocolHTTP, e)
+			s.reject(p, connmodel.ProtocolHTTP, true, e)
 			return
 		}
-		s.reject(p, "", e)
+		s.reject(p, connmodel.ProtocolHTTP, false, e)
 	}
 }
 
@@ -92,11 +90,11 @@ func badTarget(err error) *connmodel.ConnError {
 func (s *session) serveConnect(p *pin) {
 	target, err := connmodel.MakeAddress(s.req.Target.Host, s.req.Target.Port)
 	if err != nil {
-		s.reject(p, connmodel.ProtocolConnect, badTarget(err))
+		s.reject(p, connmodel.ProtocolConnect, true, badTarget(err))
 		return
 	}
 	if s.req.Body.HasBody() {
-		s.reject(p, connmodel.ProtocolConnect, badTarget(errors.New("CONNECT with a body")))
+		s.reject(p, connmodel.ProtocolConnect, true, badTarget(errors.New("CONNECT with a body")))
 		return
 	}
 	rec := s.begin(connmodel.ProtocolConnect, target, time.Now())
@@ -137,7 +135,7 @@ func (s *session) servePlain(p *pin) bool {
 	req := s.req
 	target, scheme, err := plainTarget(req)
 	if err != nil {
-		s.reject(p, connmodel.ProtocolHTTP, badTarget(err))
+		s.reject(p, connmodel.ProtocolHTTP, true, badTarget(err))
 		return false
 	}
 	rec := s.begin(connmodel.ProtocolHTTP, target, now)
@@ -147,6 +145,7 @@ func (s *session) servePlain(p *pin) bool {
 		return s.noPlain(p, rec, authRequired(req.Header.Has("Proxy-Authorization")))
 	}
 	s.live.Identified(connmodel.ProtocolHTTP, user)
+	s.life.enter(stateDial)
 	f := s.newFacts(p, connmodel.ProtocolHTTP, target, user, now)
 	f.Scheme = scheme
 	f.Request = &connmodel.RequestFacts{Method: req.Method, Path: req.Target.Path, Header: (*headerFacts)(&req.Header)}
@@ -192,15 +191,22 @@ func (h *headerFacts) Lookup(name string, i int) (string, bool) {
 
 // noPlain refuses a plain request. The connection goes on only if nothing of the request is left to read.
 func (s *session) noPlain(p *pin, rec *connmodel.Recorder, e *connmodel.ConnError) bool {
-	keep := s.req.KeepAlive && !s.req.Body.HasBody() && !s.r.draining.Load() && e.Side != connmodel.SideClient || e.Code == 407 && s.req.KeepAlive && !s.req.Body.HasBody()
+	e = s.outside(e)
+	keep := s.req.KeepAlive && !s.req.Body.HasBody() && !s.closing() && s.life.ended() == "" && (e.Side != connmodel.SideClient || e.Code == 407)
 	rec.Fail(e)
-	err := s.writeNo(p, rec, connmodel.ProtocolHTTP, e, s.req.Method == "HEAD", !keep)
-	s.finish(rec, connmodel.FlowEnd{Reason: reasonFor(e), KeepClient: keep && err == nil})
-	if keep && err == nil {
-		return true
+	keep = s.writeNo(p, rec, connmodel.ProtocolHTTP, e, s.req.Method == "HEAD", !keep) == nil && keep
+	return s.answered(rec, s.flowEnd(e), keep)
+}
+
+// answered ends the flow of a plain request that was answered by ourselves, and reports whether the connection can take another.
+func (s *session) answered(rec *connmodel.Recorder, end connmodel.FlowEnd, keep bool) bool {
+	end.KeepClient = keep
+	s.finish(rec, end)
+	s.kept = true
+	if !keep {
+		s.lingeringClose()
 	}
-	s.lingeringClose()
-	return false
+	return keep
 }
 
 // carry takes the request to the server and the response back, and reports whether the client may ask again.
@@ -208,14 +214,17 @@ func (s *session) carry(p *pin, rec *connmodel.Recorder, pl *plan, f *connmodel.
 	res := forward.Carry(&forward.Params{
 		Client: s.conn, In: &s.in, Req: s.req, Rec: rec, Decision: pl.d, Via: s.r.proxyName(p), Timeouts: pl.timeouts,
 		Dial:    func(reuse bool) (*forward.Server, *connmodel.ConnError) { return s.server(p, rec, pl, f, reuse) },
-		Closing: s.r.draining.Load(), Cancel: &s.plain,
+		Closing: s.closing(), Cancel: &s.plain,
 	})
+	if res.Err != nil {
+		res.Err = s.outside(res.Err)
+	}
 	if res.Upgraded {
 		c := res.Server
+		defer c.Close()
 		early := append([]byte(nil), c.In.Buffered()...)
 		c.In.Release()
 		s.relay(rec, c.Conn, early, pl.timeouts)
-		c.Close()
 		return false
 	}
 	if res.Err != nil {
@@ -224,14 +233,13 @@ func (s *session) carry(p *pin, rec *connmodel.Recorder, pl *plan, f *connmodel.
 	if !res.Responded {
 		return s.notCarried(p, rec, &res)
 	}
-	end := connmodel.FlowEnd{Reason: connmodel.CloseDone, Up: res.Up, Down: res.Down, KeepClient: res.KeepClient, KeepServer: res.KeepServer}
+	end := connmodel.FlowEnd{Reason: connmodel.CloseDone}
 	if res.Err != nil {
-		end.Reason = reasonFor(res.Err)
-		if res.Err.Side == connmodel.SideClient {
-			end.Reason, end.First = connmodel.CloseClientReset, connmodel.SideClient
-		}
+		end = s.brokenEnd(res.Err)
 	}
+	end.Up, end.Down, end.KeepClient, end.KeepServer = res.Up, res.Down, res.KeepClient, res.KeepServer
 	s.finish(rec, end)
+	s.kept = true
 	s.keep(&res)
 	if !res.KeepClient && res.Err == nil {
 		s.lingeringClose()
@@ -239,16 +247,30 @@ func (s *session) carry(p *pin, rec *connmodel.Recorder, pl *plan, f *connmodel.
 	return res.KeepClient
 }
 
+// brokenEnd says how an exchange ended that broke after its response had begun.
+func (s *session) brokenEnd(e *connmodel.ConnError) connmodel.FlowEnd {
+	end := s.flowEnd(e)
+	if end.Reason != connmodel.CloseFailed {
+		return end
+	}
+	switch e.Kind {
+	case connmodel.KindTimeout:
+		end.Reason = connmodel.CloseIdle
+	case connmodel.KindReset, connmodel.KindEOF:
+		if end.Reason, end.First = connmodel.CloseServerReset, connmodel.SideServer; e.Side == connmodel.SideClient {
+			end.Reason, end.First = connmodel.CloseClientReset, connmodel.SideClient
+		}
+	}
+	return end
+}
+
 // notCarried answers a request that no server answered.
 func (s *session) notCarried(p *pin, rec *connmodel.Recorder, res *forward.Result) bool {
-	keep := res.KeepClient
-	err := s.writeNo(p, rec, connmodel.ProtocolHTTP, res.Err, s.req.Method == "HEAD", !keep)
-	keep = keep && err == nil
-	s.finish(rec, connmodel.FlowEnd{Reason: reasonFor(res.Err), Up: res.Up, KeepClient: keep})
-	if !keep {
-		s.lingeringClose()
-	}
-	return keep
+	keep := res.KeepClient && s.life.ended() == ""
+	keep = s.writeNo(p, rec, connmodel.ProtocolHTTP, res.Err, s.req.Method == "HEAD", !keep) == nil && keep
+	end := s.flowEnd(res.Err)
+	end.Up = res.Up
+	return s.answered(rec, end, keep)
 }
 
 // keep puts the server connection back for the next request, whoever's it is. One that this client has logged in on stays its own
@@ -285,8 +307,19 @@ func (s *session) takeBound(key any) *forward.Server {
 	return k
 }
 
-// server gives a connection for a plain request: one kept from before that leads to the same place, or a new one.
+// server gives a connection for a plain request.
 func (s *session) server(p *pin, rec *connmodel.Recorder, pl *plan, f *connmodel.Facts, reuse bool) (*forward.Server, *connmodel.ConnError) {
+	s.life.enter(stateDial)
+	srv, err := s.reach(p, rec, pl, f, reuse)
+	if why := s.life.enter(stateExchange); why != "" && err == nil {
+		srv.Close()
+		return nil, s.outside(nil)
+	}
+	return srv, err
+}
+
+// reach finds a connection kept from before that leads to the same place, or makes a new one.
+func (s *session) reach(p *pin, rec *connmodel.Recorder, pl *plan, f *connmodel.Facts, reuse bool) (*forward.Server, *connmodel.ConnError) {
 	if reuse {
 		q := pl.request(p, f)
 		for _, absolute := range [...]bool{true, false} {

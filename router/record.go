@@ -39,11 +39,11 @@ func (s *session) finish(rec *connmodel.Recorder, e connmodel.FlowEnd) {
 		return
 	}
 	s.r.stats.flows.Add(1)
-	s.r.opt.Log.Close(f)
-	s.r.opt.Meter.FlowClosed(f)
 	if s.r.opt.Records != nil {
-		s.r.opt.Records.Record(f)
+		s.r.opt.Records.Record(f) // first: a log or meter that panics does not lose the record
 	}
+	s.r.opt.Meter.FlowClosed(f)
+	s.r.opt.Log.Close(f)
 }
 
 type noLog struct{}

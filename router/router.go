@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"sync"
 	"sync/atomic"
 
@@ -21,9 +22,6 @@ type Router struct {
 	opt  Options
 	name string // for Via and Proxy-Status
 
-	ctx    context.Context // ends when draining is over: dials are given up
-	cancel context.CancelFunc
-
 	mu      sync.Mutex // guards doors and closing; held by Apply and Shutdown alone
 	doors   map[doorKey]*door
 	closing bool
@@ -34,6 +32,9 @@ type Router struct {
 	sessions registry
 	stats    stats
 	kept     forward.Pool // server connections between plain requests
+
+	handshakes handshakes // sessions that have not said yet what they want
+	dials      dials      // sessions whose server is being reached
 }
 
 // generation is one configuration and what was computed from it at load. It is immutable.
@@ -49,9 +50,11 @@ func New(o Options) *Router {
 	var b [8]byte
 	rand.Read(b[:])
 	r.name = "viaduct-" + hex.EncodeToString(b[:])
-	r.ctx, r.cancel = context.WithCancel(context.Background())
 	r.gate.init()
 	r.sessions.init()
+	r.handshakes.q.init()
+	r.dials.q.init()
+	r.kept.Total = keptLimit()
 	if r.opt.Log == nil {
 		r.opt.Log = noLog{}
 	}
@@ -64,49 +67,24 @@ func New(o Options) *Router {
 // ErrClosed is returned by Apply after Shutdown.
 var ErrClosed = errors.New("router: shut down")
 
-// Apply makes c the configuration of every flow that begins from now on. It binds what is new before anything changes: when it
-// returns an error, nothing has changed. Listeners that c no longer has stop accepting; sessions that live on keep what they
-// were given, but the next plain request on a kept connection is decided by c.
+// Apply makes c the configuration of every flow that begins from now on; c must not be changed any more. It binds what is new before
+// anything changes: when it returns an error, nothing has changed. Listeners that c no longer has stop accepting, and connections on
+// them end after the request they are at. Tunnels and requests under way keep what they were given, but the next plain request on a
+// kept connection is decided by c.
 func (r *Router) Apply(c *Config) error {
+	if err := c.check(); err != nil {
+		return err
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closing {
 		return ErrClosed
 	}
-	gen := &generation{cfg: c, resolver: c.Resolver}
-	if gen.resolver == nil {
-		gen.resolver = resolve.System()
-	}
 	fresh, err := r.bindNew(c)
 	if err != nil {
 		return err
 	}
-	keep := make(map[doorKey]bool, len(c.Listeners))
-	for i := range c.Listeners {
-		l := &c.Listeners[i]
-		k := keyOf(l)
-		keep[k] = true
-		d := r.doors[k]
-		if d == nil {
-			d = fresh[k]
-			r.doors[k] = d
-		}
-		d.pin.Store(&pin{gen: gen, l: l})
-		gen.own.addListener(d.ln.Addr())
-	}
-	for _, ap := range c.OwnAddresses {
-		gen.own.add(ap)
-	}
-	r.gate.setMax(connectionLimit(c.Limits.Connections, len(c.Listeners)))
-	r.current.Store(gen)
-	r.kept.Clear() // keys of another table are never asked for again
-	for k, d := range r.doors {
-		if !keep[k] {
-			delete(r.doors, k)
-			d.close()
-			r.opt.Log.Event(LevelInfo, "listener closed", "listener", d.name(), "address", d.ln.Addr().String())
-		}
-	}
+	r.swap(c, fresh)
 	for _, d := range fresh {
 		r.opt.Log.Event(LevelInfo, "listening", "listener", d.name(), "address", d.ln.Addr().String())
 		d.start()
@@ -114,28 +92,114 @@ func (r *Router) Apply(c *Config) error {
 	return nil
 }
 
+// check finds what a configuration cannot be without.
+func (c *Config) check() error {
+	var errs []error
+	if c.Routes == nil {
+		errs = append(errs, errors.New("router: Config.Routes is nil"))
+	}
+	for i := range c.Listeners {
+		if c.Listeners[i].Decider == nil {
+			errs = append(errs, fmt.Errorf("router: listener %q has no Decider", c.Listeners[i].Name))
+		}
+		if c.Listeners[i].Protocols&AllProtocols == 0 {
+			errs = append(errs, fmt.Errorf("router: listener %q takes no protocol", c.Listeners[i].Name))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// swap puts c in force: nothing in it can fail. The generation is complete before anybody sees it.
+func (r *Router) swap(c *Config, fresh map[doorKey]*door) {
+	gen := &generation{cfg: c, resolver: c.Resolver}
+	if gen.resolver == nil {
+		gen.resolver = resolve.System()
+	}
+	for _, ap := range c.OwnAddresses {
+		gen.own.add(ap)
+	}
+	next := make(map[doorKey]*door, len(c.Listeners))
+	for i := range c.Listeners {
+		k := keyOf(&c.Listeners[i])
+		d := r.doors[k]
+		if d == nil {
+			d = fresh[k]
+		}
+		next[k] = d
+		gen.own.addListener(d.ln.Addr())
+	}
+	connections := connectionLimit(c.Limits.Connections, len(c.Listeners))
+	r.gate.setMax(connections)
+	r.handshakes.setMax(connections)
+	for i := range c.Listeners {
+		l := &c.Listeners[i]
+		next[keyOf(l)].pin.Store(&pin{gen: gen, l: l})
+	}
+	r.current.Store(gen)
+	old := r.doors
+	r.doors = next
+	r.kept.Clear() // keys of another table are never asked for again
+	for k, d := range old {
+		if next[k] == nil {
+			r.drop(d)
+		}
+	}
+}
+
+// drop closes a listener that the configuration does not have any more. What is under way on its connections goes on.
+func (r *Router) drop(d *door) {
+	d.close()
+	r.sessions.each(func(s *session) {
+		if s.door == d {
+			s.drain()
+		}
+	})
+	r.opt.Log.Event(LevelInfo, "listener closed", "listener", d.name(), "address", d.ln.Addr().String())
+}
+
 // bindNew opens the sockets that c has and the router has not. On error everything opened is closed again.
 func (r *Router) bindNew(c *Config) (map[doorKey]*door, error) {
 	fresh := make(map[doorKey]*door)
 	var errs []error
+	fail := func(l *Listener, err error) { errs = append(errs, fmt.Errorf("listener %q: %w", l.Name, err)) }
+	wanted := make(map[doorKey]*Listener, len(c.Listeners))
+	for i := range c.Listeners {
+		l := &c.Listeners[i]
+		if other := wanted[keyOf(l)]; other != nil {
+			fail(l, fmt.Errorf("%s is already the address of listener %q", l.Address, other.Name))
+			continue
+		}
+		wanted[keyOf(l)] = l
+	}
+	var staying, leaving []*door
+	for k, d := range r.doors {
+		if wanted[k] != nil {
+			staying = append(staying, d)
+		} else {
+			leaving = append(leaving, d)
+		}
+	}
 	for i := range c.Listeners {
 		l := &c.Listeners[i]
 		k := keyOf(l)
-		if r.doors[k] != nil {
+		if r.doors[k] != nil || wanted[k] != l {
 			continue
 		}
-		if fresh[k] != nil {
-			errs = append(errs, fmt.Errorf("listener %q: %s is already the address of listener %q", l.Name, l.Address, fresh[k].name()))
-			continue
+		ln, err := bind(l, leaving)
+		if errors.Is(err, errInUse) {
+			if over := overlapping(l.Address, staying); over != nil {
+				err = fmt.Errorf("%s overlaps with %s of listener %q", l.Address, over[0].ln.Addr(), over[0].name())
+			}
 		}
-		ln, err := bind(l)
 		if err != nil {
-			errs = append(errs, fmt.Errorf("listener %q: %w", l.Name, err))
+			fail(l, err)
 			continue
 		}
-		d := &door{r: r, ln: ln}
-		d.pin.Store(&pin{l: l})
-		fresh[k] = d
+		fresh[k] = newDoor(r, ln, l)
+		staying = append(staying, fresh[k])
+	}
+	if len(errs) == 0 {
+		errs = r.changeModes(wanted)
 	}
 	if len(errs) > 0 {
 		for _, d := range fresh {
@@ -144,6 +208,18 @@ func (r *Router) bindNew(c *Config) (map[doorKey]*door, error) {
 		return nil, errors.Join(errs...)
 	}
 	return fresh, nil
+}
+
+// changeModes gives Unix sockets that stay the file modes that they shall have now.
+func (r *Router) changeModes(wanted map[doorKey]*Listener) (errs []error) {
+	for k, d := range r.doors {
+		if l := wanted[k]; l != nil && l.Network == "unix" && l.fileMode() != d.pin.Load().l.fileMode() {
+			if err := os.Chmod(l.Address, l.fileMode()); err != nil {
+				errs = append(errs, fmt.Errorf("listener %q: %w", l.Name, err))
+			}
+		}
+	}
+	return errs
 }
 
 // Addrs returns the addresses that are listened on, by the listeners' names.
@@ -157,8 +233,9 @@ func (r *Router) Addrs() map[string]net.Addr {
 	return m
 }
 
-// Shutdown stops accepting at once, ends kept connections that are idle, lets tunnels and requests in flight go on until ctx is
-// done, and then closes them. It returns how many were cut, after every session has ended.
+// Shutdown stops accepting at once, ends connections that idle, lets tunnels and requests in flight go on until ctx is done, and then
+// closes them. It returns how many were cut, after every session has ended; those that have their answer already are not cut, and end
+// within a second. Calling it again does the same for what is left.
 func (r *Router) Shutdown(ctx context.Context) (cut int) {
 	r.mu.Lock()
 	r.closing = true
@@ -168,16 +245,17 @@ func (r *Router) Shutdown(ctx context.Context) (cut int) {
 		delete(r.doors, k)
 	}
 	r.mu.Unlock()
-	r.gate.close()
 	r.sessions.each(func(s *session) { s.drain() })
 	select {
 	case <-r.sessions.empty():
 	case <-ctx.Done():
-		r.cancel()
-		r.sessions.each(func(s *session) { cut++; s.abort(connmodel.CloseDrained) })
+		r.sessions.each(func(s *session) {
+			if s.abort(connmodel.CloseDrained) {
+				cut++
+			}
+		})
 		<-r.sessions.empty()
 	}
-	r.cancel()
 	r.kept.Close()
 	return cut
 }
@@ -190,15 +268,22 @@ func (r *Router) Config() *Config {
 	return nil
 }
 
-// Each calls f with a snapshot of every open flow; sessions that are between flows are left out.
+// Each calls f with a snapshot of every open flow, with the bytes that its tunnel has carried so far; sessions that are between flows
+// are left out.
 func (r *Router) Each(f func(*connmodel.Flow)) {
-	var open []*connmodel.Recorder
+	type open struct {
+		rec *connmodel.Recorder
+		s   *session
+	}
+	var list []open
 	r.sessions.each(func(s *session) {
 		if rec := s.flow.Load(); rec != nil {
-			open = append(open, rec)
+			list = append(list, open{rec, s})
 		}
 	})
-	for _, rec := range open {
-		f(rec.Snapshot())
+	for _, o := range list {
+		flow := o.rec.Snapshot()
+		flow.Up, flow.Down = max(flow.Up, o.s.tunnel.Up()), max(flow.Down, o.s.tunnel.Down())
+		f(flow)
 	}
 }

@@ -24,9 +24,15 @@ import (
 func (s *session) serveConn() {
 	p := s.door.pin.Load()
 	s.handshakeDeadline(p.l, s.started)
+	if s.closing() {
+		s.drain()
+	}
 	if err := s.in.Fill(); err != nil {
-		s.clientLeft(err)
+		s.silent(err)
 		return
+	}
+	if s.life.enter(stateHead) == "" && s.closing() {
+		s.handshakeDeadline(p.l, s.started) // the drain came first: it has shortened the wait for what is here now
 	}
 	switch first := s.in.Buffered()[0]; {
 	case first == 5 && p.l.Protocols&SOCKS5 != 0:
@@ -36,7 +42,7 @@ func (s *session) serveConn() {
 	case p.l.Protocols&HTTP != 0:
 		s.serveHTTP()
 	default:
-		s.reject(p, "", &connmodel.ConnError{
+		s.reject(p, "", false, &connmodel.ConnError{
 			Phase: connmodel.PhaseHandshake, Side: connmodel.SideClient, Kind: connmodel.KindProtocol,
 			Message: "the client speaks a protocol that this listener does not take", Blame: connmodel.BlameClient,
 		})
@@ -46,6 +52,8 @@ func (s *session) serveConn() {
 // serveTunnel is the way of a CONNECT or SOCKS request once its target and user are known.
 func (s *session) serveTunnel(p *pin, rec *connmodel.Recorder, proto connmodel.Protocol, target connmodel.Address, user string) {
 	s.live.Identified(proto, user)
+	s.understood()
+	s.life.enter(stateDial)
 	f := s.newFacts(p, proto, target, user, time.Now())
 	d, err := s.decide(p, f)
 	rec.Decided(d, nil)
@@ -64,14 +72,14 @@ func (s *session) serveTunnel(p *pin, rec *connmodel.Recorder, proto connmodel.P
 		s.no(p, rec, proto, err)
 		return
 	}
+	defer c.Close()
 	if err := s.yes(rec, proto, c); err != nil {
-		c.Close()
-		rec.Fail(clientError(connmodel.PhaseConnect, err))
-		s.finish(rec, connmodel.FlowEnd{Reason: connmodel.CloseClientReset, First: connmodel.SideClient})
+		e := clientError(connmodel.PhaseConnect, err)
+		rec.Fail(e)
+		s.finish(rec, s.flowEnd(e))
 		return
 	}
 	s.relay(rec, c.Conn, c.Early, pl.timeouts)
-	c.Close()
 }
 
 // relay runs the tunnel and closes the flow. Both connections are closed when it returns.
@@ -82,7 +90,9 @@ func (s *session) relay(rec *connmodel.Recorder, server net.Conn, fromServer []b
 	}
 	s.in.Release()
 	s.req = nil
-	s.state.Store(stateTunnel)
+	s.facts = connmodel.Facts{}
+	s.life.enter(stateTunnel)
+	s.life.settle()
 	res := s.tunnel.Run(
 		relay.Side{Conn: s.conn, Early: early}, relay.Side{Conn: server, Early: fromServer},
 		relay.Options{Idle: t.Idle, HalfClosed: t.HalfClosed, Observer: (*tunnelObserver)(s)})
@@ -166,9 +176,9 @@ func (o *tunnelObserver) WriteClosed(p relay.Peer, at time.Time) {
 	}
 }
 
-// clientLeft notes why nothing more came from a client that had asked for nothing yet.
-func (s *session) clientLeft(err error) {
-	if err != io.EOF {
+// silent notes why nothing came from a client that had asked for nothing yet.
+func (s *session) silent(err error) {
+	if err != io.EOF && s.life.ended() == "" && !s.closing() {
 		s.live.Fail(clientError(connmodel.PhaseHandshake, err))
 	}
 }

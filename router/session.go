@@ -1,7 +1,6 @@
 package router
 
 import (
-	"context"
 	"net"
 	"net/netip"
 	"runtime/debug"
@@ -14,7 +13,7 @@ import (
 	"viaduct/upstream/http1"
 )
 
-// session is one accepted client connection, from accept to close. It belongs to one goroutine; only drain, abort and the
+// session is one accepted client connection, from accept to close. It belongs to one goroutine; only life, drain, abort and the
 // flow pointer are for others.
 type session struct {
 	r       *Router
@@ -23,6 +22,8 @@ type session struct {
 	live    *connmodel.Session
 	peer    netip.AddrPort
 	started time.Time
+	counted bool // for the limit per client
+	kept    bool // at least one plain request has been answered on it
 
 	in    http1.Reader // what was read of the client and not yet used; holds no buffer while idle
 	req   *http1.Request
@@ -32,24 +33,16 @@ type session struct {
 	tunnel relay.Tunnel
 	plain  forward.Canceler // ends a plain request
 	bound  *forward.Server  // this client's own, between plain requests; nil mostly
-	state  atomic.Int32     // sessionState
-	cut    atomic.Bool      // abort was called
+	life   life
+	wait   waiter // in Router.handshakes or Router.dials
 
 	prev, next *session // registry
 }
 
-// sessionState says what a drain may do to a session.
-type sessionState = int32
-
-const (
-	stateBusy   sessionState = iota // handshake, or a request in flight: let it finish
-	stateIdle                       // kept open between two plain requests: may be closed at once
-	stateTunnel                     // relaying
-)
-
-func (r *Router) newSession(d *door, nc net.Conn) *session {
+func (r *Router) newSession(d *door, nc net.Conn, l *Listener) *session {
 	s := &session{r: r, door: d, conn: nc}
-	s.in.Reset(nc, http1.Limits{HeadBytes: d.pin.Load().l.MaxHeadBytes})
+	s.wait.s = s
+	s.in.Reset(nc, http1.Limits{HeadBytes: l.MaxHeadBytes})
 	return s
 }
 
@@ -70,11 +63,12 @@ func (s *session) end(listener string) {
 		s.panicked(p)
 	}
 	s.conn.Close()
+	s.r.handshakes.end(s)
 	s.bind(nil)
 	s.in.Release()
 	s.live.Close()
 	s.r.sessions.remove(s)
-	if s.peer.IsValid() {
+	if s.counted {
 		s.door.release(s.peer.Addr())
 	}
 	s.r.gate.leave()
@@ -82,9 +76,12 @@ func (s *session) end(listener string) {
 }
 
 func (s *session) panicked(p any) {
+	defer func() { recover() }() // a log, meter or sink that panics must not take the process with it
 	s.r.stats.panics.Add(1)
+	stack := string(debug.Stack())
+	defer s.r.opt.Log.Event(LevelError, "panic in a session", "session", s.live.ID().String(), "panic", p, "stack", stack)
 	s.r.opt.Meter.Panicked()
-	s.r.opt.Log.Event(LevelError, "panic in a session", "session", s.live.ID().String(), "panic", p, "stack", string(debug.Stack()))
+	s.r.dials.end(s)
 	rec := s.flow.Load()
 	if rec == nil {
 		return
@@ -94,33 +91,26 @@ func (s *session) panicked(p any) {
 		Phase: connmodel.PhaseRelay, Side: connmodel.SideViaduct, Kind: connmodel.KindInternal,
 		Message: "internal error", Blame: connmodel.BlameLocal,
 	})
-	func() {
-		defer func() { recover() }() // a log or sink that panics must not take the process with it
-		s.finish(rec, connmodel.FlowEnd{Reason: connmodel.CloseInternal})
-	}()
+	s.finish(rec, connmodel.FlowEnd{Reason: connmodel.CloseInternal})
 }
 
 // welcome lets hooks refuse the client.
 func (s *session) welcome() bool {
-	h := s.r.opt.Hooks
-	if h == nil {
+	if s.r.opt.Hooks == nil {
 		return true
 	}
-	c := s.live.Client()
-	h.ObserveClient(connmodel.EventClientConnected, &c)
-	if h.ClientConnected == nil {
-		return true
-	}
-	err := h.Call(s.r.ctx, "client_connected", func(ctx context.Context) error { return h.ClientConnected(ctx, &c) })
+	err := s.r.opt.Hooks.CallClientConnected(&s.life, s.live)
 	if err == nil {
+		s.live.Connected()
 		return true
 	}
 	s.live.Fail(&connmodel.ConnError{
 		Phase: connmodel.PhaseAccept, Side: connmodel.SideViaduct, Kind: connmodel.KindDenied,
 		Message: "refused by hook client_connected: " + err.Error(), Blame: connmodel.BlameClient, Cause: err,
 	})
-	s.r.opt.Meter.SessionRefused(c.Listener, "hook")
-	s.r.opt.Log.Event(LevelWarn, "client refused", "listener", c.Listener, "client", s.peer.String(), "reason", err.Error())
+	listener := s.live.Client().Listener
+	s.r.opt.Meter.SessionRefused(listener, "hook")
+	s.r.opt.Log.Event(LevelWarn, "client refused", "listener", listener, "client", s.peer.String(), "reason", err.Error())
 	abortConn(s.conn)
 	return false
 }
@@ -132,30 +122,10 @@ func (s *session) begin(p connmodel.Protocol, target connmodel.Address, at time.
 	return rec
 }
 
-// drain ends a session that waits between requests; others finish what they do.
-func (s *session) drain() {
-	if s.state.Load() == stateIdle {
-		s.conn.SetReadDeadline(longAgo)
-	}
-}
+// understood ends the handshake: what the client wants is known.
+func (s *session) understood() { s.r.handshakes.end(s) }
 
-// abort ends the session at once, whatever it does.
-func (s *session) abort(reason connmodel.CloseReason) {
-	s.cut.Store(true)
-	end := relay.Drained
-	if reason == connmodel.CloseAdmin {
-		end = relay.Canceled
-	}
-	s.tunnel.Abort(end)
-	s.plain.Cancel()
-	if s.state.Load() != stateTunnel {
-		s.conn.SetDeadline(longAgo)
-	}
-}
-
-var longAgo = time.Unix(1, 0)
-
-// handshakeDeadline bounds everything from the first byte of a request to its complete head.
+// handshakeDeadline bounds everything from accept, or from the first byte of a further request, to its complete head.
 func (s *session) handshakeDeadline(l *Listener, from time.Time) {
 	d := l.HandshakeTimeout
 	if d <= 0 {

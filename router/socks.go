@@ -34,7 +34,8 @@ func (s *session) serveSOCKS5(p *pin) {
 				return
 			}
 		}
-		if len(out) > 0 && !s.write(out) {
+		if err := s.write(out); err != nil {
+			s.reject(p, connmodel.ProtocolSOCKS5, false, clientError(connmodel.PhaseHandshake, err))
 			return
 		}
 		switch ev {
@@ -43,7 +44,7 @@ func (s *session) serveSOCKS5(p *pin) {
 			return
 		case socks5.More:
 			if err := s.in.Fill(); err != nil {
-				s.reject(p, "", clientError(connmodel.PhaseHandshake, err))
+				s.reject(p, connmodel.ProtocolSOCKS5, false, clientError(connmodel.PhaseHandshake, err))
 				return
 			}
 		}
@@ -57,7 +58,7 @@ func (s *session) serveSOCKS4(p *pin) {
 		switch {
 		case err == socks4.ErrIncomplete:
 			if err := s.in.Fill(); err != nil {
-				s.reject(p, "", clientError(connmodel.PhaseHandshake, err))
+				s.reject(p, connmodel.ProtocolSOCKS4, false, clientError(connmodel.PhaseHandshake, err))
 				return
 			}
 			continue
@@ -86,7 +87,7 @@ func (s *session) serveSOCKS4(p *pin) {
 func (s *session) socksRequest(p *pin, proto connmodel.Protocol, host string, port uint16, user string) {
 	target, err := connmodel.MakeAddress(host, port)
 	if err != nil {
-		s.reject(p, proto, badTarget(err))
+		s.reject(p, proto, true, badTarget(err))
 		return
 	}
 	rec := s.begin(proto, target, time.Now())
@@ -95,26 +96,25 @@ func (s *session) socksRequest(p *pin, proto connmodel.Protocol, host string, po
 
 // endSOCKS writes what the protocol says to a handshake that failed, records it and closes.
 func (s *session) endSOCKS(out []byte, proto connmodel.Protocol, e *connmodel.ConnError) {
+	s.understood()
 	rec := s.begin(proto, connmodel.Address{}, time.Now())
 	s.live.Fail(e)
 	rec.Fail(e)
+	if len(out) > 1 {
+		rec.Replied(int(out[1]), false)
+	}
 	s.write(out)
-	s.finish(rec, connmodel.FlowEnd{Reason: reasonFor(e)})
+	s.finish(rec, s.flowEnd(e))
 	s.lingeringClose()
 }
 
-// write sends a handshake message; it is small, and fails only with the connection.
-func (s *session) write(b []byte) bool {
+// write sends a handshake message. It is so small that it waits for nobody: the socket's buffer is empty.
+func (s *session) write(b []byte) error {
 	if len(b) == 0 {
-		return true
+		return nil
 	}
-	s.conn.SetWriteDeadline(time.Now().Add(defaultHandshake))
 	_, err := s.conn.Write(b)
-	s.conn.SetWriteDeadline(time.Time{})
-	if err != nil {
-		s.clientLeft(err)
-	}
-	return err == nil
+	return err
 }
 
 func socksFault(err error) *connmodel.ConnError {
