@@ -3,6 +3,7 @@ package policies
 import (
 	"fmt"
 	"net/url"
+	"strconv"
 	"strings"
 
 	"github.com/hashicorp/hcl/v2"
@@ -78,6 +79,8 @@ func (l *loader) secret(param, description string, f func(string) (string, error
 				}
 				l.warnAt(l.at, "Cannot read credential", upperFirst(err.Error()))
 				v = cty.UnknownVal(cty.String)
+			} else {
+				l.secrets = append(l.secrets, v.AsString())
 			}
 			return v.Mark(secretMark), nil
 		},
@@ -103,6 +106,24 @@ func (l *loader) forgiving(f function.Function, summary string) function.Functio
 			return v, nil
 		},
 	})
+}
+
+// hideIn takes every secret out of what is reported. Functions repeat their arguments in errors, and HCL keeps the values of
+// all names beside a diagnostic.
+func (l *loader) hideIn(diags hcl.Diagnostics) {
+	for _, d := range diags {
+		d.Expression, d.EvalContext = nil, nil
+		for _, s := range l.secrets {
+			if s == "" {
+				continue
+			}
+			quoted := strconv.Quote(s)
+			for _, form := range []string{s, quoted[1 : len(quoted)-1]} {
+				d.Summary = strings.ReplaceAll(d.Summary, form, "***")
+				d.Detail = strings.ReplaceAll(d.Detail, form, "***")
+			}
+		}
+	}
 }
 
 func upperFirst(s string) string {

@@ -37,6 +37,7 @@ type loader struct {
 	sources map[string][]byte
 	diags   hcl.Diagnostics
 	data    []string // other files read
+	secrets []string // values that no report may repeat
 
 	variables map[string]*variable
 	locals    map[string]*local
@@ -82,6 +83,7 @@ func Load(o Options) (*Config, Diagnostics) {
 	l.readBlocks()
 	l.evaluateScope()
 	cfg := l.build()
+	l.hideIn(l.diags)
 	d := Diagnostics{List: l.diags, sources: l.sources}
 	d.sorted(l.names)
 	if d.HasErrors() {
