@@ -77,7 +77,11 @@ func (e *explanation) printOutcome(w io.Writer, p palette) {
 		}
 		fmt.Fprintf(w, "%-9s %s\n", label, line)
 	}
-	fmt.Fprintf(w, "%-9s by %s\n", "resolved", e.ResolvedBy)
+	if e.ResolvedBy == "literal" {
+		fmt.Fprintf(w, "%-9s not needed: the server is an address\n", "resolved")
+	} else {
+		fmt.Fprintf(w, "%-9s by %s\n", "resolved", e.ResolvedBy)
+	}
 	if len(e.Tags) > 0 {
 		fmt.Fprintf(w, "%-9s %s\n", "tags", strings.Join(e.Tags, ", "))
 	}

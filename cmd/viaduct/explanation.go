@@ -41,7 +41,7 @@ type explanation struct {
 	Server     string    `json:"server,omitempty"` // dialled in place of the target
 	TLS        string    `json:"tls,omitempty"`
 	Route      []hopStep `json:"route,omitempty"`
-	ResolvedBy string    `json:"resolved_by,omitempty"` // who turns the name of the server into an address
+	ResolvedBy string    `json:"resolved_by,omitempty"` // who turns the name of the server into an address: viaduct, upstreams by name; literal = it is one
 	Refused    string    `json:"refused,omitempty"`     // why the destination is not allowed
 	Tags       []string  `json:"tags,omitempty"`
 }
@@ -229,10 +229,10 @@ func resolvedBy(f *connmodel.Facts, d *connmodel.Decision, hops []upstream.HopIn
 		server = d.Server
 	}
 	if server.IP().IsValid() {
-		return "nobody: it is an address"
+		return "literal"
 	}
 	if d.LocalResolve {
-		return "viaduct, because the rule says so"
+		return "viaduct"
 	}
 	who := map[string]bool{}
 	var names []string

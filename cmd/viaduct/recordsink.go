@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"os"
 	"sync"
 	"time"
@@ -59,13 +61,27 @@ func (s *recordSink) prepare(r *policies.Records, log *logrus.Logger) (commit, a
 		if r.Stdout {
 			o.Path, o.Writer = "", os.Stdout
 		}
+		_, before := os.Stat(r.Path)
 		if fresh, err = connmodel.NewRecordWriter(o); err != nil {
 			return nil, nil, err
 		}
+		abandon = func() {
+			closeWriter(fresh, log)
+			if !r.Stdout && errors.Is(before, fs.ErrNotExist) {
+				removeEmpty(r.Path)
+			}
+		}
+	} else {
+		abandon = func() {}
 	}
-	commit = func() { closeWriter(s.swap(to, fresh), log) }
-	abandon = func() { closeWriter(fresh, log) }
-	return commit, abandon, nil
+	return func() { closeWriter(s.swap(to, fresh), log) }, abandon, nil
+}
+
+// removeEmpty takes back a file that was made for a configuration that does not come.
+func removeEmpty(path string) {
+	if st, err := os.Stat(path); err == nil && st.Mode().IsRegular() && st.Size() == 0 {
+		os.Remove(path)
+	}
 }
 
 func (s *recordSink) target() string {

@@ -52,7 +52,9 @@ func run(src *source, args []string) error {
 	signal.Ignore(syscall.SIGPIPE) // records on a pipe whose reader has left are an error of writing, not the end
 
 	log := logrus.New()
-	log.SetOutput(os.Stderr)
+	lines := newLogWriter(os.Stderr)
+	defer lines.Flush()
+	log.SetOutput(lines)
 	setLog(log, &policies.Gateway{})
 	descriptors, memory := prepareProcess()
 

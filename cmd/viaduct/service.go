@@ -53,7 +53,7 @@ func newService(src *source, paths []string, log *logrus.Logger) *service {
 	s := &service{src: src, paths: paths, log: log, started: time.Now()}
 	s.last.Store(&admin.ReloadResult{})
 	s.metrics = admin.NewMetrics(s)
-	s.router = router.New(router.Options{Records: &s.records, Log: router.LogrusLog{L: log}, Meter: s.metrics.Meter()})
+	s.router = router.New(router.Options{Records: &s.records, Log: router.LogrusLog{L: log, Lines: true}, Meter: s.metrics.Meter()})
 	return s
 }
 

@@ -82,13 +82,15 @@ func setLog(log *logrus.Logger, g *policies.Gateway) {
 	}
 	log.SetLevel(level)
 	if strings.EqualFold(g.LogFormat, "json") {
-		log.SetFormatter(&logrus.JSONFormatter{TimestampFormat: "2006-01-02T15:04:05.000Z07:00", DisableHTMLEscape: true})
+		log.SetFormatter(&router.LineFormatter{JSON: true, Base: &logrus.JSONFormatter{
+			TimestampFormat: "2006-01-02T15:04:05.000Z07:00", DisableHTMLEscape: true,
+		}})
 		return
 	}
-	log.SetFormatter(&logrus.TextFormatter{
+	log.SetFormatter(&router.LineFormatter{NoTime: underJournal(), Base: &logrus.TextFormatter{
 		FullTimestamp: true, TimestampFormat: "2006-01-02T15:04:05.000Z07:00",
-		DisableColors: !colourful(log.Out), DisableTimestamp: underJournal(),
-	})
+		DisableColors: !colourful(os.Stderr), DisableTimestamp: underJournal(),
+	}})
 }
 
 // wireUp joins a configuration without opening anything, to find what would keep it from running. The caller closes the table.

@@ -30,10 +30,20 @@ func routes(o *Options) http.Handler {
 	if o.Metrics != nil {
 		mux.Handle("GET /metrics", o.Metrics.handler())
 	}
-	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
-		problem(w, http.StatusNotFound, "there is no such endpoint; see POST /v1/reload, GET /v1/status, GET /v1/connections, GET /metrics")
-	})
+	mux.HandleFunc("/", unknown)
 	return mux
+}
+
+// methods are what the endpoints are asked with.
+var methods = map[string]string{"/v1/reload": "POST", "/v1/status": "GET, HEAD", "/v1/connections": "GET, HEAD", "/metrics": "GET, HEAD"}
+
+func unknown(w http.ResponseWriter, r *http.Request) {
+	if allow, ok := methods[r.URL.Path]; ok {
+		w.Header().Set("Allow", allow) // RFC 9110, section 15.5.6
+		problem(w, http.StatusMethodNotAllowed, r.URL.Path+" is asked with "+allow)
+		return
+	}
+	problem(w, http.StatusNotFound, "there is no such endpoint; see POST /v1/reload, GET /v1/status, GET /v1/connections, GET /metrics")
 }
 
 // connections writes the flows one by one: each is bounded, and a thousand of them are not held as text.
