@@ -7,6 +7,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 )
 
 type gated struct {
@@ -32,7 +33,10 @@ func TestLogWriterKeepsOrderAndDropsRatherThanWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := &gated{open: make(chan struct{})}
 		w := newLogWriter(g)
-		defer close(w.wake)
+		defer func() {
+			close(w.wake)
+			time.Sleep(2 * logBatch) // of the bubble's clock, which stands still once the test has returned
+		}()
 		fmt.Fprintln(w, "first")
 		synctest.Wait()
 		line := strings.Repeat("x", 1023) + "\n"
