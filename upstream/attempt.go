@@ -27,7 +27,6 @@ type attempt struct {
 	stop    func() bool         // ends the watch on ctx
 	armed   bool                // a deadline is set on base
 	early   []byte              // what came right behind the last handshake
-	tls     *connmodel.TLSInfo  // of the server
 	hasty   bool                // the last deadline set was cut short by the flow's
 	stopped bool                // no further attempt
 	settled bool                // run has returned

@@ -108,7 +108,7 @@ func (d *dialing) try(rt *route, r *connmodel.Recorder, start time.Time) (*Conn,
 	}
 	conn.lease = a.keep()
 	conn.Key = d.t.Key(d.q, conn.Absolute)
-	a.connected(conn, r, start)
+	a.connected(start)
 	return conn, nil
 }
 

@@ -7,13 +7,10 @@ import (
 )
 
 // connected ends a good attempt.
-func (a *attempt) connected(conn *Conn, r *connmodel.Recorder, start time.Time) {
+func (a *attempt) connected(start time.Time) {
 	if a.rec.Recorder() != nil {
 		local, peer := ends(a.base)
 		a.rec.Connected(local, peer)
-		if a.tls != nil {
-			r.ServerTLSEstablished(a.tls)
-		}
 	}
 	for _, h := range a.hops {
 		h.state.attempts.Add(1)

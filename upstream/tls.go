@@ -103,9 +103,8 @@ func (a *attempt) upgrade(conn net.Conn) (net.Conn, *HopError) {
 	config, verified := a.d.t.serverTLS(a.d.q)
 	rec := a.element1(n, a.d.q.Target)
 	c, info, took, err := a.handshakeTLS(n, rec, conn, config, verified, config.NextProtos, a.d.t.tlsTime)
-	if err == nil {
-		a.tls = info
-		rec.Took(connmodel.PartTLS, took) // the facts go to the server's own connection
+	if err == nil && info != nil {
+		rec.TLSEstablished(info, took)
 	}
 	return c, err
 }
