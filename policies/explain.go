@@ -139,11 +139,13 @@ func whenWords(r *rule, f *connmodel.Facts, value string) string {
 }
 
 // one names the patterns of a test: the one there is, or how many.
-func (w words) one() string {
+func (w words) one() string { return w.of("patterns") }
+
+func (w words) of(what string) string {
 	if w.n == 1 && !strings.HasPrefix(w.first, "list.") {
 		return w.first
 	}
-	return fmt.Sprintf("one of %d patterns (first: %s)", w.n, w.first)
+	return fmt.Sprintf("one of %d %s (first: %s)", w.n, what, w.first)
 }
 
 func wordsOf(list []string) words {
@@ -165,21 +167,21 @@ func short(s string) string {
 func (t *tests) notWords(a attribute, f *connmodel.Facts) string {
 	switch a {
 	case byListener:
-		return fmt.Sprintf("listener %s is not %s", f.Listener, wordsOf(t.listeners).one())
+		return fmt.Sprintf("listener %s is not %s", f.Listener, wordsOf(t.listeners).of("listeners"))
 	case byClient:
-		return fmt.Sprintf("client %s is not in %s", clientText(f), t.clients.words.one())
+		return fmt.Sprintf("client %s is not in %s", clientText(f), t.clients.words.of("networks"))
 	case byTime:
-		return fmt.Sprintf("time %s is not in %s", timeText(f), windowWords(t.windows).one())
+		return fmt.Sprintf("time %s is not in %s", timeText(f), windowWords(t.windows).of("times"))
 	case byUser:
-		return fmt.Sprintf("user %s is not %s", userText(f), wordsOf(texts(t.users)).one())
+		return fmt.Sprintf("user %s is not %s", userText(f), wordsOf(texts(t.users)).of("users"))
 	case byProtocol:
-		return fmt.Sprintf("protocol %s is not %s", f.Protocol, wordsOf(t.protocols).one())
+		return fmt.Sprintf("protocol %s is not %s", f.Protocol, wordsOf(t.protocols).of("protocols"))
 	case byScheme:
 		return fmt.Sprintf("scheme is not %s: what a tunnel carries is not known", wordsOf(t.schemes).one())
 	case byHost:
 		return fmt.Sprintf("host %s is not %s", short(f.Target.Host), t.hosts.words.one())
 	case byPort:
-		return fmt.Sprintf("port %d is not %s", f.Target.Port, t.ports.words.one())
+		return fmt.Sprintf("port %d is not %s", f.Target.Port, t.ports.words.of("ports"))
 	case byMethod, byPath, byHeader:
 		return t.notRequestWords(a, f)
 	case byAddress:
@@ -196,7 +198,7 @@ func (t *tests) notRequestWords(a attribute, f *connmodel.Facts) string {
 	}
 	switch a {
 	case byMethod:
-		return fmt.Sprintf("method %s is not %s", short(f.Request.Method), wordsOf(t.methods).one())
+		return fmt.Sprintf("method %s is not %s", short(f.Request.Method), wordsOf(t.methods).of("methods"))
 	case byPath:
 		path, _, _ := strings.Cut(f.Request.Path, "?")
 		return fmt.Sprintf("path %s is not %s", short(path), wordsOf(texts(t.paths)).one())
@@ -211,13 +213,13 @@ func (t *tests) notRequestWords(a attribute, f *connmodel.Facts) string {
 func (t *tests) addressWords(f *connmodel.Facts) string {
 	switch {
 	case f.TargetIP.IsValid():
-		return fmt.Sprintf("address %s is not in %s", f.TargetIP, t.addresses.words.one())
+		return fmt.Sprintf("address %s is not in %s", f.TargetIP, t.addresses.words.of("networks"))
 	case t.literal:
 		return fmt.Sprintf("the target is the name %s, and resolve = false looks at literal addresses only", short(f.Target.Host))
 	case len(f.Addresses) == 1:
-		return fmt.Sprintf("address %s of %s is not in %s", f.Addresses[0], short(f.Target.Host), t.addresses.words.one())
+		return fmt.Sprintf("address %s of %s is not in %s", f.Addresses[0], short(f.Target.Host), t.addresses.words.of("networks"))
 	}
-	return fmt.Sprintf("none of the %d addresses of %s is in %s", len(f.Addresses), short(f.Target.Host), t.addresses.words.one())
+	return fmt.Sprintf("none of the %d addresses of %s is in %s", len(f.Addresses), short(f.Target.Host), t.addresses.words.of("networks"))
 }
 
 // holdingNot is the not block that holds.
@@ -253,10 +255,10 @@ func (t *tests) yesWords(f *connmodel.Facts) string {
 		add("listener %s", f.Listener)
 	}
 	if t.clients != nil {
-		add("client %s is in %s", clientText(f), t.clients.words.one())
+		add("client %s is in %s", clientText(f), t.clients.words.of("networks"))
 	}
 	if t.windows != nil {
-		add("time %s is in %s", timeText(f), windowWords(t.windows).one())
+		add("time %s is in %s", timeText(f), windowWords(t.windows).of("times"))
 	}
 	if t.users != nil {
 		add("user %s", userText(f))
@@ -278,7 +280,7 @@ func (t *tests) yesWords(f *connmodel.Facts) string {
 		add("port %d", f.Target.Port)
 	}
 	if t.methods != nil {
-		add("method %s", f.Request.Method)
+		add("method %s", short(f.Request.Method))
 	}
 	if t.paths != nil {
 		path, _, _ := strings.Cut(f.Request.Path, "?")
@@ -288,7 +290,7 @@ func (t *tests) yesWords(f *connmodel.Facts) string {
 		add("header %s is %s", t.headers[i].name, wordsOf(texts(t.headers[i].values)).one())
 	}
 	if t.addresses != nil {
-		add("address %s is in %s", addressText(f), t.addresses.words.one())
+		add("address %s is in %s", addressText(f), t.addresses.words.of("networks"))
 	}
 	if len(t.nots) > 0 {
 		add("no not block holds")
