@@ -128,7 +128,7 @@ func (x *exchange) carry() Result {
 		x.srv = srv
 		x.line.begin(x.p.Client, srv.Conn)
 		if !x.p.Cancel.enter(&x.line) {
-			return x.refuse(errCanceled)
+			return Result{Err: errCanceled}
 		}
 		res, again := x.run()
 		if !again || !reuse {

@@ -35,10 +35,14 @@ func (x *exchange) serverError(kind connmodel.Kind, message string) *connmodel.C
 
 // clientFault is a failure of the client's connection.
 func (x *exchange) clientFault(err error) *connmodel.ConnError {
+	return x.clientFaultIn(connmodel.PhaseRequest, err)
+}
+
+func (x *exchange) clientFaultIn(phase connmodel.Phase, err error) *connmodel.ConnError {
 	if x.line.why() == cutCanceled {
 		return errCanceled
 	}
-	e := &connmodel.ConnError{Phase: connmodel.PhaseRequest, Side: connmodel.SideClient, Blame: connmodel.BlameClient, Cause: err}
+	e := &connmodel.ConnError{Phase: phase, Side: connmodel.SideClient, Blame: connmodel.BlameClient, Cause: err}
 	var bad *http1.Error
 	switch {
 	case errors.As(err, &bad):
@@ -123,10 +127,7 @@ func (x *exchange) readFault(err error) *connmodel.ConnError {
 func (x *exchange) bodyFault(err error) *connmodel.ConnError {
 	var we *http1.WriteError
 	if errors.As(err, &we) {
-		e := x.clientFault(we.Err)
-		e2 := *e
-		e2.Phase = connmodel.PhaseRelay
-		return &e2
+		return x.clientFaultIn(connmodel.PhaseRelay, we.Err)
 	}
 	if e := x.cutFault(); e != nil {
 		return e

@@ -1,0 +1,5 @@
+package forward
+
+const loadEnv = "VIADUCT_FORWARD_LOAD"
+
+func runLoad() {}
