@@ -117,6 +117,7 @@ func (s *session) reject(p *pin, proto connmodel.Protocol, tell bool, e *connmod
 // Bounds of a lingering close.
 const (
 	lingerTime  = time.Second
+	lastLinger  = 100 * time.Millisecond // when the session was aborted
 	lingerBytes = 256 << 10
 )
 
@@ -128,7 +129,11 @@ func (s *session) lingeringClose() {
 	if cw, ok := s.conn.(interface{ CloseWrite() error }); !ok || cw.CloseWrite() != nil {
 		return
 	}
-	s.conn.SetReadDeadline(time.Now().Add(lingerTime))
+	wait := lingerTime
+	if s.life.ended() != "" {
+		wait = lastLinger
+	}
+	s.conn.SetReadDeadline(time.Now().Add(wait))
 	var buf [2048]byte
 	for left := lingerBytes; left > 0; {
 		n, err := s.conn.Read(buf[:])

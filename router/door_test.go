@@ -277,6 +277,7 @@ func TestEveryKindHasAnAnswer(t *testing.T) {
 		{connmodel.ConnError{Kind: connmodel.KindReset}, 502, "connection_terminated", 1},
 		{connmodel.ConnError{Kind: connmodel.KindEOF}, 502, "connection_terminated", 1},
 		{connmodel.ConnError{Kind: connmodel.KindLimit}, 503, "connection_limit_reached", 1},
+		{connmodel.ConnError{Kind: connmodel.KindLimit, Side: connmodel.SideHop}, 502, "http_response_header_section_size", 1},
 		{connmodel.ConnError{Kind: connmodel.KindCanceled}, 503, "proxy_internal_response", 1},
 		{connmodel.ConnError{Kind: connmodel.KindInternal}, 500, "proxy_internal_error", 1},
 	} {

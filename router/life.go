@@ -180,12 +180,16 @@ func (s *session) clientLeft() {
 	s.life.mu.Unlock()
 }
 
-// idle begins a wait for the next request, for at most keep, unless the gateway or the listener is closing.
+// idle begins a wait for the next request, for at most keep. When the gateway or the listener is closing it is short: the client may not
+// know yet, and a request that is on its way is answered, as the last one.
 func (s *session) idle(keep time.Duration) bool {
 	s.life.mu.Lock()
 	defer s.life.mu.Unlock()
-	if s.closing() || s.life.why != "" {
+	if s.life.why != "" {
 		return false
+	}
+	if s.closing() {
+		keep = min(keep, drainGrace)
 	}
 	s.life.state = stateIdle
 	s.conn.SetReadDeadline(time.Now().Add(keep))

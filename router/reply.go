@@ -52,6 +52,8 @@ func answerFor(e *connmodel.ConnError) answer {
 		return answer{502, "tls_alert_received"}
 	case e.Kind == connmodel.KindTLS && strings.Contains(e.Message, "certificate"):
 		return answer{502, "tls_certificate_error"}
+	case e.Kind == connmodel.KindLimit && (e.Side == connmodel.SideHop || e.Side == connmodel.SideServer):
+		return answer{502, "http_response_header_section_size"} // it said more than we read
 	case e.Kind == connmodel.KindProtocol && e.Code == 508:
 		return answer{508, "proxy_loop_detected"}
 	}
