@@ -61,8 +61,8 @@ func (d Diagnostics) Err() error {
 	return d
 }
 
-// add appends those of o.
-func (d *Diagnostics) add(o Diagnostics) {
+// Append adds those of o, for instance what Load says of the policy that Default wrote.
+func (d *Diagnostics) Append(o Diagnostics) {
 	d.List = append(d.List, o.List...)
 	for name, src := range o.sources {
 		if d.sources == nil {

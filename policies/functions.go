@@ -101,6 +101,9 @@ func (l *loader) forgiving(f function.Function, summary string) function.Functio
 			v, err := f.Call(args)
 			if err != nil {
 				l.warnAt(l.at, summary, upperFirst(err.Error()))
+				if l.condition {
+					return cty.StringVal(""), nil // conditions know no unknown values
+				}
 				return cty.UnknownVal(cty.String), nil
 			}
 			return v, nil

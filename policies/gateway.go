@@ -20,6 +20,7 @@ type gatewayBlock struct {
 	src    *hcl.Block
 	admin  endpoint
 	direct upstream.DirectSpec
+	zone   *time.Location
 }
 
 var (
@@ -55,6 +56,7 @@ func (l *loader) buildGateway() Gateway {
 	g.State = b.path("state")
 	g.DrainTimeout = b.duration("drain_timeout")
 	g.Timezone = b.timezone("timezone")
+	l.gateway.zone = g.Timezone
 	if x := b.one("log"); x != nil {
 		c := l.open(x, logSchema)
 		g.LogLevel = c.oneOf("level", "error", "warn", "info", "debug")

@@ -44,6 +44,7 @@ type loader struct {
 	values    map[string]cty.Value // roots of the load-time scope
 	contexts  map[string]*hcl.EvalContext
 	at        hcl.Range // expression being evaluated: what functions warn about
+	condition bool      // it is a condition
 
 	gateway   *gatewayBlock
 	listeners []*listenerBlock
@@ -58,6 +59,14 @@ type loader struct {
 	used   map[string]bool // "upstream.corp_a", "list.ads"
 	inline []upstream.ChainSpec
 	routes map[string]hcl.Range // where an in-line chain stands
+
+	servers []serverAt
+}
+
+// serverAt is a server that a rule dials, and where it says so.
+type serverAt struct {
+	address connmodel.Address
+	rng     hcl.Range
 }
 
 // declared is a block with a name.

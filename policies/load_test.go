@@ -12,6 +12,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/hashicorp/hcl/v2"
+
+	"viaduct/upstream"
 )
 
 // environ is an environment of a test.
@@ -94,10 +96,27 @@ func TestCorpus(t *testing.T) {
 				}
 				if c != nil {
 					checkTests(t, c)
+					checkTable(t, c)
 				}
 			})
 		}
 	}
+}
+
+// checkTable: what Load takes, a table of routes can be built of.
+func checkTable(t *testing.T, c *Config) {
+	t.Helper()
+	u := c.Upstreams
+	u.Pools = slices.Clone(u.Pools)
+	for i := range u.Pools {
+		u.Pools[i].Health = nil // a test asks nobody
+	}
+	table, err := upstream.NewTable(u, nil)
+	if err != nil {
+		t.Errorf("the routes cannot be built: %v", err)
+		return
+	}
+	table.Close()
 }
 
 // checkTests runs the test blocks of a configuration.

@@ -72,6 +72,7 @@ func TestManual(t *testing.T) {
 				t.Fatal(b.String())
 			}
 			checkTests(t, c)
+			checkTable(t, c)
 			for name, src := range s.examples {
 				if formatted, _ := Format(name, src); strings.TrimSpace(string(formatted)) != strings.TrimSpace(string(src)) {
 					t.Errorf("%s is not laid out as fmt does", name)

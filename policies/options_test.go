@@ -157,8 +157,23 @@ func TestLenient(t *testing.T) {
 	if u := c.Listeners[0].Users; u == nil || u.Verify("anna", "x") || u.Verify("", "") {
 		t.Error("without its file of users a listener lets somebody in")
 	}
+	if a := c.Upstreams.Upstreams[0].Address.String(); a != "unknown.invalid:1" {
+		t.Errorf("an upstream without a known URL is at %s", a)
+	}
 	if c.Upstreams.Upstreams[0].TLS.RootCAs == nil {
 		t.Error("without its file of certificates an upstream trusts the system's")
+	}
+}
+
+// TestLenientCondition: a condition on what is not here compiles.
+func TestLenientCondition(t *testing.T) {
+	const src = "locals {\n  admin = env(\"NOSUCH\")\n}\npolicy \"default\" {\n  rule \"r\" {\n    when = client.user == local.admin || client.user == env(\"NOSUCH2\")\n    via = direct\n  }\n}\n"
+	c, d := loadText(src, Options{Lenient: true})
+	if _, warnings := d.Count(); c == nil || warnings < 2 {
+		t.Error(d.Error(), d.List)
+	}
+	if c, _ := loadText(src, Options{}); c != nil {
+		t.Error("a strict load takes missing variables")
 	}
 }
 

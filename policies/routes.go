@@ -8,6 +8,7 @@ import (
 
 	"github.com/hashicorp/hcl/v2"
 
+	"viaduct/connmodel"
 	"viaduct/upstream"
 )
 
@@ -24,7 +25,10 @@ func (l *loader) checkRoutes(cfg *Config) {
 		g.visit(name, nil)
 	}
 	for _, u := range l.upstreams {
-		l.checkLoop(u)
+		l.checkLoop(u.spec.Address, u.url, "Upstream is this gateway")
+	}
+	for _, s := range l.servers {
+		l.checkLoop(s.address, s.rng, "Server is this gateway")
 	}
 }
 
@@ -76,20 +80,19 @@ func (l *loader) routeRange(name string) hcl.Range {
 	return l.byName[kind][label].rng
 }
 
-// checkLoop refuses an upstream that is one of our own listeners: a flow would come back to us for ever.
-func (l *loader) checkLoop(u *upstreamBlock) {
-	a := u.spec.Address
+// checkLoop refuses an address that is one of our own listeners: a flow would come back to us for ever.
+func (l *loader) checkLoop(a connmodel.Address, r hcl.Range, summary string) {
 	if a.IsZero() {
 		return
 	}
 	for _, x := range l.listeners {
 		if x.ok && x.end.network == "tcp" && x.end.port == a.Port && reaches(x.end.ip, a.Host, a.IP()) {
-			l.errorAt(u.url, "Upstream is this gateway", fmt.Sprintf("%s is the address of the listener %q (%s): connections would come back to us for ever.", a, x.src.Labels[0], place(x.src.DefRange)))
+			l.errorAt(r, summary, fmt.Sprintf("%s is the address of the listener %q (%s): connections would come back to us for ever.", a, x.src.Labels[0], place(x.src.DefRange)))
 		}
 	}
 	if l.gateway != nil {
 		if e := l.gateway.admin; e.network == "tcp" && e.port == a.Port && reaches(e.ip, a.Host, a.IP()) {
-			l.errorAt(u.url, "Upstream is this gateway", fmt.Sprintf("%s is the address of the control door.", a))
+			l.errorAt(r, summary, fmt.Sprintf("%s is the address of the control door.", a))
 		}
 	}
 }

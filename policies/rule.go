@@ -58,9 +58,10 @@ func (r *rule) condition(l *loader, b *block) {
 		return
 	}
 	rng := a.Expr.Range()
-	consts := &hcl.EvalContext{Variables: map[string]cty.Value{"local": l.values["local"], "var": l.values["var"]}, Functions: l.context(rng.Filename).Functions}
-	l.at = rng
+	consts := &hcl.EvalContext{Variables: map[string]cty.Value{"local": l.known("local"), "var": l.known("var")}, Functions: l.context(rng.Filename).Functions}
+	l.at, l.condition = rng, true
 	c, diags := expr.Compile(a.Expr, consts, expr.Options{Listeners: sortedNames(l.byName[kindListener])})
+	l.condition = false
 	l.diags = append(l.diags, diags...)
 	if c == nil {
 		return
@@ -71,6 +72,24 @@ func (r *rule) condition(l *loader, b *block) {
 	} else if constant {
 		l.warnAt(rng, "Condition always false", "This `when` is false for every flow, so the rule takes nothing. Leave the rule out.")
 	}
+}
+
+// known is a root of the load-time scope for conditions. What a lenient load could not read is an empty text there.
+func (l *loader) known(root string) cty.Value {
+	v := l.values[root]
+	if !l.o.Lenient {
+		return v
+	}
+	filled, err := cty.Transform(v, func(_ cty.Path, v cty.Value) (cty.Value, error) {
+		if v.Type() == cty.String && !v.IsKnown() {
+			return cty.StringVal("").WithSameMarks(v), nil
+		}
+		return v, nil
+	})
+	if err != nil {
+		return v
+	}
+	return filled
 }
 
 // textAt is the source of an expression, on one line.
@@ -105,6 +124,7 @@ func (l *loader) outcome(b *block, p *policyBlock, r *rule) {
 	d.Outcome = connmodel.OutcomeVia
 	d.Route = l.route(via.Expr, p.name+"/"+r.name)
 	d.Server = b.hostPort("server")
+	l.servers = append(l.servers, serverAt{d.Server, b.rng("server")})
 	d.LocalResolve = b.boolean("resolve_locally", false)
 	d.PlainConnect = b.boolean("plain_connect", false)
 	d.Tags = l.tags(b)

@@ -90,14 +90,8 @@ func (l *loader) buildTest(x *testBlock) Test {
 // testTime reads a moment: with its zone, or in that of the gateway.
 func (l *loader) testTime(b *block) time.Time {
 	zone := time.Local
-	if l.gateway != nil {
-		if g := l.open(l.gateway.src, gatewaySchema); g.has("timezone") {
-			if v, ok := l.evaluate(g.attrs["timezone"].Expr); ok && v.Type() == cty.String && !v.IsMarked() {
-				if z, err := time.LoadLocation(v.AsString()); err == nil && !strings.EqualFold(v.AsString(), "local") {
-					zone = z
-				}
-			}
-		}
+	if l.gateway != nil && l.gateway.zone != nil {
+		zone = l.gateway.zone
 	}
 	s := b.text("at")
 	if s == "" {

@@ -30,6 +30,9 @@ var (
 	hopTimeSchema  = schema(attrs("dial", "tls", "handshake"))
 )
 
+// unknownURL stands for a URL that a lenient load cannot know.
+const unknownURL = "https://unknown.invalid:1"
+
 var upstreamSchemes = []string{"http", "https", "socks4", "socks4a", "socks5", "socks5h"}
 
 func (l *loader) buildUpstream(x *upstreamBlock) {
@@ -40,6 +43,9 @@ func (l *loader) buildUpstream(x *upstreamBlock) {
 		if s := b.text("url"); s != "" {
 			l.upstreamURL(x, s)
 		}
+	}
+	if l.o.Lenient && x.spec.Scheme == "" { // its URL is made of what is missing here
+		l.upstreamURL(x, unknownURL)
 	}
 	s := &x.spec
 	s.SourceAddress, s.Interface, s.KeepAlive = b.address("source_address"), b.text("interface"), b.keepalive("keepalive")

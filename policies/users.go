@@ -17,6 +17,7 @@ import (
 
 const (
 	maxHtpasswd = 16 << 20
+	maxCost     = 15     // of bcrypt: some 2 s of a core
 	maxProved   = 10_000 // pairs of user and password remembered as right
 )
 
@@ -28,7 +29,7 @@ const (
 type Users struct {
 	file  *htpasswd.File
 	names map[string]bool
-	dummy []byte
+	dummy []byte // hash of one of them, to compare with when there is no such user
 
 	key   [32]byte
 	slots chan struct{}
@@ -39,7 +40,6 @@ type Users struct {
 func noUsers() *Users {
 	u := &Users{names: map[string]bool{}, known: map[[32]byte]struct{}{}, slots: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)))}
 	rand.Read(u.key[:]) // never fails
-	u.dummy, _ = bcrypt.GenerateFromPassword(u.key[:16], bcrypt.DefaultCost)
 	return u
 }
 
@@ -48,7 +48,7 @@ func (u *Users) Len() int { return len(u.names) }
 
 // Verify reports whether the password is the user's.
 func (u *Users) Verify(user, password string) bool {
-	if user == "" || len(password) > 72 { // bcrypt looks at no more; RFC 1929 and Basic allow longer ones
+	if user == "" || len(u.names) == 0 || len(password) > 72 { // bcrypt looks at no more; RFC 1929 and Basic allow longer ones
 		return false
 	}
 	pair := u.pair(user, password)
@@ -103,15 +103,20 @@ func (l *loader) readUsers(src []byte, path string, r hcl.Range) *Users {
 			continue
 		}
 		name, hash, ok := strings.Cut(text, ":")
-		switch _, err := bcrypt.Cost([]byte(hash)); {
+		switch cost, err := bcrypt.Cost([]byte(hash)); {
 		case !ok || name == "" || strings.ContainsFunc(name, func(c rune) bool { return c < ' ' || c == 0x7f }):
 			report(n, "not of the form name:hash.")
 		case err != nil:
 			report(n, fmt.Sprintf("the hash of %q is not bcrypt. Make it with: htpasswd -B %s %s", name, path, name))
+		case cost > maxCost:
+			report(n, fmt.Sprintf("the hash of %q has the cost %d, which takes minutes to compare; at most %d is allowed.", name, cost, maxCost))
 		case u.names[name]:
 			report(n, fmt.Sprintf("the user %q occurs twice.", name))
 		default:
 			u.names[name] = true
+			if u.dummy == nil {
+				u.dummy = []byte(hash)
+			}
 		}
 	}
 	f, err := htpasswd.NewFromReader(bytes.NewReader(src), []htpasswd.PasswdParser{htpasswd.AcceptBcrypt}, func(error) {})

@@ -47,6 +47,7 @@ func TestUsersRefused(t *testing.T) {
 		{"no colon", "anna\n", "name:hash"},
 		{"no name", ":" + good + "\n", "name:hash"},
 		{"control character", "an\x01na:" + good + "\n", "name:hash"},
+		{"cost", "anna:" + strings.Replace(good, "$04$", "$31$", 1) + "\n", "at most 15"},
 		{"nobody", "# nobody\n", "nobody gets in"},
 	} {
 		l := &loader{}

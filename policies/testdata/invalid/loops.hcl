@@ -24,5 +24,10 @@ gateway {
   admin { address = "127.0.0.1:9090" }
 }
 policy "default" {
+  rule "server" {
+    match { host = "x.example" }
+    via    = direct
+    server = "127.0.0.1:3128" # ERROR: Server is this gateway
+  }
   otherwise { via = [upstream.us, upstream.name, upstream.mapped, upstream.admin, upstream.other] }
 }
