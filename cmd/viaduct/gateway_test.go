@@ -26,6 +26,7 @@ var binary = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
+	binaryDir = dir
 	path := filepath.Join(dir, "viaduct")
 	out, err := exec.Command("go", "build", "-o", path, ".").CombinedOutput()
 	if err != nil {
@@ -33,6 +34,14 @@ var binary = sync.OnceValues(func() (string, error) {
 	}
 	return path, err
 })
+
+var binaryDir string // "" = not built
+
+func removeBinary() {
+	if binaryDir != "" {
+		os.RemoveAll(binaryDir)
+	}
+}
 
 // gateway is a real viaduct in a process of its own.
 type gateway struct {
@@ -101,7 +110,7 @@ func cleanEnv() []string {
 	for _, v := range os.Environ() {
 		name, _, _ := strings.Cut(v, "=")
 		switch {
-		case strings.HasSuffix(strings.ToUpper(name), "_PROXY"), strings.HasPrefix(name, "VIADUCT_VAR_"), name == "VIADUCT_CONFIG", name == "NOTIFY_SOCKET":
+		case strings.HasSuffix(strings.ToUpper(name), "_PROXY"), strings.HasPrefix(name, "GIT_"), name == "CURL_CA_BUNDLE", name == "SSL_CERT_FILE", strings.HasPrefix(name, "VIADUCT_VAR_"), name == "VIADUCT_CONFIG", name == "NOTIFY_SOCKET":
 		default:
 			env = append(env, v)
 		}

@@ -15,7 +15,15 @@ import (
 
 // TestMain makes this test binary be viaduct when a script, or a test that starts a gateway, runs it under that name.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"viaduct": main})
+	testscript.Main(cleanly{m}, map[string]func(){"viaduct": main})
+}
+
+// cleanly takes away what tests have built.
+type cleanly struct{ m *testing.M }
+
+func (c cleanly) Run() int {
+	defer removeBinary()
+	return c.m.Run()
 }
 
 // TestScripts runs the journeys in testdata/script: each is a policy, servers, clients and what must come out, in one file.
