@@ -7,11 +7,12 @@
 // policies/expr (conditions).
 //
 // There is one file per block (gateway.go, listener.go, upstream.go, pool.go, chain.go, list.go, policy.go, rule.go,
-// matchblock.go, testblock.go). Around them:
+// matchblock.go with matchread.go, testblock.go). Around them:
 //
 //   - source.go finds and parses files, scope.go evaluates variables and locals, attr.go reads attributes, refs.go reads
 //     references.
 //   - routes.go and reach.go look at the whole: cycles, loops, what nobody uses and what nothing reaches.
-//   - compile.go makes a Program, decide.go runs it, explain.go runs it and says why, runtests.go runs it on test blocks.
+//   - compile.go makes a Program, decide.go and verify.go run it, explain.go and words.go say why, runtests.go runs it on
+//     test blocks.
 //   - diagnostics.go prints what is wrong; format.go and defaults.go serve the commands.
 package policies

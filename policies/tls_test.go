@@ -1,0 +1,121 @@
+package policies
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"math/big"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"viaduct/connmodel"
+)
+
+// writePair writes a self-signed certificate and its key.
+func writePair(t *testing.T, dir, name string) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(dir, name+".crt"), string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})))
+	write(t, filepath.Join(dir, name+".key"), string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER})))
+}
+
+const tlsSource = `
+listener "l" {
+  address = "127.0.0.1:1"
+  tls {
+    certificate = "a.crt"
+    key         = "a.key"
+    min_version = "1.3"
+  }
+}
+upstream "u" {
+  url = "https://p.example:1"
+  tls {
+    ca          = "b.crt"
+    certificate = "a.crt"
+    key         = "a.key"
+    server_name = "Inner.Example."
+  }
+}
+policy "default" {
+  rule "up" {
+    match { port = 80 }
+    via = upstream.u
+    tls {
+      mode        = "upgrade"
+      ca          = "b.crt"
+      certificate = "b.crt"
+      key         = "b.key"
+    }
+  }
+  rule "pass" {
+    match { port = 81 }
+    via = direct
+    tls { mode = "passthrough" }
+  }
+}
+`
+
+// TestTLSFiles: certificates, keys and authorities end up where TLS is made, from files beside the policy.
+func TestTLSFiles(t *testing.T) {
+	dir := t.TempDir()
+	writePair(t, dir, "a")
+	writePair(t, dir, "b")
+	load := func(src string) (*Config, Diagnostics) {
+		return Load(Options{Source: map[string][]byte{filepath.Join(dir, "p.hcl"): []byte(src)}})
+	}
+	c, d := load(tlsSource)
+	if c == nil {
+		t.Fatal(d.Error())
+	}
+	if l := c.Listeners[0].TLS; l == nil || len(l.Certificates) != 1 || l.MinVersion != tls.VersionTLS13 {
+		t.Errorf("the listener has %+v", l)
+	}
+	u := c.Upstreams.Upstreams[0]
+	if u.TLS == nil || u.TLS.RootCAs == nil || len(u.TLS.Certificates) != 1 || u.ServerName != "inner.example" || u.TLS.MinVersion != tls.VersionTLS12 {
+		t.Errorf("the upstream has %+v, name %q", u.TLS, u.ServerName)
+	}
+	up, _ := c.Programs["default"].Decide(target("x.example", 80))
+	if p := up.TLS; p == nil || p.Mode != connmodel.TLSUpgrade || p.Config == nil || p.Config.RootCAs == nil || len(p.Config.Certificates) != 1 {
+		t.Errorf("the upgrade has %+v", p)
+	}
+	if pass, _ := c.Programs["default"].Decide(target("x.example", 81)); pass.TLS == nil || pass.TLS.Mode != connmodel.TLSPassthrough {
+		t.Errorf("passthrough has %+v", pass.TLS)
+	}
+	if len(c.Data) != 4 {
+		t.Errorf("the files behind the policy are %v", c.Data)
+	}
+	for _, x := range []struct{ old, new, want string }{
+		{`key         = "a.key"`, `key         = "b.key"`, "Certificate and key"},
+		{"    key         = \"a.key\"\n    server_name", "    server_name", "both: certificate and key"},
+		{`server_name = "Inner.Example."`, `server_name = "a b"`, "Wrong name"},
+		{`mode = "passthrough"`, `mode = "intercept"`, "Unknown value"},
+		{`certificate = "a.crt"`, `certificate = "a.key"`, "Certificate and key"},
+	} {
+		src := strings.Replace(tlsSource, x.old, x.new, 1)
+		if src == tlsSource {
+			t.Fatalf("%q is not in the source", x.old)
+		}
+		if c, d := load(src); c != nil || !strings.Contains(d.Error(), x.want) {
+			t.Errorf("%s: %s", x.new, d.Error())
+		}
+	}
+}

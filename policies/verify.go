@@ -1,0 +1,200 @@
+package policies
+
+import (
+	"slices"
+	"strings"
+
+	"viaduct/connmodel"
+)
+
+// holds verifies what the indexes could not say. A name is resolved only when nothing cheaper says no.
+func (c *clause) holds(f *connmodel.Facts) verdict {
+	v := yes
+	if c.rest != nil {
+		var by attribute
+		if by, v = c.rest.first(f); by != byNothing && v == no {
+			return no
+		}
+	}
+	if c.asks && lacking(f) {
+		v = unknown
+	}
+	if w := c.rule.when; w != nil {
+		value, need := w.Test(f)
+		switch {
+		case need != 0:
+			v = unknown
+		case !value:
+			return no
+		}
+	}
+	return v
+}
+
+// attribute is a test by its name, in the order in which tests are made and explained.
+type attribute uint8
+
+const (
+	byNothing attribute = iota
+	byListener
+	byClient
+	byTime
+	byUser
+	byProtocol
+	byScheme
+	byHost
+	byPort
+	byMethod
+	byPath
+	byHeader
+	byAddress
+	byNot
+	byWhen
+)
+
+// first returns the first test that does not hold and no; or byNothing with yes; or the test whose outcome depends on
+// addresses that are not known, with unknown, if nothing else says no.
+func (t *tests) first(f *connmodel.Facts) (attribute, verdict) {
+	switch {
+	case t.listeners != nil && !slices.Contains(t.listeners, f.Listener):
+		return byListener, no
+	case t.clients != nil && !(f.Client.Addr().IsValid() && t.clients.set.Contains(f.Client.Addr())):
+		return byClient, no
+	case t.windows != nil && !anyWindow(t.windows, f):
+		return byTime, no
+	case t.users != nil && !anyUser(t.users, f.User):
+		return byUser, no
+	case t.protocols != nil && !slices.Contains(t.protocols, string(f.Protocol)):
+		return byProtocol, no
+	case t.schemes != nil && !slices.Contains(t.schemes, f.Scheme):
+		return byScheme, no
+	case t.hosts != nil && !t.hosts.take(f.Target.Host):
+		return byHost, no
+	case t.ports != nil && !t.ports.set.Contains(f.Target.Port):
+		return byPort, no
+	case t.methods != nil && (f.Request == nil || !slices.Contains(t.methods, f.Request.Method)):
+		return byMethod, no
+	case t.paths != nil && !anyPath(t.paths, f):
+		return byPath, no
+	case t.headers != nil && failingHeader(t.headers, f) != nil:
+		return byHeader, no
+	}
+	by, v := byNothing, yes
+	if t.addresses != nil {
+		if v = t.takesAddress(f); v == no {
+			return byAddress, no
+		} else if v == unknown {
+			by = byAddress
+		}
+	}
+	for _, n := range t.nots {
+		switch _, inner := n.first(f); inner {
+		case yes:
+			return byNot, no
+		case unknown:
+			by, v = byNot, unknown
+		}
+	}
+	return by, v
+}
+
+func anyWindow(ws []*window, f *connmodel.Facts) bool {
+	for _, w := range ws {
+		if w.holds(f.Time) {
+			return true
+		}
+	}
+	return false
+}
+
+// anyUser: globs take no anonymous client.
+func anyUser(ps []pattern, user string) bool {
+	for i := range ps {
+		if (user != "" || ps[i].glob == nil) && ps[i].takes(user) {
+			return true
+		}
+	}
+	return false
+}
+
+func anyPath(ps []pattern, f *connmodel.Facts) bool {
+	if f.Request == nil {
+		return false
+	}
+	path, _, _ := strings.Cut(f.Request.Path, "?")
+	for i := range ps {
+		if ps[i].takes(path) {
+			return true
+		}
+	}
+	return false
+}
+
+// maxFieldLines bounds how many lines of one header field are looked at.
+const maxFieldLines = 100
+
+// failingHeader is the first header test that no line of the field satisfies.
+func failingHeader(hs []header, f *connmodel.Facts) *header {
+	for i := range hs {
+		if !hs[i].holds(f) {
+			return &hs[i]
+		}
+	}
+	return nil
+}
+
+func (h *header) holds(f *connmodel.Facts) bool {
+	if f.Request == nil || f.Request.Header == nil {
+		return false
+	}
+	for i := range maxFieldLines {
+		v, ok := f.Request.Header.Lookup(h.name, i)
+		if !ok {
+			return false
+		}
+		for j := range h.values {
+			if h.values[j].takes(v) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// take reports whether a pattern takes the host. The set is there in not blocks only.
+func (h *hosts) take(host string) bool {
+	if h.set != nil && h.set.Contains(host) {
+		return true
+	}
+	for i := range h.patterns {
+		if h.patterns[i].takes(host) {
+			return true
+		}
+	}
+	return false
+}
+
+// takesAddress reports whether one of the target's addresses is in the networks.
+func (t *tests) takesAddress(f *connmodel.Facts) verdict {
+	switch {
+	case f.TargetIP.IsValid():
+		return verdictOf(t.addresses.holds(f.TargetIP))
+	case t.literal:
+		return no
+	case lacking(f):
+		return unknown
+	}
+	for _, a := range f.Addresses {
+		if t.addresses.holds(a) {
+			return yes
+		}
+	}
+	return no
+}
+
+func verdictOf(b bool) verdict {
+	if b {
+		return yes
+	}
+	return no
+}
