@@ -12,15 +12,18 @@ const other = "other"
 // maxChildren bounds each family. Labels come from configurations, and a process may see many of those in its life.
 const maxChildren = 10_000
 
-// cache keeps metrics by their labels. Reading takes no lock and allocates nothing; writing copies the map, which happens a
-// few times in the life of a process. The zero value is empty.
+// cache keeps metrics by their labels. Reading what has been there for a while takes no lock and allocates nothing (a sync.Map
+// would allocate its key). What is new stays behind the lock until it has been asked for as often as there are entries; then all
+// of it is published at once, so that growing costs a constant time an entry. The zero value is empty.
 type cache[K comparable, V any] struct {
-	m  atomic.Pointer[map[K]V]
-	mu sync.Mutex
+	published atomic.Pointer[map[K]V] // never written
+	mu        sync.Mutex
+	all       map[K]V // what is published and what is new; nil = nothing is new
+	misses    int
 }
 
 func (c *cache[K, V]) get(k K) (v V, ok bool) {
-	if m := c.m.Load(); m != nil {
+	if m := c.published.Load(); m != nil {
 		v, ok = (*m)[k]
 	}
 	return v, ok
@@ -30,24 +33,28 @@ func (c *cache[K, V]) get(k K) (v V, ok bool) {
 func (c *cache[K, V]) put(k, overflow K, create func(K) V) V {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	old := c.m.Load()
-	if old != nil {
-		if v, ok := (*old)[k]; ok {
+	if c.all == nil {
+		if v, ok := c.get(k); ok {
 			return v
 		}
-		if len(*old) >= maxChildren {
-			k = overflow
-			if v, ok := (*old)[k]; ok {
-				return v
-			}
+		c.all = map[K]V{}
+		if m := c.published.Load(); m != nil {
+			c.all = maps.Clone(*m)
 		}
 	}
-	fresh := map[K]V{}
-	if old != nil {
-		fresh = maps.Clone(*old)
+	v, ok := c.all[k]
+	if !ok && len(c.all) >= maxChildren {
+		k = overflow
+		v, ok = c.all[k]
 	}
-	v := create(k)
-	fresh[k] = v
-	c.m.Store(&fresh)
+	if !ok {
+		v = create(k)
+		c.all[k] = v
+	}
+	if c.misses++; c.misses >= len(c.all) {
+		m := c.all
+		c.published.Store(&m)
+		c.all, c.misses = nil, 0
+	}
 	return v
 }

@@ -40,10 +40,10 @@ func (c *statusCollector) Describe(ch chan<- *prometheus.Desc) {
 func (c *statusCollector) Collect(ch chan<- prometheus.Metric) {
 	s := c.gw.Status()
 	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
-		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, texts(labels)...)
 	}
 	counter := func(d *prometheus.Desc, v uint64, labels ...string) {
-		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), texts(labels)...)
 	}
 	gauge(descBuild, 1, s.Version, s.Revision, s.GoVersion)
 	gauge(descGeneration, float64(s.Generation))
@@ -77,4 +77,11 @@ func bit(b bool) float64 {
 		return 1
 	}
 	return 0
+}
+
+func texts(names []string) []string {
+	for i, n := range names {
+		names[i] = text(n)
+	}
+	return names
 }
