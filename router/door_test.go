@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -338,7 +339,8 @@ func TestPanicEndsOneSession(t *testing.T) {
 
 func TestHooksRefuseEditAndAskAgain(t *testing.T) {
 	origin := okOrigin(t)
-	var events []connmodel.EventKind
+	var mu sync.Mutex
+	events := map[connmodel.EventKind]int{}
 	addr, _ := connmodel.ParseAddress(strings.TrimPrefix(origin.URL, "http://"))
 	closed, _ := net.Listen("tcp", "127.0.0.1:0")
 	dead, _ := connmodel.ParseAddress(closed.Addr().String())
@@ -346,7 +348,9 @@ func TestHooksRefuseEditAndAskAgain(t *testing.T) {
 	asked := 0
 	h := &connmodel.Hooks{
 		Observe: func(e connmodel.Event, flow func() *connmodel.Flow, c *connmodel.Client) {
-			events = append(events, e.Kind)
+			mu.Lock()
+			events[e.Kind]++
+			mu.Unlock()
 		},
 		ServerConnect: func(ctx context.Context, f *connmodel.Flow, p *connmodel.ServerPlan) error {
 			switch f.Target.Host {
@@ -389,5 +393,16 @@ func TestHooksRefuseEditAndAskAgain(t *testing.T) {
 	}
 	if asked != 1 {
 		t.Errorf("ServerConnectError was asked %d times", asked)
+	}
+	waitFor(t, func() bool { return g.Stats().SessionsOpen == 0 })
+	mu.Lock()
+	defer mu.Unlock()
+	for kind, n := range map[connmodel.EventKind]int{
+		connmodel.EventClientConnected: 6, connmodel.EventClientDisconnected: 6, connmodel.EventDecision: 6,
+		connmodel.EventServerConnect: 3, connmodel.EventServerConnected: 2, connmodel.EventServerConnectError: 1,
+	} {
+		if events[kind] != n {
+			t.Errorf("%d events %s, want %d", events[kind], kind, n)
+		}
 	}
 }

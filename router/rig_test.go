@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/netip"
 	"os"
 	"runtime"
 	"strings"
@@ -227,4 +226,29 @@ func (g *gateway) shutdownIn(d time.Duration) (cut int, took time.Duration) {
 	return g.Shutdown(ctx), time.Since(began)
 }
 
-var loopbackPrefix = netip.MustParsePrefix("127.0.0.0/8")
+func shut(r *Router) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	r.Shutdown(ctx)
+}
+
+// fuzzRouter is a router whose policy denies all that does not go to a closed port of this machine.
+func fuzzRouter(t testing.TB) (*Router, string) {
+	t.Helper()
+	d := loopbackOpen()
+	d.Timeouts = connmodel.Timeouts{Idle: time.Second, HalfClosed: time.Second, Connect: time.Second, Response: time.Second}
+	r := New(Options{})
+	err := r.Apply(&Config{Routes: routes(t, upstream.Config{}), Listeners: []Listener{{
+		Name: "fuzz", Network: "tcp", Address: "127.0.0.1:0", Protocols: AllProtocols, HandshakeTimeout: 2 * time.Second,
+		Decider: connmodel.DeciderFunc(func(f *connmodel.Facts) (*connmodel.Decision, connmodel.Need) {
+			if f.Target.Port != 9 || !f.TargetIP.IsLoopback() {
+				return &connmodel.Decision{Policy: "p", Outcome: connmodel.OutcomeDeny}, 0
+			}
+			return d, 0
+		}),
+	}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r, r.Addrs()["fuzz"].String()
+}
