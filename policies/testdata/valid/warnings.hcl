@@ -102,6 +102,43 @@ policy "default" {
     when = 1 > 2 # WARNING: Condition always false
     via  = direct
   }
+  rule "teams" {
+    match { header = { "X-Team" = ["blue*", "red"] } }
+    via = direct
+  }
+  rule "one team" { # WARNING: Rule never reached
+    match {
+      header = { "x-team" = "red" }
+      port   = 9
+    }
+    via = direct
+  }
+  rule "another team" {
+    match { header = { "X-Team" = "green" } }
+    via = direct
+  }
+  rule "but one" {
+    match {
+      port = 7
+      not { host = "a.example.net" }
+    }
+    via = direct
+  }
+  rule "the same but one" { # WARNING: Rule never reached
+    match {
+      port   = 7
+      client = "192.0.2.1"
+      not { host = "a.example.net" }
+    }
+    via = direct
+  }
+  rule "but another" {
+    match {
+      port = 7
+      not { host = "b.example.net" }
+    }
+    via = direct
+  }
   rule "shadow of all" {
     shadow = true
     deny {}
