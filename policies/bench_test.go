@@ -92,6 +92,7 @@ func BenchmarkDecide(b *testing.B) {
 func BenchmarkDecideParallel(b *testing.B) {
 	p := bigPolicy(b, 100_000, 10_000)
 	b.ReportAllocs()
+	b.ResetTimer()
 	b.RunParallel(func(pb *testing.PB) {
 		f := benchFacts("git.team968.corp.example")
 		for pb.Next() {
