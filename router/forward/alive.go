@@ -11,34 +11,50 @@ import (
 // layered is a connection on top of another, such as *tls.Conn.
 type layered interface{ NetConn() net.Conn }
 
-// alive reports whether an idle connection is open and silent. One that cannot be looked at is taken for dead.
-func alive(c net.Conn) bool {
-	if l, ok := c.(layered); ok {
-		// Below TLS anything that has come is a reason not to go on: a close, or data that nobody asked for.
-		return alive(l.NetConn())
-	}
-	sc, ok := c.(syscall.Conn)
-	if !ok {
-		return false
-	}
-	raw, err := sc.SyscallConn()
-	if err != nil {
-		return false
-	}
-	ok = false
-	err = raw.Control(func(fd uintptr) { ok = nothingToRead(int(fd)) })
-	return err == nil && ok
+// glance looks at the socket below a connection without reading from it. It is made once per connection: it is used for every request.
+type glance struct {
+	raw   syscall.RawConn // nil: there is no socket to be seen
+	peek  func(fd uintptr)
+	fds   [1]unix.PollFd
+	quiet bool
 }
 
-// nothingToRead asks the kernel for a byte and takes none: EAGAIN is the only good answer.
-func nothingToRead(fd int) bool {
+func newGlance(c net.Conn) *glance {
+	g := new(glance)
 	for {
-		var b [1]byte
-		_, _, err := unix.Recvfrom(fd, b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+		l, ok := c.(layered)
+		if !ok {
+			break
+		}
+		c = l.NetConn()
+	}
+	if sc, ok := c.(syscall.Conn); ok {
+		g.raw, _ = sc.SyscallConn()
+	}
+	g.peek = func(fd uintptr) { g.quiet = g.nothingToRead(int(fd)) }
+	return g
+}
+
+// nothingToRead asks the kernel whether a read would give anything: bytes, the end, an error.
+func (g *glance) nothingToRead(fd int) bool {
+	g.fds[0] = unix.PollFd{Fd: int32(fd), Events: unix.POLLIN}
+	for {
+		n, err := unix.Poll(g.fds[:], 0)
 		if err != unix.EINTR {
-			return err == unix.EAGAIN
+			return n == 0 && err == nil
 		}
 	}
+}
+
+// alive reports whether an idle connection is open and nothing has come on it. Below TLS, too, anything that has come is a reason not
+// to go on: a close, or data that nobody asked for. A connection that cannot be looked at is taken for dead.
+func (s *Server) alive() bool {
+	if s.look == nil {
+		s.look = newGlance(s.Conn)
+	}
+	g := s.look
+	g.quiet = false
+	return g.raw != nil && g.raw.Control(g.peek) == nil && g.quiet
 }
 
 // silent reports whether a layer holds no bytes that it has read and not given out: surplus behind a response that the socket does

@@ -43,7 +43,7 @@ func (p *Pool) Get(key any) *Server {
 		s := list[len(list)-1]
 		p.remove(s, len(list)-1)
 		p.mu.Unlock()
-		if alive(s.Conn) {
+		if s.alive() {
 			s.Reused = true
 			return s
 		}

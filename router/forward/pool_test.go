@@ -28,7 +28,7 @@ func open(s *Server) bool {
 // seen waits until what far did has arrived at s.
 func seen(t testing.TB, s *Server) {
 	t.Helper()
-	for deadline := time.Now().Add(patience); alive(s.Conn); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(patience); s.alive(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("nothing arrives")
 		}

@@ -29,6 +29,7 @@ type Server struct {
 
 	idleSince time.Time
 	bound     bool
+	look      *glance
 	pool      links
 }
 
@@ -39,5 +40,5 @@ func (s *Server) Bound() bool { return s.bound }
 // Wake reports whether a connection that was kept outside of a Pool can serve another request: it is open and silent.
 func (s *Server) Wake() bool {
 	s.Reused = true
-	return len(s.In.Buffered()) == 0 && silent(s.Conn) && alive(s.Conn)
+	return len(s.In.Buffered()) == 0 && silent(s.Conn) && s.alive()
 }
