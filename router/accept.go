@@ -124,9 +124,8 @@ func (d *door) admit(nc net.Conn) {
 	s.peer, s.started, s.counted = peer, now, counted
 	d.r.sessions.add(s)
 	if oldest := d.r.handshakes.begin(s); oldest != nil && oldest.crowdedOut() {
-		name := oldest.live.Client().Listener
-		d.r.opt.Meter.SessionRefused(name, "handshake_limit")
-		d.tellRefused(name, oldest.peer, "handshake_limit", now)
+		d.r.opt.Meter.SessionRefused(oldest.name, "handshake_limit")
+		d.tellRefused(oldest.name, oldest.peer, "handshake_limit", now)
 	}
 	go s.serve()
 }

@@ -13,9 +13,8 @@ import (
 // serveHTTP reads requests until the client has enough, asks for a tunnel, or an answer says close. Every request is a flow of its
 // own, decided by the configuration of its moment.
 func (s *session) serveHTTP() {
-	s.req = new(http1.Request)
 	for {
-		err := s.in.ReadRequest(s.req)
+		err := s.in.ReadRequest(&s.req)
 		p := s.door.pin.Load()
 		if err != nil {
 			s.badRequest(p, err)
@@ -132,7 +131,7 @@ func authRequired(wrong bool) *connmodel.ConnError {
 // servePlain carries one plain request and reports whether the connection can take another.
 func (s *session) servePlain(p *pin) bool {
 	now := time.Now()
-	req := s.req
+	req := &s.req
 	target, scheme, err := plainTarget(req)
 	if err != nil {
 		s.reject(p, connmodel.ProtocolHTTP, true, badTarget(err))
@@ -212,7 +211,7 @@ func (s *session) answered(rec *connmodel.Recorder, end connmodel.FlowEnd, keep 
 // carry takes the request to the server and the response back, and reports whether the client may ask again.
 func (s *session) carry(p *pin, rec *connmodel.Recorder, pl *plan, f *connmodel.Facts) bool {
 	res := forward.Carry(&forward.Params{
-		Client: s.conn, In: &s.in, Req: s.req, Rec: rec, Decision: pl.d, Via: s.r.proxyName(p), Timeouts: pl.timeouts,
+		Client: s.conn, In: &s.in, Req: &s.req, Rec: rec, Decision: pl.d, Via: s.r.proxyName(p), Timeouts: pl.timeouts,
 		Dial:    func(reuse bool) (*forward.Server, *connmodel.ConnError) { return s.server(p, rec, pl, f, reuse) },
 		Closing: s.closing(), Cancel: &s.plain,
 	})
@@ -221,10 +220,9 @@ func (s *session) carry(p *pin, rec *connmodel.Recorder, pl *plan, f *connmodel.
 	}
 	if res.Upgraded {
 		c := res.Server
-		defer c.Close()
 		early := append([]byte(nil), c.In.Buffered()...)
 		c.In.Release()
-		s.relay(rec, c.Conn, early, pl.timeouts)
+		s.prepareRelay(c.Conn, early, closer(c.Close), &pl.timeouts)
 		return false
 	}
 	if res.Err != nil {
@@ -246,6 +244,12 @@ func (s *session) carry(p *pin, rec *connmodel.Recorder, pl *plan, f *connmodel.
 	}
 	return res.KeepClient
 }
+
+// closer makes a function an io.Closer.
+type closer func() error
+
+// Close implements io.Closer.
+func (f closer) Close() error { return f() }
 
 // brokenEnd says how an exchange ended that broke after its response had begun.
 func (s *session) brokenEnd(e *connmodel.ConnError) connmodel.FlowEnd {

@@ -70,7 +70,7 @@ func TestIdleTunnelMemory(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector has memory of its own")
 	}
-	n := pick(500, 5000)
+	n := pick(500, 3000)
 	g := start(t, func(o *Options, c *Config) { o.Records = nil })
 	idleTunnels(t, g, 20)
 	heap, stacks := inUse()

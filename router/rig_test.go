@@ -18,7 +18,7 @@ import (
 	"viaduct/upstream"
 )
 
-// long says that the long forms of the reliability tests run: VIADUCT_LONG=1 go test ./router/. The short ones take seconds.
+// long says that the long forms of the reliability tests run: VIADUCT_LONG=1 go test -count=1 -timeout 2h ./router/. The short ones take seconds.
 var long = os.Getenv("VIADUCT_LONG") != ""
 
 // pick returns the short or the long form of a number.

@@ -72,35 +72,33 @@ func (s *session) serveTunnel(p *pin, rec *connmodel.Recorder, proto connmodel.P
 		s.no(p, rec, proto, err)
 		return
 	}
-	defer c.Close()
 	if err := s.yes(rec, proto, c); err != nil {
+		c.Close()
 		e := clientError(connmodel.PhaseConnect, err)
 		rec.Fail(e)
 		s.finish(rec, s.flowEnd(e))
 		return
 	}
-	s.relay(rec, c.Conn, c.Early, pl.timeouts)
+	s.prepareRelay(c.Conn, c.Early, c, &pl.timeouts)
 }
 
-// relay runs the tunnel and closes the flow. Both connections are closed when it returns.
-func (s *session) relay(rec *connmodel.Recorder, server net.Conn, fromServer []byte, t connmodel.Timeouts) {
-	var early []byte
-	if b := s.in.Buffered(); len(b) > 0 {
-		early = append([]byte(nil), b...)
+// prepareRelay notes the tunnel that is to be relayed when the handshake's goroutine has ended. c gives the server connection back.
+func (s *session) prepareRelay(server net.Conn, fromServer []byte, c io.Closer, t *connmodel.Timeouts) {
+	s.job = &job{
+		client: relay.Side{Conn: s.conn}, server: relay.Side{Conn: server, Early: fromServer},
+		options: relay.Options{Idle: t.Idle, HalfClosed: t.HalfClosed, Observer: (*tunnelObserver)(s)},
 	}
-	s.in.Release()
-	s.req = nil
-	s.facts = connmodel.Facts{}
+	s.lease = c
+	if b := s.in.Buffered(); len(b) > 0 {
+		s.job.client.Early = append([]byte(nil), b...)
+	}
 	s.life.enter(stateTunnel)
 	s.life.settle()
-	res := s.tunnel.Run(
-		relay.Side{Conn: s.conn, Early: early}, relay.Side{Conn: server, Early: fromServer},
-		relay.Options{Idle: t.Idle, HalfClosed: t.HalfClosed, Observer: (*tunnelObserver)(s)})
-	s.closeTunnel(rec, &res)
 }
 
 // closeTunnel writes down how a tunnel ended.
-func (s *session) closeTunnel(rec *connmodel.Recorder, res *relay.Result) {
+func (s *session) closeTunnel() {
+	rec, res := s.flow.Load(), &s.result
 	if e := tunnelError(res); e != nil {
 		rec.Fail(e)
 	}

@@ -1,9 +1,11 @@
 package router
 
 import (
+	"io"
 	"net"
 	"net/netip"
 	"runtime/debug"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -20,59 +22,118 @@ type session struct {
 	door    *door
 	conn    net.Conn
 	live    *connmodel.Session
+	name    string // of the listener, at accept
 	peer    netip.AddrPort
 	started time.Time
 	counted bool // for the limit per client
 	kept    bool // at least one plain request has been answered on it
 
-	in    http1.Reader // what was read of the client and not yet used; holds no buffer while idle
-	req   *http1.Request
-	facts connmodel.Facts
+	*desk // nil while relaying
 
 	flow   atomic.Pointer[connmodel.Recorder] // open flow, for the control door
 	tunnel relay.Tunnel
 	plain  forward.Canceler // ends a plain request
 	bound  *forward.Server  // this client's own, between plain requests; nil mostly
+	job    *job             // not nil between the handshake and the relaying
+	result relay.Result     // of the tunnel; here, and not on a stack that has to stay small
+	lease  io.Closer        // gives back the server connection of a tunnel
 	life   life
 	wait   waiter // in Router.handshakes or Router.dials
 
 	prev, next *session // registry
 }
 
+// desk is what a session works with until it relays, which may take hours: it goes back before.
+type desk struct {
+	in    http1.Reader // what was read of the client and not yet used; holds no buffer while idle
+	req   http1.Request
+	facts connmodel.Facts
+}
+
+var desks = sync.Pool{New: func() any { return new(desk) }}
+
+// leaveDesk gives the desk back, with nothing of the client on it.
+func (s *session) leaveDesk() {
+	d := s.desk
+	if d == nil {
+		return
+	}
+	s.desk = nil
+	d.in.Reset(nil, http1.Limits{})
+	d.req.Reset()
+	d.facts = connmodel.Facts{}
+	desks.Put(d)
+}
+
+// job is a tunnel that is to be relayed.
+type job struct {
+	client, server relay.Side
+	options        relay.Options
+}
+
 func (r *Router) newSession(d *door, nc net.Conn, l *Listener) *session {
-	s := &session{r: r, door: d, conn: nc}
+	s := &session{r: r, door: d, conn: nc, name: l.Name, desk: desks.Get().(*desk)}
 	s.wait.s = s
 	s.in.Reset(nc, http1.Limits{HeadBytes: l.MaxHeadBytes})
 	return s
 }
 
-// serve is the whole life of a session's goroutine.
+// serve is the life of a session up to a tunnel, or to its end.
 func (s *session) serve() {
+	defer s.end()
 	s.r.stats.sessions.Add(1)
-	name := s.live.Client().Listener
-	s.r.opt.Meter.SessionOpened(name)
-	defer s.end(name)
+	s.r.opt.Meter.SessionOpened(s.name)
 	if s.welcome() {
 		s.serveConn()
 	}
+	if s.job != nil {
+		s.leaveDesk()
+		go s.serveRelay()
+	}
 }
 
-// end closes what is left and gives back what the session counted for. A panic ends this connection and no other.
-func (s *session) end(listener string) {
-	if p := recover(); p != nil {
-		s.panicked(p)
+// serveRelay is the rest of the life of a session that has become a tunnel. It is a goroutine of its own because the stack of the first
+// one has grown while it dialled, and would not shrink: that is 6 KiB for as long as the tunnel lives. Its frames are kept small for the
+// same reason: they and those of the relay fit into the 2 KiB that a goroutine begins with.
+func (s *session) serveRelay() {
+	defer s.endRelay()
+	j := s.job
+	s.job = nil
+	s.tunnel.RunTo(&s.result, &j.client, &j.server, &j.options)
+	s.closeTunnel()
+}
+
+func (s *session) endRelay() {
+	p := recover()
+	s.lease.Close()
+	s.close(p)
+}
+
+// end ends a session, unless it goes on as a tunnel.
+func (s *session) end() {
+	p := recover()
+	if p == nil && s.job != nil {
+		return
+	}
+	s.close(p)
+}
+
+// close closes what is left and gives back what the session counted for. A panic ends this connection and no other.
+func (s *session) close(panicked any) {
+	if panicked != nil {
+		s.panicked(panicked)
 	}
 	s.conn.Close()
 	s.r.handshakes.end(s)
 	s.bind(nil)
-	s.in.Release()
+	s.leaveDesk()
 	s.live.Close()
 	s.r.sessions.remove(s)
 	if s.counted {
 		s.door.release(s.peer.Addr())
 	}
 	s.r.gate.leave()
-	s.r.opt.Meter.SessionClosed(listener)
+	s.r.opt.Meter.SessionClosed(s.name)
 }
 
 func (s *session) panicked(p any) {
@@ -108,9 +169,8 @@ func (s *session) welcome() bool {
 		Phase: connmodel.PhaseAccept, Side: connmodel.SideViaduct, Kind: connmodel.KindDenied,
 		Message: "refused by hook client_connected: " + err.Error(), Blame: connmodel.BlameClient, Cause: err,
 	})
-	listener := s.live.Client().Listener
-	s.r.opt.Meter.SessionRefused(listener, "hook")
-	s.r.opt.Log.Event(LevelWarn, "client refused", "listener", listener, "client", s.peer.String(), "reason", err.Error())
+	s.r.opt.Meter.SessionRefused(s.name, "hook")
+	s.r.opt.Log.Event(LevelWarn, "client refused", "listener", s.name, "client", s.peer.String(), "reason", err.Error())
 	abortConn(s.conn)
 	return false
 }

@@ -93,7 +93,7 @@ const (
 )
 
 func (d *dials) begin(s *session, now time.Time) {
-	s.wait.since, s.wait.early = now, len(s.in.Buffered()) > 0 || s.req != nil && s.req.Body.HasBody()
+	s.wait.since, s.wait.early = now, len(s.in.Buffered()) > 0 || s.req.Body.HasBody()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.q.push(&s.wait)

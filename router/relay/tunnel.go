@@ -62,13 +62,19 @@ type Tunnel struct {
 // Nobody else may read, write or close the connections meanwhile. A deadline that was left on a plain connection or for reading a TLS connection is
 // removed when it fires and does no harm.
 func (t *Tunnel) Run(client, server Side, o Options) (r Result) {
-	if t.begin(&client, &server, &o) {
+	t.RunTo(&r, &client, &server, &o)
+	return r
+}
+
+// RunTo is Run for a caller that wants its goroutine's stack to stay at the 2 KiB it began with: nothing large is passed. What client, server and o
+// point to is not used any more once the relaying has begun.
+func (t *Tunnel) RunTo(r *Result, client, server *Side, o *Options) {
+	if t.begin(client, server, o) {
 		go t.up.run()
 		t.down.run() // here, because it is mostly the client that ends first: then nobody waits for the goroutine
 		t.wg.Wait()
 	}
-	t.finish(&r)
-	return r
+	t.finish(r)
 }
 
 // begin prepares a run, and reports whether there is one: not if Abort came before it.
