@@ -27,6 +27,7 @@ type session struct {
 	started time.Time
 	counted bool // for the limit per client
 	kept    bool // at least one plain request has been answered on it
+	handed  bool // it goes on as a tunnel, on another goroutine
 
 	*desk // nil while relaying
 
@@ -88,6 +89,7 @@ func (s *session) serve() {
 	}
 	if s.job != nil {
 		s.leaveDesk()
+		s.handed = true
 		go s.serveRelay()
 	}
 }
@@ -112,7 +114,7 @@ func (s *session) endRelay() {
 // end ends a session, unless it goes on as a tunnel.
 func (s *session) end() {
 	p := recover()
-	if p == nil && s.job != nil {
+	if s.handed {
 		return
 	}
 	s.close(p)
