@@ -99,7 +99,7 @@ func (x *exchange) free() {
 }
 
 // Carry takes one request to a server and its response back. When it returns, no goroutine of it is left, no deadline of it is
-// set on the client's connection, and Server is closed unless KeepServer or Upgraded is set.
+// set on the client's connection unless it was cancelled, and Server is closed unless KeepServer or Upgraded is set.
 func Carry(p *Params) Result {
 	x := newExchange(p)
 	ok := false
@@ -136,6 +136,7 @@ func (x *exchange) carry() Result {
 		}
 		x.p.Rec.ReuseFailed(res.Err)
 		x.leave(false)
+		x.sent, x.sendErr = false, nil
 	}
 }
 

@@ -40,7 +40,7 @@ func (x *exchange) respond() Result {
 	x.cutUpload()
 	return Result{
 		Responded: true, Up: x.up, Down: n, KeepClient: keepClient,
-		KeepServer: keepServer && x.sent && len(x.srv.In.Buffered()) == 0 && x.line.why() == cutNot, // surplus: RFC 9112, section 9.2
+		KeepServer: keepServer && x.sent && len(x.srv.In.Buffered()) == 0 && x.line.clean(), // surplus: RFC 9112, section 9.2
 	}
 }
 

@@ -14,7 +14,7 @@ type watch struct {
 	mu             sync.Mutex
 	client, server net.Conn
 	running        bool
-	touched        bool // deadlines of the client's connection have been set
+	touched        bool // deadlines have been put into the past
 	cause          cut
 
 	timer *time.Timer // kept from exchange to exchange
@@ -161,11 +161,10 @@ func (w *watch) cutNow(why cut) {
 	if !w.running || w.cause != cutNot && why != cutCanceled {
 		return
 	}
-	w.cause = why
+	w.cause, w.touched = why, true
 	w.server.SetDeadline(longAgo)
 	if why != cutResponse { // then the client has nothing to do with it
 		w.client.SetDeadline(longAgo)
-		w.touched = true
 	}
 }
 
@@ -174,6 +173,13 @@ func (w *watch) why() cut {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.cause
+}
+
+// clean reports whether the server's connection has no deadline of ours on it.
+func (w *watch) clean() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return !w.touched
 }
 
 // serverReadBy sets the read deadline of the server's connection, unless the exchange has been ended.
