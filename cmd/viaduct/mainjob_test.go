@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"viaduct/connmodel"
+	"viaduct/router/admin"
 	"viaduct/upstream/upstreamtest/peers"
 )
 
@@ -230,6 +231,14 @@ func TestMainJob(t *testing.T) {
 	}
 	j.failOver()
 	j.failures()
+	var st admin.Status
+	j.gw.door("/v1/status", &st)
+	if st.Panics != 0 || st.Sessions.Flows != uint64(j.seen) || st.Records == nil || st.Records.Dropped != 0 {
+		t.Errorf("after %d records the gateway says %+v, %+v, %d panics", j.seen, st.Sessions, st.Records, st.Panics)
+	}
+	if len(st.Pools) != 1 || len(st.Pools[0].Members) != 2 || st.Pools[0].Members[0].LastError == "" {
+		t.Errorf("pools %+v", st.Pools)
+	}
 }
 
 // checkVia looks at what the server was told of the proxies: ourselves always, Squid when it was spoken to as a proxy.

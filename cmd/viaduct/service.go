@@ -162,7 +162,7 @@ func (s *service) openDoor(cfg *policies.Config) (*admin.Door, doorPlace, error)
 	if err != nil {
 		return nil, place, err
 	}
-	if s.door != nil && place == s.place {
+	if s.door != nil && place.address == s.place.address {
 		return nil, place, nil
 	}
 	o := admin.Options{Gateway: s, Metrics: s.metrics, Problem: func(text string) { s.log.Warn(text) }}
