@@ -406,3 +406,34 @@ func TestHooksRefuseEditAndAskAgain(t *testing.T) {
 		}
 	}
 }
+
+// brokenSink panics, and so does everything that is told of the panic.
+type brokenSink struct{ Meter }
+
+func (brokenSink) Record(*connmodel.Flow)        { panic("sink") }
+func (brokenSink) Panicked()                     { panic("meter") }
+func (brokenSink) Close(*connmodel.Flow)         { panic("log") }
+func (brokenSink) Decision(FlowLine)             {}
+func (brokenSink) Event(Level, string, ...any)   {}
+func (brokenSink) FlowClosed(*connmodel.Flow)    {}
+func (brokenSink) SessionOpened(string)          {}
+func (brokenSink) SessionClosed(string)          {}
+func (brokenSink) SessionRefused(string, string) {}
+
+// TestPanicsOfSinksEndNoProcess is R24 for what a program gives us: the session ends and gives back what it held, the rest lives.
+func TestPanicsOfSinksEndNoProcess(t *testing.T) {
+	target := echo(t)
+	g := start(t, func(o *Options, c *Config) { o.Records, o.Log, o.Meter = brokenSink{}, brokenSink{}, brokenSink{} })
+	for range 3 {
+		c, err := g.open(target)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Close()
+	}
+	waitFor(t, func() bool { return g.Stats().SessionsOpen == 0 })
+	if n := g.Stats().Panics; n != 3 {
+		t.Errorf("%d panics counted, want 3", n)
+	}
+	g.stats.panics.Store(0)
+}

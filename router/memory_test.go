@@ -15,7 +15,11 @@ import (
 // idleTunnels opens n tunnels through g whose ends are bare sockets, so that what the process holds for them is the gateway's.
 func idleTunnels(t testing.TB, g *gateway, n int) {
 	t.Helper()
-	server := rawSocket(t)
+	server, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Close(server) })
 	if err := unix.Bind(server, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
 		t.Fatal(err)
 	}
@@ -26,8 +30,18 @@ func idleTunnels(t testing.TB, g *gateway, n int) {
 	request := fmt.Appendf(nil, "CONNECT 127.0.0.1:%d HTTP/1.1\r\nHost: x\r\nUser-Agent: curl/8\r\n\r\n", sa.(*unix.SockaddrInet4).Port)
 	door := g.Addrs()["desk"].(*net.TCPAddr).Port
 	reply := make([]byte, 256)
+	fds := make([]int, 0, n)
+	t.Cleanup(func() {
+		for _, fd := range fds {
+			unix.Close(fd)
+		}
+	})
 	for range n {
-		fd := rawSocket(t)
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fds = append(fds, fd)
 		if err := unix.Connect(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}, Port: door}); err != nil {
 			t.Fatal(err)
 		}
@@ -36,15 +50,6 @@ func idleTunnels(t testing.TB, g *gateway, n int) {
 			t.Fatalf("%q %v", reply[:m], err)
 		}
 	}
-}
-
-func rawSocket(t testing.TB) int {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { unix.Close(fd) })
-	return fd
 }
 
 // inUse is the memory that the program uses: heap and stacks after a collection.

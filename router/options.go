@@ -34,7 +34,7 @@ type Log interface {
 // FlowLine is what is known when the decision is made.
 type FlowLine struct {
 	Flow     connmodel.ID
-	Facts    *connmodel.Facts
+	Facts    *connmodel.Facts // not to be kept: it is used again
 	Decision *connmodel.Decision
 }
 
@@ -75,8 +75,8 @@ type Config struct {
 // Listener is where clients connect.
 type Listener struct {
 	Name      string
-	Network   string // "tcp" or "unix"
-	Address   string // "127.0.0.1:3128", "/run/viaduct/proxy.sock"; the name of a socket for Network "systemd"
+	Network   string // "tcp" (also ""), "unix" or "systemd"
+	Address   string // "127.0.0.1:3128" (0.0.0.0 is IPv4 alone, "" and [::] are both), "/run/viaduct/proxy.sock"; the name of a socket for Network "systemd"
 	Protocols Protocols
 	Clients   []netip.Prefix // networks that may connect; nil = all. Unix sockets are guarded by their file mode instead
 	FileMode  uint32         // of a Unix socket; 0 = 0660
@@ -89,7 +89,7 @@ type Listener struct {
 	HandshakeTimeout time.Duration // from accept, and from the first byte of each further request, to a complete head; 0 = 10 s
 	KeepAliveTimeout time.Duration // between two plain requests on one connection; 0 = 60 s
 	MaxHeadBytes     int           // 0 = 64 KiB
-	PerClient        int           // connections of one client address; 0 = no limit
+	PerClient        int           // connections of one client: an IPv4 address, or a /64 of IPv6; 0 = no limit
 }
 
 // Authenticator proves a user. It must take care of its own cost: it is asked for every connection.
@@ -110,7 +110,9 @@ const (
 
 // Limits of the whole router.
 type Limits struct {
-	Connections int // client connections at once; 0 = what the descriptor limit allows, less a reserve
+	// Connections is how many clients may be connected at once; 0 = what the descriptor limit allows, less a reserve. At most half of
+	// them, but 32 in any case, may be at their handshake: beyond that the one that has been at it for longest is closed.
+	Connections int
 	// Timeouts are the defaults for every flow; zero fields = 1 h idle, 60 s half-closed, 60 s connect, 5 min response.
 	Timeouts connmodel.Timeouts
 }
