@@ -50,6 +50,7 @@ type HTTPRequest struct {
 // unless the request says close.
 type HTTPOrigin struct {
 	*Origin
+	ready    chan struct{} // closed when Origin is set: the first connection may be quicker
 	mu       sync.Mutex
 	conns    int
 	requests []HTTPRequest
@@ -68,7 +69,8 @@ func NewHTTPOrigin(t TB, o Options) *HTTPOrigin {
 
 // StartHTTPOrigin is NewHTTPOrigin for callers without a test; they call Close.
 func StartHTTPOrigin(o Options) (*HTTPOrigin, error) {
-	h := new(HTTPOrigin)
+	h := &HTTPOrigin{ready: make(chan struct{})}
+	defer close(h.ready)
 	var err error
 	h.Origin, err = StartOrigin(h.serveHTTP, o)
 	return h, err
@@ -95,6 +97,7 @@ func (h *HTTPOrigin) AwaitRequests(ctx context.Context, n int) error {
 }
 
 func (h *HTTPOrigin) serveHTTP(c net.Conn) {
+	<-h.ready
 	h.mu.Lock()
 	index := h.conns
 	h.conns++
