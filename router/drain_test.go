@@ -255,11 +255,13 @@ func TestLingeringSessionsAreNotCut(t *testing.T) {
 // TestClientLeavesDuringDial: the dial is given up soon, and nobody is blamed. A client that has only closed its half, with bytes for the
 // server on their way, is served.
 func TestClientLeavesDuringDial(t *testing.T) {
-	proxy := upstreamtest.NewHTTP(t, upstreamtest.Options{Script: []upstreamtest.Behaviour{upstreamtest.SilenceAfterRequest}})
-	g := start(t, func(o *Options, c *Config) {
-		c.Routes = routes(t, upstream.Config{Upstreams: []upstream.Spec{{Name: "silent", Scheme: "http", Address: address(t, proxy.Addr())}}})
-		c.Listeners[0].Decider = always(via("upstream.silent"))
-	})
+	behind := func(t *testing.T, b upstreamtest.Behaviour) *gateway {
+		proxy := upstreamtest.NewHTTP(t, upstreamtest.Options{Script: []upstreamtest.Behaviour{b}})
+		return start(t, func(o *Options, c *Config) {
+			c.Routes = routes(t, upstream.Config{Upstreams: []upstream.Spec{{Name: "silent", Scheme: "http", Address: address(t, proxy.Addr())}}})
+			c.Listeners[0].Decider = always(via("upstream.silent"))
+		})
+	}
 	for _, row := range []struct {
 		name, send string
 		leave      func(*net.TCPConn)
@@ -269,35 +271,36 @@ func TestClientLeavesDuringDial(t *testing.T) {
 		{"reset behind early bytes", "CONNECT x.example:443 HTTP/1.1\r\nHost: x\r\n\r\nhello", func(c *net.TCPConn) { c.SetLinger(0); c.Close() }},
 		{"socks", "\x05\x01\x00\x05\x01\x00\x03\x01x\x00\x50", func(c *net.TCPConn) { c.Close() }},
 	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			g := behind(t, upstreamtest.SilenceAfterRequest)
+			c := g.dial(t)
+			io.WriteString(c, row.send)
+			waitFor(t, g.busy)
+			left := time.Now()
+			row.leave(c.(*net.TCPConn))
+			f := g.records.next(t)
+			if took := time.Since(left); took > 3*time.Second {
+				t.Errorf("%s: given up after %v", row.name, took)
+			}
+			if f.Reason != connmodel.CloseClient || f.First != connmodel.SideClient || f.Error == nil || f.Error.Kind != connmodel.KindCanceled ||
+				f.Error.Blame != connmodel.BlameNobody || !strings.Contains(f.Error.Error(), "the client left") {
+				t.Errorf("%s: record: %s, first %s, %+v", row.name, f.Reason, f.First, f.Error)
+			}
+			if n := len(f.Server.Attempts); n != 1 || f.Server.Attempts[0].Error == nil || f.Server.Attempts[0].Error.Blame != connmodel.BlameNobody {
+				t.Errorf("%s: attempts %+v", row.name, f.Server.Attempts)
+			}
+			waitFor(t, func() bool { return g.Stats().SessionsOpen == 0 })
+		})
+	}
+	t.Run("half-closed", func(t *testing.T) {
+		t.Parallel()
+		g := behind(t, upstreamtest.Slow(60*time.Millisecond)) // 39 bytes: 2.3 s
 		c := g.dial(t)
-		io.WriteString(c, row.send)
-		waitFor(t, g.busy)
-		left := time.Now()
-		row.leave(c.(*net.TCPConn))
-		f := g.records.next(t)
-		if took := time.Since(left); took > 3*time.Second {
-			t.Errorf("%s: given up after %v", row.name, took)
+		fmt.Fprintf(c, "CONNECT %s HTTP/1.1\r\nHost: x\r\n\r\nearly", echo(t))
+		c.(*net.TCPConn).CloseWrite()
+		if got, err := io.ReadAll(c); err != nil || string(got) != string(connectOK)+"early" {
+			t.Errorf("a client that closed its half: %q, %v", got, err)
 		}
-		if f.Reason != connmodel.CloseClient || f.First != connmodel.SideClient || f.Error == nil || f.Error.Kind != connmodel.KindCanceled ||
-			f.Error.Blame != connmodel.BlameNobody || !strings.Contains(f.Error.Error(), "the client left") {
-			t.Errorf("%s: record: %s, first %s, %+v", row.name, f.Reason, f.First, f.Error)
-		}
-		if n := len(f.Server.Attempts); n != 1 || f.Server.Attempts[0].Error == nil || f.Server.Attempts[0].Error.Blame != connmodel.BlameNobody {
-			t.Errorf("%s: attempts %+v", row.name, f.Server.Attempts)
-		}
-		waitFor(t, func() bool { return g.Stats().SessionsOpen == 0 })
-	}
-
-	slow := upstreamtest.NewHTTP(t, upstreamtest.Options{Script: []upstreamtest.Behaviour{upstreamtest.Slow(60 * time.Millisecond)}}) // 39 bytes: 2.3 s
-	if err := g.Apply(g.next(func(c *Config) {
-		c.Routes = routes(t, upstream.Config{Upstreams: []upstream.Spec{{Name: "silent", Scheme: "http", Address: address(t, slow.Addr())}}})
-	})); err != nil {
-		t.Fatal(err)
-	}
-	c := g.dial(t)
-	fmt.Fprintf(c, "CONNECT %s HTTP/1.1\r\nHost: x\r\n\r\nearly", echo(t))
-	c.(*net.TCPConn).CloseWrite()
-	if got, err := io.ReadAll(c); err != nil || string(got) != string(connectOK)+"early" {
-		t.Errorf("a client that closed its half: %q, %v", got, err)
-	}
+	})
 }

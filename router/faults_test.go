@@ -30,7 +30,7 @@ import (
 // TestSoak is R15 in small: flows that go well, are refused, reset, half-closed or malformed, from many clients. Afterwards goroutines
 // and descriptors are what they were, and the heap has not grown between the middle and the end.
 func TestSoak(t *testing.T) {
-	span, clients := pick(3*time.Second, 30*time.Minute), pick(24, 64)
+	span, clients := pick(2*time.Second, 30*time.Minute), pick(24, 64)
 	target := echo(t)
 	origin := okOrigin(t)
 	resetting := serveTCP(t, func(c net.Conn) { c.(*net.TCPConn).SetLinger(0) })
