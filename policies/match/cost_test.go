@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"runtime"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -51,15 +52,24 @@ func listSet(t testing.TB, n int) *match.HostSet {
 	return b.Build()
 }
 
+// cpuTime is the processor time of this process: other programs on the machine do not count.
+func cpuTime(t *testing.T) time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
 func TestHostsTakeLessThan30BytesEach(t *testing.T) {
 	for _, n := range []int{100_000, 700_000, 1_000_000} {
 		if n > 100_000 && (testing.Short() || raceFactor > 1) {
 			continue
 		}
 		before := heap()
-		start := time.Now()
+		start := cpuTime(t)
 		s := listSet(t, n)
-		took := time.Since(start)
+		took := cpuTime(t) - start
 		each := float64(heap()-before) / float64(s.Len())
 		t.Logf("%d names: %.1f bytes each, loaded in %v", s.Len(), each, took)
 		if each >= 30 {

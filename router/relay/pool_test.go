@@ -113,7 +113,8 @@ func TestStalledReaders(t *testing.T) {
 		}
 	}
 	used, parked := p.inFlight()
-	if parked > p.most-p.reserve || used != parked {
+	// Those that were moving bytes when the last place was taken may overdraw: one for each other processor.
+	if parked > min(p.most, p.most-p.reserve+runtime.GOMAXPROCS(0)-1) || used != parked {
 		t.Errorf("%d pipes used, %d of them by waiting directions", used, parked)
 	}
 	runtime.GC()

@@ -25,7 +25,7 @@ func TestWatchTunnel(t *testing.T) {
 	c.CloseIdleConnections()
 	addr := origin.Listener.Addr().String()
 	l.Wants(t, "Client connected from: 127.0.0.1:", "Connecting to: "+addr+" (attempt 1)", "Connection state: closed", "Connected: Server("+addr+", active) by direct",
-		"Server ready for writing", "Server ready for reading", " connect "+addr+" rule=direct route=direct ", "client_closed")
+		"Server ready for writing", "Server ready for reading", " connect "+addr+" rule=direct route=direct ", "_closed by=")
 }
 
 func TestWatchTLS(t *testing.T) {
