@@ -17,7 +17,7 @@ func (p *pipe) close() {
 
 const (
 	maxPipes  = 16 // of the process; slow clients may hold them all, bodies are copied then
-	pipeSize  = 256 << 10
+	pipeSize  = 1 << 20
 	pipeRest  = 5 * time.Second // a pipe that is not needed for this long is closed
 	leastPipe = 64 << 10        // an unprivileged user gets smaller ones after the first 64 or so: they are of no use
 )
