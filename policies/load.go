@@ -89,9 +89,12 @@ func Load(o Options) (*Config, Diagnostics) {
 		contexts: map[string]*hcl.EvalContext{}, byName: map[string]map[string]declared{}, used: map[string]bool{}, routes: map[string]hcl.Range{},
 	}
 	l.readSources(o)
-	l.readBlocks()
-	l.evaluateScope()
-	cfg := l.build()
+	var cfg *Config
+	if !l.diags.HasErrors() { // what a broken file does not say would be missed everywhere: one slip of the pen, a page of errors
+		l.readBlocks()
+		l.evaluateScope()
+		cfg = l.build()
+	}
 	l.hideIn(l.diags)
 	d := Diagnostics{List: l.diags, sources: l.sources}
 	d.sorted(l.names)

@@ -38,7 +38,7 @@ type Users struct {
 }
 
 func noUsers() *Users {
-	u := &Users{names: map[string]bool{}, known: map[[32]byte]struct{}{}, slots: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)))}
+	u := &Users{names: map[string]bool{}, known: map[[32]byte]struct{}{}, slots: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2))}
 	rand.Read(u.key[:]) // never fails
 	return u
 }
