@@ -31,8 +31,16 @@ func prepareProcess() (descriptors uint64, memory int64) {
 			debug.SetMemoryLimit(memory)
 		}
 	}
+	ballast = make([]byte, ballastSize)
 	return descriptors, memory
 }
+
+// ballast is never touched, so it takes address space and no memory. It counts as live for the collector, which then lets 2 x 24 MiB of
+// garbage more come together before it runs: with the few megabytes that a quiet gateway holds, it would run every few hundred
+// connections, at a tenth of their cost. Beside 10,000 tunnels it makes no difference any more.
+var ballast []byte
+
+const ballastSize = 24 << 20
 
 // cgroupMemory returns the smallest memory.max of the process' cgroup (v2) and those above it, or 0 when there is none.
 func cgroupMemory(root, self string) int64 {
