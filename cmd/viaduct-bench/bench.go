@@ -222,6 +222,14 @@ func (b *bench) process(ctx context.Context, m *measured, c *contender, r role) 
 			}
 		}
 	}
+	p, err := b.start(ctx, c, r, target)
+	if err == nil && !m.fresh {
+		b.running = append(b.running, p)
+	}
+	return p, err
+}
+
+func (b *bench) start(ctx context.Context, c *contender, r role, target string) (*process, error) {
 	var p *process
 	// Processes outlive the time that one sample has.
 	err := pinned(b.env.cpus.proxy, b.env.cpus.load, func() (err error) {
@@ -232,9 +240,6 @@ func (b *bench) process(ctx context.Context, m *measured, c *contender, r role) 
 		return nil, err
 	}
 	p.contender = c
-	if !m.fresh {
-		b.running = append(b.running, p)
-	}
 	return p, nil
 }
 
