@@ -102,18 +102,10 @@ func (r *Recorder) Requested(q Request) {
 	q.Method, q.Scheme, q.Host, q.Path = bound(q.Method, maxText), bound(q.Scheme, maxText), bound(q.Host, maxText), bound(q.Path, maxPath)
 	q.Start = later(q.Start, r.flow.Start)
 	if r.lock() {
-		x := new(exchange)
-		x.request = q
-		r.flow.Request = &x.request
+		r.flow.Request = &q
 		r.push(Event{Kind: EventRequest, Time: r.now()})
 	}
 	r.unlock()
-}
-
-// exchange holds what only flows of plain HTTP have.
-type exchange struct {
-	request  Request
-	response Response
 }
 
 // RequestSent notes that the last byte of the request has been passed on.

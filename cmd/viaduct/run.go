@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime"
 	"syscall"
 
 	"github.com/hashicorp/hcl/v2"
@@ -57,6 +58,7 @@ func run(src *source, args []string) error {
 	log.SetOutput(lines)
 	setLog(log, &policies.Gateway{})
 	descriptors, memory := prepareProcess()
+	defer runtime.KeepAlive(ballast)
 
 	s := newService(src, src.paths(args), log)
 	diags, err := s.load()

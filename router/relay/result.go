@@ -22,16 +22,6 @@ func (p Peer) String() string {
 	return "none"
 }
 
-func (p Peer) other() Peer {
-	switch p {
-	case Client:
-		return Server
-	case Server:
-		return Client
-	}
-	return None
-}
-
 // End says why a tunnel ended.
 type End uint8
 
