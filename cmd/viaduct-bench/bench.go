@@ -195,7 +195,7 @@ func (b *bench) sample(ctx context.Context, m *measured, c *contender, round int
 	b.report.add(m, c, values)
 	var text []string
 	for i, v := range values {
-		text = append(text, number(v)+" "+m.metrics[i].unit)
+		text = append(text, m.metrics[i].key+" "+number(v))
 	}
 	b.say("%-13s round %d  %-13s %s", m.name, round+1, c.name, strings.Join(text, ", "))
 	return nil

@@ -56,9 +56,9 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 		return func(s string) error { *to = append(*to, strings.Split(s, ",")...); return nil }
 	}
 	f.IntVar(&o.rounds, "rounds", 5, "rounds of which the median counts")
-	f.IntVar(&o.tunnels, "tunnels", 10000, "tunnels in one sample")
-	f.IntVar(&o.requests, "requests", 40000, "plain HTTP requests in one sample")
-	f.Int64Var(&o.bytes, "bytes", 4e9, "bytes that one sample downloads")
+	f.IntVar(&o.tunnels, "tunnels", 6000, "tunnels in one sample")
+	f.IntVar(&o.requests, "requests", 20000, "plain HTTP requests in one sample")
+	f.Int64Var(&o.bytes, "bytes", 2e9, "bytes that one sample downloads")
 	f.IntVar(&o.idle, "idle", 2000, "idle tunnels held at once")
 	f.IntVar(&o.pings, "pings", 10000, "round trips in one sample of latency")
 	f.Func("only", "`contenders` to run, of "+strings.Join(contenderNames(), ","), list(&o.only))

@@ -36,8 +36,8 @@ var measures = []*measured{
 		{key: "idle-kernel", title: "Idle tunnels: kernel memory (Slab + KernelStack + PageTables + TCP buffers of the whole machine, the two peers' sockets included)", unit: "bytes per tunnel"},
 	}},
 	{name: "syscalls", rounds: 1, programs: []string{"strace"}, sample: sampleSyscalls, metrics: []metric{
-		{key: "syscalls", title: "System calls of a new tunnel, less those for waiting, scheduling and memory", unit: "per tunnel"},
-		{key: "syscalls-all", title: "System calls of a new tunnel, all of them", unit: "per tunnel, one at a time"},
+		{key: "syscalls", title: "System calls of a new tunnel", unit: "per tunnel, without those for waiting, scheduling and memory"},
+		{key: "syscalls-all", title: "System calls of a new tunnel: all of them", unit: "per tunnel, one at a time"},
 	}},
 	{name: "connect", role: roleConnect, sample: sampleTunnels, metrics: []metric{
 		{key: "connect", title: "New CONNECT tunnel, direct (connect, ask, 1-byte echo, close; 16 clients)", unit: perTunnel}}},
@@ -54,8 +54,8 @@ var measures = []*measured{
 		{key: "bulk-rate", title: "Download through one tunnel: rate", unit: "GB/s", more: true},
 	}},
 	{name: "latency", sample: sampleLatency, metrics: []metric{
-		{key: "rtt", title: "Round trip in an open tunnel, added to one without a proxy: median", unit: "µs"},
-		{key: "rtt-p99", title: "Round trip in an open tunnel: 99th percentile, less the median without a proxy", unit: "µs"},
+		{key: "rtt", title: "Round trip in an open tunnel: median", unit: "µs added to the median without a proxy"},
+		{key: "rtt-p99", title: "Round trip in an open tunnel: 99th percentile", unit: "µs added to the median without a proxy"},
 	}},
 }
 
