@@ -15,12 +15,16 @@ type plan struct {
 	addrs    []netip.Addr // resolved for the decision; valid for the target alone
 	ip       netip.Addr   // of to.Address when it is a literal
 	timeouts connmodel.Timeouts
-	plain    bool // a plain HTTP request
+	plain    bool   // a plain HTTP request
+	via      string // Via of the CONNECT requests to proxies
 }
 
 // newPlan turns a decision into a plan and lets hooks edit or refuse it. An edited address passes the same check as any other.
 func (s *session) newPlan(p *pin, rec *connmodel.Recorder, f *connmodel.Facts, d *connmodel.Decision) (plan, *connmodel.ConnError) {
-	pl := plan{d: d, timeouts: p.gen.cfg.Limits.timeouts(d), plain: f.Protocol == connmodel.ProtocolHTTP}
+	pl := plan{d: d, timeouts: p.gen.cfg.Limits.timeouts(d), plain: f.Protocol == connmodel.ProtocolHTTP, via: s.via}
+	if pl.via == "" {
+		pl.via = "1.1 " + s.r.proxyName(p)
+	}
 	pl.to = connmodel.ServerPlan{Address: f.Target, Route: d.Route, TLS: d.TLS}
 	if !d.Server.IsZero() {
 		pl.to.Address = d.Server
@@ -102,6 +106,7 @@ func (pl *plan) request(p *pin, f *connmodel.Facts) upstream.Request {
 		// A proxy that is given another address in absolute-form would tell the server that address as its Host.
 		PlainConnect: pl.d.PlainConnect || pl.to.Address != f.Target,
 		TLS:          pl.to.TLS, Retry: pl.d.Retry, Client: f.Client.Addr(),
+		Via: pl.via,
 		Check: func(ip netip.Addr) error {
 			if e := p.gen.checkAddress(pl.d, pl.to.Address, ip, pl.to.Address.Port); e != nil {
 				return e

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"viaduct/connmodel"
+	"viaduct/upstream"
 )
 
 type oneUser struct{ user, password string }
@@ -436,4 +437,52 @@ func TestPanicsOfSinksEndNoProcess(t *testing.T) {
 		t.Errorf("%d panics counted, want 3", n)
 	}
 	g.stats.panics.Store(0)
+}
+
+// TestConnectLoopIsRefused lets two gateways be each other's upstream: a CONNECT comes back once and is refused, rather than taking every
+// connection of both.
+func TestConnectLoopIsRefused(t *testing.T) {
+	reserve := func() string {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer ln.Close()
+		return ln.Addr().String()
+	}
+	a, b := reserve(), reserve()
+	through := func(at, to string) *gateway {
+		parent, err := connmodel.ParseAddress(to)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return start(t, func(o *Options, c *Config) {
+			c.Routes, err = upstream.NewTable(upstream.Config{Upstreams: []upstream.Spec{{Name: "parent", Scheme: "http", Address: parent}}}, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			d := loopbackOpen()
+			d.Route = "upstream.parent"
+			c.Listeners[0].Address, c.Listeners[0].Decider = at, always(d)
+		})
+	}
+	first, second := through(a, b), through(b, a)
+	got := first.exchange(t, "CONNECT far.example:443 HTTP/1.1\r\nHost: x\r\n\r\n")
+	if !strings.HasPrefix(got, "HTTP/1.1 50") {
+		t.Errorf("got %.200q", got)
+	}
+	if n := first.Stats().Sessions + second.Stats().Sessions; n > 3 {
+		t.Errorf("%d sessions for one request: it went round", n)
+	}
+	var loops int
+	first.records.mu.Lock()
+	for _, f := range first.records.flows {
+		if f.Error != nil && f.Error.Code == 508 && f.Error.Side == connmodel.SideViaduct {
+			loops++
+		}
+	}
+	first.records.mu.Unlock()
+	if loops != 1 {
+		t.Errorf("%d records say loop, want 1", loops)
+	}
 }

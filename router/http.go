@@ -102,6 +102,12 @@ func (s *session) serveConnect(p *pin) {
 		s.no(p, rec, connmodel.ProtocolConnect, authRequired(s.req.Header.Has("Proxy-Authorization")))
 		return
 	}
+	via, looped := s.connectVia(p, s.req.Header)
+	if looped != nil {
+		s.no(p, rec, connmodel.ProtocolConnect, looped)
+		return
+	}
+	s.via = via
 	s.serveTunnel(p, rec, connmodel.ProtocolConnect, target, user)
 }
 

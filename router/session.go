@@ -49,6 +49,7 @@ type desk struct {
 	in    http1.Reader // what was read of the client and not yet used; holds no buffer while idle
 	req   http1.Request
 	facts connmodel.Facts
+	via   string // of a CONNECT: who passed it on, then ourselves
 }
 
 var desks = sync.Pool{New: func() any { return new(desk) }}

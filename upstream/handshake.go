@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"viaduct/connmodel"
+	"viaduct/upstream/http1"
 	"viaduct/upstream/httpconnect"
 	"viaduct/upstream/socks4"
 	"viaduct/upstream/socks5"
@@ -29,7 +30,7 @@ func (a *attempt) through(n int, conn net.Conn, to connmodel.Address) (net.Conn,
 	}
 	s := &a.steps
 	in := a.withEarly(conn)
-	*s = steps{conn: in, at: start, phase: connmodel.PhaseConnect}
+	*s = steps{conn: in, at: start, phase: connmodel.PhaseConnect, via: a.d.q.Via}
 	bound, early, werr := h.speak(s, host, to.Port)
 	s.took(rec)
 	if s.showed {
@@ -119,7 +120,11 @@ func (h *Hop) speak(s *steps, host string, port uint16) (bound string, early []b
 	switch h.spec.Scheme {
 	case schemeHTTP, schemeHTTPS:
 		s.showed = !h.basic.IsZero()
-		res, err := httpconnect.Connect(s, httpconnect.Request{Host: host, Port: port, Authorization: h.basic.Reveal()})
+		req := httpconnect.Request{Host: host, Port: port, Authorization: h.basic.Reveal()}
+		if s.via != "" {
+			req.Header = http1.Header{{Name: "Via", Value: s.via}}
+		}
+		res, err := httpconnect.Connect(s, req)
 		var no *httpconnect.StatusError
 		if errors.As(err, &no) {
 			// Error pages quote requests, ours with the credentials: the record of a failure keeps the status.
@@ -166,6 +171,7 @@ type steps struct {
 	wrote  bool
 	showed bool // credentials were sent
 	hint   string
+	via    string
 
 	greeting, auth, connect time.Duration
 }

@@ -29,6 +29,10 @@ type Request struct {
 	Deadline time.Time          // for everything, all attempts; zero = 60 s from now
 	Client   netip.Addr         // for hash by client
 
+	// Via is the value of the Via field of CONNECT requests to proxies on the way (RFC 9110, section 7.6.3), by which loops are found;
+	// "" = none is sent.
+	Via string
+
 	// Check is asked for every address of the target, literal or resolved here, before a socket to it is made or a proxy is
 	// told of it. It is not asked for the addresses of proxies. An error refuses the address.
 	Check func(netip.Addr) error
