@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -19,6 +20,8 @@ const explainLong = `Says what the gateway would do with a connection, and why: 
 it did or did not match, then the route hop by hop, with the credential by name and who turns names into
 addresses, and whether the destination is allowed. It is the code that serves which decides; nothing is
 opened, dialled or resolved.
+
+Without a target and without a policy to read, it prints the default policy itself.
 
 The target is a URL or HOST:PORT. http:// is a plain request, https:// and HOST:PORT a CONNECT tunnel;
 --protocol says otherwise. When a rule asks for the address of a name, --resolve says which it has;
@@ -45,14 +48,20 @@ type question struct {
 func newExplain() *cobra.Command {
 	var q question
 	c := &cobra.Command{
-		Use:   "explain URL|HOST:PORT",
+		Use:   "explain [URL|HOST:PORT]",
 		Short: "Say what would be done with a connection, and why",
 		Long:  explainLong,
-		Example: "  viaduct explain https://www.example.com/\n" +
+		Example: "  viaduct explain > viaduct.hcl\n" +
+			"  viaduct explain https://www.example.com/\n" +
 			"  viaduct explain -c viaduct.hcl --client 10.20.1.7 --user ann --at '2026-11-23 20:15' api.partner.example:443\n" +
 			"  viaduct explain -c viaduct.hcl --method POST --header 'Content-Type: text/xml' http://www.example.com/upload",
-		Args: cobra.ExactArgs(1),
-		RunE: func(c *cobra.Command, args []string) error { return q.run(c, args[0]) },
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return q.src.printDefault(c)
+			}
+			return q.run(c, args[0])
+		},
 	}
 	q.src.flags(c)
 	f := c.Flags()
@@ -78,6 +87,9 @@ func (q *question) run(c *cobra.Command, target string) error {
 	if cfg == nil {
 		return policyErrors(c, diags, q.asJSON)
 	}
+	if err := defaultWarnings(c, cfg, diags); err != nil {
+		return err
+	}
 	l, err := q.listenerOf(cfg)
 	if err != nil {
 		return err
@@ -98,6 +110,26 @@ func (q *question) run(c *cobra.Command, target string) error {
 	if err == nil && e.Open != "" {
 		err = quiet(exitProblems)
 	}
+	return err
+}
+
+// printDefault prints the policy that runs without a file. It is the one policy that cannot be looked at otherwise.
+func (s *source) printDefault(c *cobra.Command) error {
+	if len(s.paths(nil)) > 0 || c.Flags().NFlag() > 0 {
+		return usageError("explain what? Write a URL or HOST:PORT; without any, and without flags and a policy, the default policy is printed")
+	}
+	cfg, diags, err := s.load(nil)
+	if err != nil {
+		return err
+	}
+	if cfg == nil {
+		return policyErrors(c, diags, false)
+	}
+	if err := defaultWarnings(c, cfg, diags); err != nil {
+		return err
+	}
+	text, _ := policies.Default(os.LookupEnv) // load has reported what it says
+	_, err = c.OutOrStdout().Write(text)
 	return err
 }
 

@@ -64,7 +64,7 @@ func (s *source) options(paths []string) (o policies.Options, notes policies.Dia
 }
 
 // load reads a policy for a command that opens nothing: what is missing on this machine is a warning. The notes on the
-// environment come first among the diagnostics.
+// environment come first among the diagnostics; like all others, errors among them leave no policy.
 func (s *source) load(args []string) (*policies.Config, policies.Diagnostics, error) {
 	o, notes, err := s.options(s.paths(args))
 	if err != nil {
@@ -72,8 +72,21 @@ func (s *source) load(args []string) (*policies.Config, policies.Diagnostics, er
 	}
 	o.Lenient = true
 	cfg, diags := policies.Load(o)
+	if notes.HasErrors() {
+		cfg = nil
+	}
 	diags.List = append(notes.List, diags.List...)
 	return cfg, diags, nil
+}
+
+// defaultWarnings prints to standard error what is to be said of the default policy: whoever asks about it has no file to
+// validate.
+func defaultWarnings(c *cobra.Command, cfg *policies.Config, diags policies.Diagnostics) error {
+	if said(cfg.Files) != "the default policy" {
+		return nil
+	}
+	w := c.ErrOrStderr()
+	return diags.WriteText(w, colourful(w))
 }
 
 // said is what makes the source readable in logs.

@@ -33,6 +33,9 @@ func newTest() *cobra.Command {
 			if cfg == nil {
 				return policyErrors(c, diags, asJSON)
 			}
+			if err := defaultWarnings(c, cfg, diags); err != nil {
+				return err
+			}
 			rep := policies.RunTests(cfg)
 			if asJSON {
 				err = writeJSON(c.OutOrStdout(), rep)
