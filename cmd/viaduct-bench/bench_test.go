@@ -137,6 +137,17 @@ func TestParseCalls(t *testing.T) {
 	}
 }
 
+// TestRatioOfRounds shows why rounds are compared one by one: half of these were disturbed, for both.
+func TestRatioOfRounds(t *testing.T) {
+	floor := &row{Samples: []float64{50, 100, 52, 110}, Median: 76}
+	if got := ratio(&row{Samples: []float64{60, 120, 78, 132}, Median: 99}, floor); got != 1.2 {
+		t.Errorf("ratio %v, want 1.2", got)
+	}
+	if got := ratio(&row{Samples: []float64{152}, Median: 152}, floor); got != 2 {
+		t.Errorf("ratio of medians %v, want 2", got)
+	}
+}
+
 // TestMediansAndRatios checks what the table says.
 func TestMediansAndRatios(t *testing.T) {
 	r := newReport(&options{rounds: 2})

@@ -55,8 +55,8 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 	list := func(to *[]string) func(string) error {
 		return func(s string) error { *to = append(*to, strings.Split(s, ",")...); return nil }
 	}
-	f.IntVar(&o.rounds, "rounds", 5, "rounds of which the median counts")
-	f.IntVar(&o.tunnels, "tunnels", 6000, "tunnels in one sample")
+	f.IntVar(&o.rounds, "rounds", 7, "rounds of which the median counts")
+	f.IntVar(&o.tunnels, "tunnels", 4000, "tunnels in one sample")
 	f.IntVar(&o.requests, "requests", 20000, "plain HTTP requests in one sample")
 	f.Int64Var(&o.bytes, "bytes", 2e9, "bytes that one sample downloads")
 	f.IntVar(&o.idle, "idle", 2000, "idle tunnels held at once")

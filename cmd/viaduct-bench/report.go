@@ -157,11 +157,23 @@ func median(s []float64) float64 {
 	return (s[n/2-1] + s[n/2]) / 2
 }
 
+// ratio is the median of the rounds' ratios: what disturbs a round disturbs both. Without the same rounds it is that of the medians.
 func ratio(w, to *row) float64 {
 	if to == nil || len(w.Samples) == 0 || to.Median <= 0 {
 		return 0
 	}
-	return w.Median / to.Median
+	if len(w.Samples) != len(to.Samples) {
+		return w.Median / to.Median
+	}
+	var each []float64
+	for i, v := range w.Samples {
+		if to.Samples[i] <= 0 {
+			return w.Median / to.Median
+		}
+		each = append(each, v/to.Samples[i])
+	}
+	slices.Sort(each)
+	return median(each)
 }
 
 // goal is what is to be reached.
@@ -205,7 +217,7 @@ func (r *report) check(g goal) (reached bool, how string, ok bool) {
 	if o == nil || len(o.Samples) == 0 || o.Median <= 0 {
 		return false, "", false
 	}
-	q := w.Median / o.Median
+	q := ratio(w, o)
 	return q <= g.most, fmt.Sprintf("%.2f x %s, bound %.2f", q, g.than, g.most), true
 }
 
@@ -217,7 +229,7 @@ func (r *report) writeJSON(w io.Writer) error {
 
 func (r *report) writeText(w io.Writer) error {
 	var b bytes.Buffer
-	fmt.Fprintf(&b, "%s, Linux %s, %s; proxy on CPU %d, load and origin on CPU %d; medians of %d rounds, interleaved; %.0f s\n",
+	fmt.Fprintf(&b, "%s, Linux %s, %s; proxy on CPU %d, load and origin on CPU %d; medians of %d interleaved rounds, ratios too; %.0f s\n",
 		r.Machine.CPU, r.Machine.Kernel, r.Machine.Go, r.Machine.ProxyCPU, r.Machine.LoadCPU, r.Rounds, r.Seconds)
 	for _, t := range r.Tables {
 		fmt.Fprintf(&b, "\n%s [%s]\n", t.Title, t.Unit)
