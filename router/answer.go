@@ -78,6 +78,8 @@ func reasonFor(e *connmodel.ConnError) connmodel.CloseReason {
 		return connmodel.CloseDenied
 	case e.Kind == connmodel.KindInternal:
 		return connmodel.CloseInternal
+	case e.Kind == connmodel.KindCanceled && e.Side == connmodel.SideClient:
+		return connmodel.CloseClient
 	case e.Kind == connmodel.KindLimit:
 		return connmodel.CloseLimit
 	}

@@ -304,3 +304,46 @@ func TestClientLeavesDuringDial(t *testing.T) {
 		}
 	})
 }
+
+// TestClientLeavesDuringAPlainRequest is the same while the server thinks. What the request holds is given back, and the record says so.
+func TestClientLeavesDuringAPlainRequest(t *testing.T) {
+	for _, row := range []struct {
+		name  string
+		leave func(*net.TCPConn)
+	}{
+		{"close", func(c *net.TCPConn) { c.Close() }},
+		{"half-close", func(c *net.TCPConn) { c.CloseWrite() }},
+		{"reset", func(c *net.TCPConn) { c.SetLinger(0); c.Close() }},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			got, closed := make(chan bool, 1), make(chan bool, 1)
+			silent := serveTCP(t, func(c net.Conn) {
+				c.Read(make([]byte, 4096))
+				got <- true
+				io.Copy(io.Discard, c)
+				closed <- true
+			})
+			g := start(t, nil)
+			c := g.dial(t)
+			fmt.Fprintf(c, "GET http://%s/ HTTP/1.1\r\nHost: %s\r\n\r\n", silent, silent)
+			<-got
+			left := time.Now()
+			row.leave(c.(*net.TCPConn))
+			f := g.records.next(t)
+			if took := time.Since(left); took > 3*time.Second {
+				t.Errorf("given up after %v", took)
+			}
+			if f.Reason != connmodel.CloseClient || f.First != connmodel.SideClient || f.Error == nil || f.Error.Kind != connmodel.KindCanceled ||
+				f.Error.Blame != connmodel.BlameNobody || !strings.Contains(f.Error.Error(), "the client left") {
+				t.Errorf("record: %s, first %s, %+v", f.Reason, f.First, f.Error)
+			}
+			select {
+			case <-closed:
+			case <-time.After(5 * time.Second):
+				t.Error("the server's connection stays")
+			}
+			waitFor(t, func() bool { return g.Stats().SessionsOpen == 0 })
+		})
+	}
+}

@@ -1,12 +1,10 @@
 package router
 
 import (
-	"net"
 	"sync"
-	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"viaduct/router/forward"
 )
 
 // queue is a list of sessions in the order in which they joined, through the sessions themselves: joining and leaving allocate
@@ -79,7 +77,8 @@ func (h *handshakes) end(s *session) {
 }
 
 // dials knows the sessions whose server is being reached. After dialPatience it looks, every dialLook, whether their clients are
-// still there. Its timer runs only while somebody dials.
+// still there. Its timer runs only while somebody dials. Those of plain requests that wait for their response are looked at by the
+// timer that each of these has anyway: see package forward.
 type dials struct {
 	mu    sync.Mutex
 	q     queue
@@ -123,36 +122,9 @@ func (d *dials) look() {
 	}
 	limit := time.Now().Add(-dialPatience)
 	for w := d.q.root.next; w != &d.q.root && !w.since.After(limit); w = w.next {
-		if gone(w.s.conn, w.early) {
+		if forward.Gone(w.s.conn, w.early) {
 			w.s.clientLeft()
 		}
 	}
 	d.timer.Reset(dialLook)
-}
-
-// gone reports whether the peer of c has closed or reset its connection. A client that has sent FIN may only have closed its half; but
-// then, with nothing sent for the server and the dial taking long, it is taken for one that left, as servers do. When early bytes are
-// waiting it is not: somebody wants them delivered.
-func gone(c net.Conn, early bool) bool {
-	sc, ok := c.(syscall.Conn)
-	if !ok {
-		return false
-	}
-	raw, err := sc.SyscallConn()
-	if err != nil {
-		return false
-	}
-	left := false
-	raw.Control(func(fd uintptr) {
-		var b [1]byte
-		n, _, e := unix.Recvfrom(int(fd), b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
-		switch e {
-		case nil:
-			left = n == 0 && !early
-		case unix.EAGAIN, unix.EINTR:
-		default:
-			left = true
-		}
-	})
-	return left
 }

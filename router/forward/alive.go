@@ -57,6 +57,39 @@ func (s *Server) alive() bool {
 	return g.raw != nil && g.raw.Control(g.peek) == nil && g.quiet
 }
 
+// Gone reports whether the peer of c has closed or reset its connection. After FIN alone it may only have closed its half; but with
+// nothing said before it that waits to be read, and nothing to hear for long, it is taken for one that left, as servers do. early says
+// that something it said waits here: then only a reset counts.
+func Gone(c net.Conn, early bool) bool {
+	g := newGlance(c)
+	if g.raw == nil {
+		return false
+	}
+	left := false
+	g.raw.Control(func(fd uintptr) { left = leftAt(int(fd), early) })
+	return left
+}
+
+// leftAt is Gone for a socket. A reset is asked for by itself: bytes that came before it would hide it.
+func leftAt(fd int, early bool) bool {
+	fds := [1]unix.PollFd{{Fd: int32(fd)}}
+	if n, err := unix.Poll(fds[:], 0); err == nil && n > 0 && fds[0].Revents&(unix.POLLERR|unix.POLLNVAL) != 0 {
+		return true
+	}
+	if early {
+		return false
+	}
+	var b [1]byte
+	n, _, err := unix.Recvfrom(fd, b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+	switch err {
+	case nil:
+		return n == 0
+	case unix.EAGAIN, unix.EINTR:
+		return false
+	}
+	return true
+}
+
 // silent reports whether a layer holds no bytes that it has read and not given out: surplus behind a response that the socket does
 // not show. A read whose deadline has passed gives those and touches no socket. Connections that are neither a socket nor a layer
 // on one are not silent, because it cannot be known.

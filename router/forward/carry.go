@@ -165,7 +165,7 @@ func (x *exchange) refuse(err *connmodel.ConnError) Result {
 // keepClient reports whether the client's connection can go on: it wants to, and nothing of the request is left on it.
 func (x *exchange) keepClient() bool {
 	p := x.p
-	if !p.Req.KeepAlive || p.Closing || x.upload != nil || x.line.why() == cutCanceled {
+	if !p.Req.KeepAlive || p.Closing || x.upload != nil || x.ended() != nil {
 		return false
 	}
 	if x.body != nil {

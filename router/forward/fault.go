@@ -22,6 +22,11 @@ var errCanceled = &connmodel.ConnError{
 	Message: "the gateway ended the connection before the response was complete",
 }
 
+var errLeft = &connmodel.ConnError{
+	Phase: connmodel.PhaseRequest, Side: connmodel.SideClient, Kind: connmodel.KindCanceled,
+	Message: "the client left before the server had answered",
+}
+
 var errTooMany1xx = &http1.Error{Status: 502, Reason: "too many informational responses", Section: "RFC 9110 15.2"}
 
 // serverError is a failure of whoever x.srv leads to: the proxy when it is one, else the server.
@@ -39,8 +44,8 @@ func (x *exchange) clientFault(err error) *connmodel.ConnError {
 }
 
 func (x *exchange) clientFaultIn(phase connmodel.Phase, err error) *connmodel.ConnError {
-	if x.line.why() == cutCanceled {
-		return errCanceled
+	if e := x.ended(); e != nil {
+		return e
 	}
 	e := &connmodel.ConnError{Phase: phase, Side: connmodel.SideClient, Blame: connmodel.BlameClient, Cause: err}
 	var bad *http1.Error
@@ -64,11 +69,11 @@ func timedOut(err error) bool {
 
 // sendFault is a failure of sending the request: the server's when it did not take it, else the client's.
 func (x *exchange) sendFault(err error) *connmodel.ConnError {
+	if e := x.ended(); e != nil {
+		return e
+	}
 	var we *http1.WriteError
-	switch {
-	case x.line.why() == cutCanceled:
-		return errCanceled
-	case !errors.As(err, &we):
+	if !errors.As(err, &we) {
 		return x.clientFault(err)
 	}
 	kind, what := connmodel.KindReset, "closed the connection before it had taken the request"
@@ -84,8 +89,6 @@ func (x *exchange) sendFault(err error) *connmodel.ConnError {
 // more: whoever did not move is at fault.
 func (x *exchange) cutFault() *connmodel.ConnError {
 	switch x.line.why() {
-	case cutCanceled:
-		return errCanceled
 	case cutUpload, cutIdle:
 		if x.upload != nil {
 			x.joined(<-x.upload)
@@ -93,6 +96,17 @@ func (x *exchange) cutFault() *connmodel.ConnError {
 				return x.sendFault(x.sendErr)
 			}
 		}
+	}
+	return x.ended()
+}
+
+// ended is what an exchange says that was ended for a reason which makes all else that it met a consequence; else nil.
+func (x *exchange) ended() *connmodel.ConnError {
+	switch x.line.why() {
+	case cutCanceled:
+		return errCanceled
+	case cutLeft:
+		return errLeft
 	}
 	return nil
 }

@@ -19,11 +19,11 @@ func (x *exchange) send() (final bool, err *connmodel.ConnError) {
 	p, req := x.p, x.p.Req
 	x.body = p.In.Body(req.Body)
 	if !req.Body.HasBody() || here(p.In, req.Body) {
-		x.line.wait(p.Timeouts.Response)
+		x.line.wait(p.Timeouts.Response, int64(len(p.In.Buffered())) > max(req.Body.Length, 0))
 		return false, x.sendNow(head)
 	}
 	if req.Expect100 && len(p.In.Buffered()) == 0 {
-		x.line.wait(p.Timeouts.Response)
+		x.line.wait(p.Timeouts.Response, false)
 		if _, e := x.srv.Conn.Write(head); e != nil {
 			x.sendErr = &http1.WriteError{Err: e}
 			return false, nil
@@ -125,9 +125,9 @@ func (x *exchange) uploadEnded(err error) {
 	switch {
 	case err == nil:
 		x.p.Rec.RequestSent()
-		x.line.uploaded(x.p.Timeouts.Response)
+		x.line.uploaded(x.p.Timeouts.Response, len(x.p.In.Buffered()) > 0)
 	case errors.As(err, &we):
-		x.line.uploaded(x.p.Timeouts.Response) // the server does not want more of it, and may say why
+		x.line.uploaded(x.p.Timeouts.Response, true) // the server does not want more of it, and may say why
 	default:
 		x.line.cut(cutUpload)
 	}

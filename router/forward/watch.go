@@ -28,6 +28,7 @@ type watch struct {
 
 	uploading bool
 	over      bool // the final response has come
+	early     bool // bytes of the client's next request wait here: the end of its stream may be behind them, and means nothing
 }
 
 // phase is what the exchange waits for.
@@ -46,6 +47,7 @@ const (
 	cutResponse     // no response in time
 	cutIdle         // no byte of a body for the idle timeout
 	cutUpload       // the client's part of the request is broken
+	cutLeft         // the client is not there any more
 	cutCanceled
 )
 
@@ -55,7 +57,7 @@ var longAgo = time.Unix(1, 0)
 func (w *watch) begin(client, server net.Conn) {
 	w.mu.Lock()
 	w.client, w.server, w.running, w.cause = client, server, true, cutNot
-	w.phase, w.limit, w.uploading, w.over, w.touched = thinking, 0, false, false, false
+	w.phase, w.limit, w.uploading, w.over, w.touched, w.early = thinking, 0, false, false, false, true
 	w.seen = 0
 	w.moved.Store(0)
 	w.mu.Unlock()
@@ -86,10 +88,11 @@ func (w *watch) idle() bool {
 }
 
 // wait begins the wait for a response that may take limit.
-func (w *watch) wait(limit time.Duration) { w.enter(thinking, limit, time.Now()) }
+func (w *watch) wait(limit time.Duration, early bool) { w.enter(thinking, limit, early, time.Now()) }
 
-func (w *watch) enter(p phase, limit time.Duration, now time.Time) {
+func (w *watch) enter(p phase, limit time.Duration, early bool, now time.Time) {
 	w.mu.Lock()
+	w.early = early
 	w.set(p, limit, now)
 	w.mu.Unlock()
 }
@@ -97,16 +100,26 @@ func (w *watch) enter(p phase, limit time.Duration, now time.Time) {
 // set begins a phase. The caller holds mu.
 func (w *watch) set(p phase, limit time.Duration, now time.Time) {
 	w.phase, w.limit, w.since = p, max(limit, 0), now
-	w.arm(w.next(limit), now)
+	w.arm(w.next(lookAfter, limit), now)
 }
 
-// next is how long after a look that saw no reason to end the exchange the next one is due, with left to the limit. Bodies are
-// looked at four times per limit, so that one that stands still is ended not much later than that.
-func (w *watch) next(left time.Duration) time.Duration {
-	if w.phase == moving {
+// A client whose server thinks is looked after when that has taken some time, and then again and again.
+const (
+	lookAfter = time.Second
+	lookAgain = 500 * time.Millisecond
+)
+
+// next is how long after a look that saw no reason to end the exchange the next one is due, with left to the limit, if there is one; 0 =
+// never. Bodies are looked at four times per limit, so that one that stands still is ended not much later than that. While the server
+// thinks the client is looked after, every so often.
+func (w *watch) next(often, left time.Duration) time.Duration {
+	switch {
+	case w.phase == moving:
 		return min(left, max(w.limit/4, time.Millisecond))
+	case w.limit > 0:
+		return min(left, often)
 	}
-	return left
+	return often
 }
 
 // arm makes check run in d, or before. The caller holds mu.
@@ -128,7 +141,7 @@ func (w *watch) check() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.at = time.Time{}
-	if !w.running || w.cause != cutNot || w.limit <= 0 {
+	if !w.running || w.cause != cutNot || w.phase == moving && w.limit <= 0 {
 		return
 	}
 	now := time.Now()
@@ -139,14 +152,15 @@ func (w *watch) check() {
 		}
 	}
 	left := w.limit - now.Sub(w.since)
-	if left > 0 {
-		w.arm(w.next(left), now)
-		return
-	}
-	if w.phase == moving {
+	switch {
+	case w.phase == moving && left <= 0:
 		w.cutNow(cutIdle)
-	} else {
+	case w.phase == thinking && w.limit > 0 && left <= 0:
 		w.cutNow(cutResponse)
+	case w.phase == thinking && Gone(w.client, w.early):
+		w.cutNow(cutLeft)
+	default:
+		w.arm(w.next(lookAgain, left), now)
 	}
 }
 
@@ -203,9 +217,10 @@ func (w *watch) upload(limit time.Duration) {
 }
 
 // uploaded is the end of the upload: the server has the time for a response from now on, if it did not answer before.
-func (w *watch) uploaded(limit time.Duration) {
+func (w *watch) uploaded(limit time.Duration, early bool) {
 	w.mu.Lock()
 	if w.uploading = false; !w.over {
+		w.early = early
 		w.set(thinking, limit, time.Now())
 	}
 	w.mu.Unlock()

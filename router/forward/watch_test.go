@@ -177,7 +177,7 @@ func TestWatchLooks(t *testing.T) {
 		{"moving", moving, -time.Hour, 1, cutNot, 0, 0},
 	} {
 		w.begin(client, server)
-		w.enter(tt.phase, time.Minute, now.Add(tt.since))
+		w.enter(tt.phase, time.Minute, false, now.Add(tt.since))
 		w.moved.Add(tt.moved)
 		deadlines = [2]int{}
 		w.check()
@@ -192,7 +192,7 @@ func TestWatchLooks(t *testing.T) {
 	}
 	if n := testing.AllocsPerRun(100, func() {
 		w.begin(client, server)
-		w.wait(time.Minute)
+		w.wait(time.Minute, false)
 		w.answered(time.Hour, now)
 		w.end()
 		w.idle()
@@ -211,3 +211,68 @@ func (countDeadlines) Write([]byte) (int, error)          { return 0, errors.Err
 func (countDeadlines) Close() error                       { return nil }
 func (countDeadlines) LocalAddr() net.Addr                { return nil }
 func (countDeadlines) RemoteAddr() net.Addr               { return nil }
+
+// TestClientLeavesWhileTheServerThinks: the exchange ends soon, with its server connection, and nobody is blamed.
+func TestClientLeavesWhileTheServerThinks(t *testing.T) {
+	const body = "POST http://" + host + "/ HTTP/1.1\r\nHost: " + host + "\r\nContent-Length: "
+	for _, tt := range []struct {
+		name, first, more string // more is said once the server has some of first
+		response          time.Duration
+		leave             func(*peer)
+	}{
+		{"close", get("/"), "", time.Hour, func(p *peer) { p.Close() }},
+		{"half-close", get("/"), "", time.Hour, (*peer).closeWrite},
+		{"reset", get("/"), "", time.Hour, (*peer).reset},
+		{"no response timeout", get("/"), "", 0, func(p *peer) { p.Close() }},
+		{"body at once", body + "3\r\n\r\nabc", "", time.Hour, func(p *peer) { p.Close() }},
+		{"body later", body + "3\r\n\r\n", "abc", time.Hour, func(p *peer) { p.Close() }},
+		{"reset behind a pipelined request", get("/") + get("/second"), "", time.Hour, (*peer).reset},
+		{"reset behind bytes that come later", get("/"), get("/second"), time.Hour, (*peer).reset},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			got, closed := make(chan bool, 1), make(chan error, 1)
+			r := newRig(t, func(o *peer, _ int) {
+				o.head()
+				got <- true
+				_, err := o.rest()
+				closed <- err
+			}, withParams(func(p *Params) { p.Timeouts.Response = tt.response }))
+			r.client.say("%s", tt.first)
+			<-got
+			r.client.say("%s", tt.more)
+			left := time.Now()
+			tt.leave(r.client)
+			res := r.result()
+			if took := time.Since(left); took > 4*time.Second {
+				t.Errorf("it took %v", took)
+			}
+			if res.Err == nil || res.Err.Side != connmodel.SideClient || res.Err.Kind != connmodel.KindCanceled || res.Err.Blame != connmodel.BlameNobody {
+				t.Errorf("error %+v", res.Err)
+			}
+			if res.KeepClient || res.KeepServer || res.Responded {
+				t.Errorf("result %+v", res)
+			}
+			if err := <-closed; isTimeout(err) {
+				t.Error("the server's connection stays")
+			}
+		})
+	}
+}
+
+// TestHalfClosedBehindARequest: a client that has said all it will, and has more than this request on its way, is served.
+func TestHalfClosedBehindARequest(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, func(o *peer, _ int) {
+		o.head()
+		time.Sleep(lookAfter + 2*lookAgain) // the time that the server takes
+		o.say(ok2)
+		o.head()
+		o.say(ok2)
+	})
+	r.client.say(get("/") + get("/second"))
+	r.client.closeWrite()
+	for range 2 {
+		r.client.want("HTTP/1.1 200 OK\r\nVia: 1.1 gw\r\nContent-Length: 2\r\n\r\nhi")
+	}
+}
