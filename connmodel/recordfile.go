@@ -1,7 +1,9 @@
 package connmodel
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 )
@@ -9,10 +11,11 @@ import (
 // recordFile is a file of lines that is appended to.
 type recordFile struct{ *os.File }
 
-// openRecordFile opens path for appending, and creates it and its directories.
+// openRecordFile opens path for appending, and creates it. Directories it does not create: one that is missing is more often a slip
+// of the pen than a wish.
 func openRecordFile(path string, mode uint32) (*recordFile, error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
-		return nil, fmt.Errorf("records: %w", err)
+	if dir := missingDir(filepath.Dir(path)); dir != "" {
+		return nil, fmt.Errorf("records: %s: there is no directory %s; create it, or write the path of one that is there", path, dir)
 	}
 	// Read and write, because mend looks at the last octet.
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_APPEND|os.O_CREATE, os.FileMode(mode)&0o777)
@@ -20,6 +23,20 @@ func openRecordFile(path string, mode uint32) (*recordFile, error) {
 		return nil, fmt.Errorf("records: %w", err)
 	}
 	return &recordFile{f}, nil
+}
+
+// missingDir returns the first directory on the way to dir, dir included, that is not there; "" = all are, or nobody may know.
+func missingDir(dir string) (missing string) {
+	for {
+		if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+			return missing
+		}
+		up := filepath.Dir(dir)
+		if missing = dir; up == dir {
+			return missing
+		}
+		dir = up
+	}
 }
 
 // same reports whether f and g are the same file on disk.

@@ -12,7 +12,7 @@ import (
 
 // RecordOptions say where records go. One of Path and Writer is set.
 type RecordOptions struct {
-	Path   string    // file, appended to; it and its directories are created
+	Path   string    // file, appended to, and created; its directory must be there
 	Mode   uint32    // permissions of a new file; 0 = 0640
 	Writer io.Writer // instead of a file, standard output for instance
 

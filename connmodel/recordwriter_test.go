@@ -64,7 +64,7 @@ func eventually(t *testing.T, what string, ok func() bool) {
 }
 
 func TestRecordsReachTheFile(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "a", "b", "records.ndjson")
+	path := filepath.Join(t.TempDir(), "records.ndjson")
 	w, err := NewRecordWriter(RecordOptions{Path: path, Mode: 0o600})
 	if err != nil {
 		t.Fatal(err)
@@ -337,9 +337,23 @@ func TestRotation(t *testing.T) {
 	}
 }
 
+func TestMissingDirectoryIsNotMade(t *testing.T) {
+	dir := t.TempDir()
+	_, err := NewRecordWriter(RecordOptions{Path: filepath.Join(dir, "lgo", "viaduct", "r")})
+	if want := "there is no directory " + filepath.Join(dir, "lgo") + ";"; err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("%v does not say %q", err, want)
+	}
+	if left, _ := os.ReadDir(dir); len(left) > 0 {
+		t.Errorf("%s was made", left[0].Name())
+	}
+}
+
 func TestReopenFailureKeepsTheOldFile(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "sub", "r")
+	if err := os.Mkdir(filepath.Dir(path), 0o700); err != nil {
+		t.Fatal(err)
+	}
 	w, err := NewRecordWriter(RecordOptions{Path: path})
 	if err != nil {
 		t.Fatal(err)

@@ -117,7 +117,7 @@ func (s *service) apply(cfg *policies.Config, generation uint64) error {
 	commitRecords, abandonRecords, err := s.records.prepare(cfg.Gateway.Records, s.log)
 	if err != nil {
 		routes.Close()
-		return fmt.Errorf("records: %w", err)
+		return err
 	}
 	door, place, err := s.openDoor(cfg)
 	if err != nil {
