@@ -71,6 +71,38 @@ func TestBadRequestsAreAnsweredAndRecorded(t *testing.T) {
 	}
 }
 
+// TestProtocolsNotTaken: a SOCKS client is told no in its own protocol, and recorded.
+func TestProtocolsNotTaken(t *testing.T) {
+	const no4, no5 = "\x00\x5b\x00\x00\x00\x00\x00\x00", "\x05\xff"
+	for _, row := range []struct {
+		name       string
+		takes      Protocols
+		auth       Authenticator
+		send, want string
+		proto      connmodel.Protocol
+		code       int // 0: no answer
+	}{
+		{"SOCKS5 to HTTP", HTTP, nil, "\x05\x01\x00", no5, connmodel.ProtocolSOCKS5, 0xff},
+		{"SOCKS5 to SOCKS4", SOCKS4, nil, "\x05\x02\x00\x02", no5, connmodel.ProtocolSOCKS5, 0xff},
+		{"SOCKS4 to HTTP", HTTP, nil, "\x04\x01\x00\x50\x7f\x00\x00\x01me\x00", no4, connmodel.ProtocolSOCKS4, 0x5b},
+		{"SOCKS4 to HTTP and SOCKS5 with passwords", HTTP | SOCKS5, oneUser{"u", "p"}, "\x04\x01\x00\x50\x7f\x00\x00\x01\x00", no4, connmodel.ProtocolSOCKS4, 0x5b},
+		{"SOCKS4 with passwords", AllProtocols, oneUser{"u", "p"}, "\x04\x01\x00\x50\x7f\x00\x00\x01\x00", no4, connmodel.ProtocolSOCKS4, 0x5b},
+		{"HTTP to SOCKS", SOCKS4 | SOCKS5, nil, "GET http://x/ HTTP/1.1\r\nHost: x\r\n\r\n", "", "", 0},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			g := start(t, func(o *Options, c *Config) { c.Listeners[0].Protocols, c.Listeners[0].Auth = row.takes, row.auth })
+			if got := g.exchange(t, row.send); got != row.want {
+				t.Errorf("got %q, want %q", got, row.want)
+			}
+			f := g.records.next(t)
+			if f.Error == nil || f.Error.Blame != connmodel.BlameClient || f.Protocol != row.proto || (f.Reply == nil) != (row.code == 0) || f.Reply != nil && f.Reply.Code != row.code {
+				t.Errorf("record: %q, reply %+v, error %+v", f.Protocol, f.Reply, f.Error)
+			}
+		})
+	}
+}
+
 func TestBytesBehindARefusedConnectAreNotARequest(t *testing.T) {
 	d := &connmodel.Decision{Policy: "p", Rule: "no", Outcome: connmodel.OutcomeDeny}
 	g := start(t, func(o *Options, c *Config) { c.Listeners[0].Decider = always(d) })

@@ -99,7 +99,7 @@ func (g *generation) checkAddress(d *connmodel.Decision, target connmodel.Addres
 	if d.AllowLocalhost && plain.IsLoopback() && isLocalhost(target.Host) {
 		return nil
 	}
-	return refusal("%s is a %s address; a rule that lists it in match { address } would allow it", ip, name)
+	return refusal("%s is %s %s address; a rule that lists it in match { address } would allow it", ip, article(name), name)
 }
 
 // checkName does what can be done before anything is resolved: literal addresses are checked, and so is localhost, which a
@@ -121,6 +121,14 @@ var loopback4 = netip.AddrFrom4([4]byte{127, 0, 0, 1})
 // isLocalhost follows RFC 6761, section 6.3: localhost and every name below it.
 func isLocalhost(host string) bool {
 	return host == "localhost" || strings.HasSuffix(host, ".localhost")
+}
+
+// article is the one that goes before word.
+func article(word string) string {
+	if word != "" && strings.IndexByte("aeiou", word[0]) >= 0 {
+		return "an"
+	}
+	return "a"
 }
 
 func refusal(format string, args ...any) *connmodel.ConnError {

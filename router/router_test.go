@@ -259,6 +259,9 @@ func TestRefusedAddresses(t *testing.T) {
 		if resp.StatusCode != 403 || !strings.Contains(resp.Header.Get("Proxy-Status"), "destination_ip_prohibited") {
 			t.Errorf("%s: %d %s %s", target, resp.StatusCode, resp.Header.Get("Proxy-Status"), body)
 		}
+		if target == "0.0.0.0:80" && !strings.Contains(string(body), "is an unspecified address") {
+			t.Errorf("%s: %s", target, body)
+		}
 		c.Close()
 		if f := g.records.next(t); f.Reason != connmodel.CloseDenied || f.Server != nil && len(f.Server.Attempts) > 0 && f.Server.Attempts[0].Error == nil {
 			t.Errorf("%s: record says %s", target, f.Reason)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"syscall"
 	"time"
@@ -39,13 +40,25 @@ func (s *session) serveConn() {
 		s.serveSOCKS5(p)
 	case first == 4 && p.l.Protocols&SOCKS4 != 0:
 		s.serveSOCKS4(p)
+	case first == 5:
+		s.endSOCKS(socks5NoMethod, connmodel.ProtocolSOCKS5, notTaken("the client speaks SOCKS5, which this listener does not take"))
+	case first == 4:
+		s.endSOCKS(appendSOCKS4Reply(nil, 0x5b, netip.AddrPort{}), connmodel.ProtocolSOCKS4, notTaken("the client speaks SOCKS4, which this listener does not take"))
 	case p.l.Protocols&HTTP != 0:
 		s.serveHTTP()
 	default:
-		s.reject(p, "", false, &connmodel.ConnError{
-			Phase: connmodel.PhaseHandshake, Side: connmodel.SideClient, Kind: connmodel.KindProtocol,
-			Message: "the client speaks a protocol that this listener does not take", Blame: connmodel.BlameClient,
-		})
+		s.reject(p, "", false, notTaken("the client does not speak SOCKS, and this listener takes nothing else"))
+	}
+}
+
+// socks5NoMethod is the answer to a SOCKS5 client whose every method is refused (RFC 1928, section 3).
+var socks5NoMethod = []byte{5, 0xff}
+
+// notTaken is the refusal of a client that speaks what its listener does not take.
+func notTaken(message string) *connmodel.ConnError {
+	return &connmodel.ConnError{
+		Phase: connmodel.PhaseHandshake, Side: connmodel.SideClient, Kind: connmodel.KindProtocol,
+		Message: message, Blame: connmodel.BlameClient,
 	}
 }
 
