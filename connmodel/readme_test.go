@@ -1,0 +1,63 @@
+package connmodel
+
+import (
+	"encoding/json"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// TestReadmeNamesTheKeys holds the manual of the record against a record: the keys of the flow are all in it, and every key in its tables
+// and lists that looks like one exists.
+func TestReadmeNamesTheKeys(t *testing.T) {
+	text, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var keys = map[string]bool{}
+	for _, file := range []string{"testdata/full.golden.json", "testdata/tunnel.golden.json"} {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var flow map[string]any
+		if err := json.Unmarshal(b, &flow); err != nil {
+			t.Fatal(err)
+		}
+		for k := range flow {
+			if !strings.Contains(string(text), "`"+k+"`") {
+				t.Errorf("README.md does not name %q", k)
+			}
+		}
+		collect(flow, keys)
+	}
+	for _, m := range regexp.MustCompile("`([a-z]+(?:_[a-z]+)+)`").FindAllStringSubmatch(string(text), -1) {
+		k := m[1]
+		if reasons[k] || strings.HasPrefix(k, "viaduct_") {
+			continue
+		}
+		if !keys[k] {
+			t.Errorf("README.md names %q, which no record has", k)
+		}
+	}
+}
+
+var reasons = map[string]bool{
+	string(CloseClient): true, string(CloseServer): true, string(CloseClientReset): true, string(CloseServerReset): true,
+	string(CloseIdle): true, string(CloseHalfIdle): true, "corp_a": true,
+}
+
+func collect(v any, keys map[string]bool) {
+	switch v := v.(type) {
+	case map[string]any:
+		for k, x := range v {
+			keys[k] = true
+			collect(x, keys)
+		}
+	case []any:
+		for _, x := range v {
+			collect(x, keys)
+		}
+	}
+}
