@@ -33,6 +33,7 @@ type health struct {
 	length   time.Duration // of the last ejection, without jitter
 	healed   time.Time     // when the last ejection ended by a success
 	probing  bool          // half-open, and the one request is under way
+	worked   bool          // it did its part at least once
 	down     bool          // the active check says so
 	checked  time.Time     // last active check
 	misses   int           // active checks failed in a row
@@ -115,7 +116,7 @@ func (h *health) succeeded(now time.Time, took time.Duration, probe bool) {
 	if probe {
 		h.probing = false
 	}
-	h.failures, h.silentAt = 0, connmodel.Address{}
+	h.failures, h.silentAt, h.worked = 0, connmodel.Address{}, true
 	if !h.until.IsZero() && (probe || !now.Before(h.until)) {
 		h.until, h.healed = time.Time{}, now
 	}
@@ -186,7 +187,7 @@ func (h *health) check(now time.Time, took time.Duration, err *connmodel.ConnErr
 	defer h.mu.Unlock()
 	h.checked = now
 	if err == nil {
-		h.misses, h.down, h.failures = 0, false, 0
+		h.misses, h.down, h.failures, h.worked = 0, false, 0, true
 		if !h.until.IsZero() {
 			h.until, h.healed = time.Time{}, now
 		}

@@ -59,6 +59,8 @@ type hopState struct {
 	open     atomic.Int64 // connections and attempts under way
 	attempts atomic.Uint64
 	failures atomic.Uint64 // attempts that failed at this hop by its fault
+	row      atomic.Uint64 // of those failures, in a row
+	worked   atomic.Bool   // it did its part at least once
 	last     atomic.Pointer[failure]
 	names    names
 }

@@ -14,6 +14,7 @@ func (a *attempt) connected(start time.Time) {
 	}
 	for _, h := range a.hops {
 		h.state.attempts.Add(1)
+		h.state.well()
 	}
 	if len(a.picks) > 0 {
 		now := time.Now()
@@ -40,13 +41,28 @@ func (a *attempt) fail(he *HopError, start time.Time) *connmodel.ConnError {
 	now := time.Now()
 	for i, h := range a.hops {
 		h.state.attempts.Add(1)
-		if err.Blame == connmodel.BlameProxy && err.Hop == i+1 {
+		switch {
+		case err.Blame == connmodel.BlameProxy && err.Hop == i+1:
 			h.state.failures.Add(1)
+			h.state.row.Add(1)
 			h.state.last.Store(&failure{now, err})
+		case err.Kind != connmodel.KindCanceled && err.Blame != connmodel.BlameLocal && he.Hop > i+1,
+			err.Blame == connmodel.BlameTarget && he.Hop == i+1:
+			h.state.well() // it carried us beyond it, or answered
 		}
 	}
 	a.blame(err, he, now)
 	return err
+}
+
+// well notes that the proxy did its part. It writes only what changes: all attempts share the line of the cache.
+func (s *hopState) well() {
+	if !s.worked.Load() {
+		s.worked.Store(true)
+	}
+	if s.row.Load() != 0 {
+		s.row.Store(0)
+	}
 }
 
 // element is the index of the record's element that err is blamed on.

@@ -15,6 +15,8 @@ type UpstreamStatus struct {
 	MaxConnections int
 	Attempts       uint64 // since the process started, or the upstream changed
 	Failures       uint64 // of those, by its own fault
+	InARow         uint64 // of those failures, since it last did its part
+	Worked         bool   // it did its part at least once
 	LastError      string // "" = none yet
 	LastErrorTime  time.Time
 	Members        []MemberStatus // its places in pools
@@ -27,6 +29,7 @@ type MemberStatus struct {
 	State     string // "healthy", "ejected", "half_open", "down" (an active check says so)
 	Until     time.Time
 	Failures  int    // in a row
+	Worked    bool   // it did its part at least once, for a connection or an active check
 	Ejections uint64 // since it is known
 	Open      int64
 	Connect   time.Duration // moving average of the time to connect; 0 = not known
@@ -106,7 +109,8 @@ func (t *Table) Status() []UpstreamStatus {
 	out := make([]UpstreamStatus, 0, len(t.hops))
 	for _, h := range t.hops {
 		s := UpstreamStatus{Name: h.spec.Name, Scheme: h.spec.Scheme, Address: h.spec.Address, Open: h.state.open.Load(),
-			MaxConnections: h.spec.MaxConnections, Attempts: h.state.attempts.Load(), Failures: h.state.failures.Load()}
+			MaxConnections: h.spec.MaxConnections, Attempts: h.state.attempts.Load(), Failures: h.state.failures.Load(),
+			InARow: h.state.row.Load(), Worked: h.state.worked.Load()}
 		if f := h.state.last.Load(); f != nil {
 			s.LastError, s.LastErrorTime = f.err.Error(), f.at
 		}
@@ -179,7 +183,7 @@ func (h *health) stateLocked(now time.Time) string {
 func (m *member) status(pool string, now time.Time) MemberStatus {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	s := MemberStatus{Pool: pool, Route: m.route.name, State: m.stateLocked(now), Until: m.until, Failures: m.failures,
+	s := MemberStatus{Pool: pool, Route: m.route.name, State: m.stateLocked(now), Until: m.until, Failures: m.failures, Worked: m.worked,
 		Ejections: m.total, Open: m.open.Load(), Connect: time.Duration(m.pace.Load()), Checked: m.checked}
 	if m.lastErr != nil {
 		s.LastError = m.lastErr.Error()

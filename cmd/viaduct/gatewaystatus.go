@@ -53,20 +53,40 @@ func (s *service) Status() *admin.Status {
 
 func upstreamStatus(u *upstream.UpstreamStatus) admin.UpstreamStatus {
 	x := admin.UpstreamStatus{
-		Name: u.Name, Scheme: u.Scheme, Address: u.Address.String(), Up: true, Open: u.Open, MaxConnections: u.MaxConnections,
+		Name: u.Name, Scheme: u.Scheme, Address: u.Address.String(), Open: u.Open, MaxConnections: u.MaxConnections,
 		Attempts: u.Attempts, Failures: u.Failures, LastError: u.LastError, LastErrorTime: maybe(u.LastErrorTime),
 	}
+	x.State = wellbeing(admin.StateUp, u.Worked, u.InARow)
 	for _, m := range u.Members {
 		if m.State == upstream.StateEjected || m.State == upstream.StateDown {
-			x.Up = false
+			x.State = admin.StateDown
 		}
 	}
+	x.Up = x.State == admin.StateUp || x.State == admin.StateUnknown
 	return x
 }
 
+// manyFailures in a row are more than bad luck. Before anything else has worked, one is enough.
+const manyFailures = 3
+
+// wellbeing says how something is that nobody has taken out: well, when it is known to be.
+func wellbeing(well string, worked bool, inARow uint64) string {
+	switch {
+	case inARow >= manyFailures, inARow > 0 && !worked:
+		return admin.StateFailing
+	case !worked:
+		return admin.StateUnknown
+	}
+	return well
+}
+
 func memberStatus(m *upstream.MemberStatus) admin.MemberStatus {
+	state := m.State
+	if state == upstream.StateHealthy {
+		state = wellbeing(state, m.Worked, uint64(m.Failures))
+	}
 	return admin.MemberStatus{
-		Route: m.Route, State: m.State, Until: maybe(m.Until), Failures: m.Failures, Ejections: m.Ejections, Open: m.Open,
+		Route: m.Route, State: state, Until: maybe(m.Until), Failures: m.Failures, Ejections: m.Ejections, Open: m.Open,
 		Connect: float64(m.Connect.Microseconds()) / 1000, Checked: maybe(m.Checked), LastError: m.LastError,
 	}
 }

@@ -105,10 +105,15 @@ func (s *service) read(generation uint64) (*policies.Config, policies.Diagnostic
 
 // apply makes cfg the configuration in force. Whatever can fail is done before anything changes.
 func (s *service) apply(cfg *policies.Config, generation uint64) error {
+	if len(cfg.Listeners) == 0 { // an emptied file is a mistake, not a wish to take the gateway down
+		return errors.New(`the policy has no listener, so nobody could connect: add listener "desk" { address = "127.0.0.1:3128" } on lines of its own, or stop the service`)
+	}
 	cur := s.now.Load()
 	var prev *upstream.Table
 	if cur != nil {
 		prev = cur.routes
+	} else {
+		setLog(s.log, &cfg.Gateway) // what is said from here on is said as the policy wants it
 	}
 	routes, err := upstream.NewTable(cfg.Upstreams, prev)
 	if err != nil {

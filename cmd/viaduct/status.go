@@ -95,11 +95,7 @@ func printUpstreams(w io.Writer, s *admin.Status) {
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
 	fmt.Fprint(t, "\nUPSTREAM\tADDRESS\tSTATE\tOPEN\tATTEMPTS\tFAILURES\tLAST ERROR\n")
 	for _, u := range s.Upstreams {
-		state := "up"
-		if !u.Up {
-			state = "down"
-		}
-		fmt.Fprintf(t, "%s\t%s://%s\t%s\t%d\t%d\t%d\t%s\n", u.Name, u.Scheme, u.Address, state, u.Open, u.Attempts, u.Failures, u.LastError)
+		fmt.Fprintf(t, "%s\t%s://%s\t%s\t%d\t%d\t%d\t%s\n", u.Name, u.Scheme, u.Address, u.State, u.Open, u.Attempts, u.Failures, u.LastError)
 	}
 	t.Flush() // as above
 }

@@ -16,7 +16,7 @@ var (
 	descGeneration       = desc("config_generation", "Number of the configuration in force; 1 is the first one.")
 	descReloadOK         = desc("config_last_reload_success", "1 when the last reading of the configuration was applied, 0 when it was refused.")
 	descReloadTime       = desc("config_last_reload_timestamp_seconds", "When the configuration was last read, applied or not.")
-	descUpstreamUp       = desc("upstream_up", "1 unless a pool has ejected the upstream or finds it down.", "upstream")
+	descUpstreamUp       = desc("upstream_up", "1 unless the upstream never worked, failed several times in a row, or a pool has ejected it or finds it down.", "upstream")
 	descUpstreamOpen     = desc("upstream_connections_open", "Connections through the upstream, and attempts under way.", "upstream")
 	descUpstreamTries    = desc("upstream_attempts_total", "Attempts through the upstream.", "upstream")
 	descUpstreamFailures = desc("upstream_failures_total", "Attempts that failed by the upstream's own fault.", "upstream")

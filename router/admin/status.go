@@ -65,12 +65,21 @@ type SessionCounts struct {
 	Flows uint64 `json:"flows_total"`
 }
 
+// States of upstreams. Members of pools that nobody has taken out can be unknown and failing, too.
+const (
+	StateUnknown = "unknown" // nothing was tried yet
+	StateUp      = "up"      // it worked lately
+	StateFailing = "failing" // it never worked, or failed several times in a row
+	StateDown    = "down"    // a pool has ejected it, or an active check finds it down
+)
+
 // UpstreamStatus is a declared proxy.
 type UpstreamStatus struct {
 	Name           string     `json:"name"`
 	Scheme         string     `json:"scheme"`
 	Address        string     `json:"address"`
-	Up             bool       `json:"up"` // no pool has ejected it or finds it down
+	State          string     `json:"state"` // StateUnknown, StateUp, StateFailing or StateDown
+	Up             bool       `json:"up"`    // the state is up, or unknown
 	Open           int64      `json:"open"`
 	MaxConnections int        `json:"max_connections,omitempty"`
 	Attempts       uint64     `json:"attempts_total"`
@@ -90,7 +99,7 @@ type PoolStatus struct {
 // MemberStatus is a route that a pool may choose.
 type MemberStatus struct {
 	Route     string     `json:"route"`
-	State     string     `json:"state"` // healthy, ejected, half_open, down
+	State     string     `json:"state"` // healthy, ejected, half_open, down, unknown, failing
 	Until     *time.Time `json:"until,omitempty"`
 	Failures  int        `json:"failures,omitempty"` // in a row
 	Ejections uint64     `json:"ejections_total"`
@@ -101,7 +110,7 @@ type MemberStatus struct {
 }
 
 // Up reports whether the pool would choose the member.
-func (m *MemberStatus) Up() bool { return m.State == "healthy" || m.State == "half_open" }
+func (m *MemberStatus) Up() bool { return m.State != "ejected" && m.State != "down" }
 
 // RecordStatus says how the writing of records goes.
 type RecordStatus struct {
