@@ -3,6 +3,7 @@ package router
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -295,4 +296,41 @@ func (r fixedResolver) Lookup(_ context.Context, host string) ([]netip.Addr, err
 		return []netip.Addr{netip.MustParseAddr(ip)}, nil
 	}
 	return nil, &net.DNSError{Err: "no such host", Name: host, IsNotFound: true}
+}
+
+// TestAlertAfterTheHandshake: with TLS 1.3 a server refuses a client without a certificate when our side of the handshake is long done. The
+// alert is told, with what to do about it.
+func TestAlertAfterTheHandshake(t *testing.T) {
+	ca := upstreamtest.MustCA(t)
+	wants := ca.ServerTLS(t, "127.0.0.1")
+	wants.ClientAuth, wants.ClientCAs, wants.MinVersion = tls.RequireAndVerifyClientCert, ca.Pool(), tls.VersionTLS13
+	far := serveTCP(t, func(c net.Conn) {
+		tls.Server(c, wants).Handshake()
+		io.Copy(io.Discard, c) // closing with bytes unread would be a reset, and take the alert away
+	})
+	d := loopbackOpen()
+	d.TLS = &connmodel.TLSPlan{Mode: connmodel.TLSUpgrade, Config: &tls.Config{RootCAs: ca.Pool(), ServerName: "127.0.0.1"}}
+	g := start(t, func(o *Options, c *Config) { c.Listeners[0].Decider = always(d) })
+	check := func(t *testing.T, phase connmodel.Phase) {
+		t.Helper()
+		e := g.records.next(t).Error
+		if e == nil || e.Kind != connmodel.KindTLS || e.Code != 116 || e.CodeOf != "tls" || e.Side != connmodel.SideServer || e.Phase != phase ||
+			e.Blame != connmodel.BlameTarget || !strings.Contains(e.Message, "tls: certificate required") || !strings.Contains(e.Message, "the rule's tls block") {
+			t.Errorf("record: %+v", e)
+		}
+	}
+	t.Run("plain", func(t *testing.T) {
+		r := g.answer(t, "GET http://"+far+"/ HTTP/1.1\r\nHost: "+far+"\r\n\r\n")
+		body, _ := io.ReadAll(r.Body)
+		if r.StatusCode != 502 || !strings.Contains(r.Header.Get("Proxy-Status"), "error=tls_alert_received") || !strings.Contains(string(body), "certificate required") {
+			t.Errorf("%d %s %s", r.StatusCode, r.Header.Get("Proxy-Status"), body)
+		}
+		check(t, connmodel.PhaseRequest)
+	})
+	t.Run("tunnel", func(t *testing.T) {
+		c := g.tunnel(t, far)
+		c.SetDeadline(time.Now().Add(10 * time.Second))
+		io.Copy(io.Discard, c)
+		check(t, connmodel.PhaseRelay)
+	})
 }

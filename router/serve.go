@@ -10,7 +10,9 @@ import (
 	"time"
 
 	"viaduct/connmodel"
+	"viaduct/router/forward"
 	"viaduct/router/relay"
+	"viaduct/upstream"
 )
 
 // serveConn is the journey of one connection; the table in doc.go reads the same way.
@@ -158,7 +160,12 @@ func tunnelError(res *relay.Result) *connmodel.ConnError {
 		if res.Err != nil {
 			e.Message += ": " + res.Err.Error()
 		}
-		if errors.Is(res.Err, syscall.ETIMEDOUT) {
+		if a, ok := upstream.PeerAlert(res.Err); ok {
+			e.Kind, e.Code, e.CodeOf = connmodel.KindTLS, int(a), "tls"
+			if side == connmodel.SideServer {
+				e.Message = forward.AlertText(a, false)
+			}
+		} else if errors.Is(res.Err, syscall.ETIMEDOUT) {
 			e.Kind = connmodel.KindTimeout
 		} else if errors.Is(res.Err, io.ErrUnexpectedEOF) {
 			e.Kind = connmodel.KindEOF

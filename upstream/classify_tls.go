@@ -21,7 +21,7 @@ func certificateRow(e *HopError) (verdict, bool) {
 }
 
 func alertRow(e *HopError) (verdict, bool) {
-	a, ok := alertOf(e.Err)
+	a, ok := PeerAlert(e.Err)
 	if !ok {
 		return verdict{}, false
 	}
@@ -40,8 +40,9 @@ func alertRow(e *HopError) (verdict, bool) {
 	return v, true
 }
 
-// alertOf returns the alert that the peer sent. Below net.OpError crypto/tls keeps alerts in a type of its own, a uint8.
-func alertOf(err error) (tls.AlertError, bool) {
+// PeerAlert returns the TLS alert that the peer sent, if that is what err is about. A server that wants a client certificate may send one
+// long after its handshake: TLS 1.3 brings it with the first read. Below net.OpError crypto/tls keeps alerts in a type of its own, a uint8.
+func PeerAlert(err error) (tls.AlertError, bool) {
 	var a tls.AlertError
 	if errors.As(err, &a) {
 		return a, true

@@ -207,7 +207,7 @@ func (x *exchange) mayRepeat(err *connmodel.ConnError) bool {
 	if !x.srv.Reused || x.p.Req.Body.HasBody() || !idempotent(x.p.Req.Method) {
 		return false
 	}
-	dead := err.Kind == connmodel.KindEOF || err.Kind == connmodel.KindReset
+	dead := err.Kind == connmodel.KindEOF || err.Kind == connmodel.KindReset || err.Kind == connmodel.KindTLS
 	return dead && err.Side != connmodel.SideClient && !x.heard && len(x.srv.In.Buffered()) == 0
 }
 

@@ -1,6 +1,7 @@
 package forward
 
 import (
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -8,6 +9,7 @@ import (
 	"syscall"
 
 	"viaduct/connmodel"
+	"viaduct/upstream"
 	"viaduct/upstream/http1"
 )
 
@@ -116,6 +118,9 @@ func (x *exchange) readFault(err error) *connmodel.ConnError {
 	if e := x.cutFault(); e != nil {
 		return e
 	}
+	if a, ok := upstream.PeerAlert(err); ok {
+		return x.alertFault(a, err)
+	}
 	var bad *http1.Error
 	kind, what := connmodel.KindReset, "broke the connection without an answer"
 	switch {
@@ -137,6 +142,29 @@ func (x *exchange) readFault(err error) *connmodel.ConnError {
 	return e
 }
 
+// alertFault is an alert of whoever is at the other end of TLS.
+func (x *exchange) alertFault(a tls.AlertError, err error) *connmodel.ConnError {
+	e := x.serverError(connmodel.KindTLS, AlertText(a, x.srv.Absolute))
+	e.Code, e.CodeOf, e.Cause = int(a), "tls", err
+	return e
+}
+
+// AlertText says what a server, or a proxy, did that ended an established TLS connection with an alert, and what can be done about it.
+func AlertText(a tls.AlertError, proxy bool) string {
+	text := "ended the TLS connection: " + a.Error()
+	whose := "the rule's"
+	if proxy {
+		whose = "the upstream's"
+	}
+	switch a {
+	case 116: // certificate_required (RFC 8446, section 6.2)
+		text += "; it wants a client certificate: " + whose + " tls block can name a certificate and key"
+	case 42, 43, 44, 45, 46, 48: // bad_certificate to unknown_ca
+		text += "; it does not accept our client certificate, or wants one: " + whose + " tls block can name a certificate and key"
+	}
+	return text
+}
+
 // bodyFault is a failure in the middle of a response's body.
 func (x *exchange) bodyFault(err error) *connmodel.ConnError {
 	var we *http1.WriteError
@@ -144,6 +172,11 @@ func (x *exchange) bodyFault(err error) *connmodel.ConnError {
 		return x.clientFaultIn(connmodel.PhaseRelay, we.Err)
 	}
 	if e := x.cutFault(); e != nil {
+		return e
+	}
+	if a, ok := upstream.PeerAlert(err); ok {
+		e := x.alertFault(a, err)
+		e.Phase = connmodel.PhaseRelay
 		return e
 	}
 	var bad *http1.Error
