@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -15,6 +14,15 @@ import (
 type Diagnostics struct {
 	List    hcl.Diagnostics
 	sources map[string][]byte
+	hidden  hidden
+}
+
+// newDiagnostics makes the list one that can be shown. foreign tells which of it HCL wrote.
+func newDiagnostics(list hcl.Diagnostics, sources map[string][]byte, h hidden, foreign func(*hcl.Diagnostic) bool) Diagnostics {
+	for _, x := range list {
+		h.seal(x, sources, foreign(x))
+	}
+	return Diagnostics{List: list, sources: sources, hidden: h}
 }
 
 // HasErrors reports whether something in the list keeps the configuration from being used.
@@ -66,9 +74,9 @@ func (d *Diagnostics) Append(o Diagnostics) {
 	d.List = append(d.List, o.List...)
 	for name, src := range o.sources {
 		if d.sources == nil {
-			d.sources = make(map[string][]byte)
+			d.sources, d.hidden = make(map[string][]byte), hidden{}
 		}
-		d.sources[name] = src
+		d.sources[name], d.hidden[name] = src, o.hidden[name]
 	}
 }
 
@@ -161,7 +169,10 @@ func (d Diagnostics) snippet(r *hcl.Range) (line string, from, width int, ok boo
 	}
 	from = r.Start.Byte - start
 	to := min(max(r.End.Byte, r.Start.Byte), end) - start
-	line = hideSecrets(string(src[start:end]))
+	line, cut := d.hidden.line(r.Filename, src, start, end)
+	if cut >= 0 && to >= cut { // all of the mark is underlined, however much it hides
+		from, to = min(from, cut), len(line)
+	}
 	if len(line) > maxSnippet {
 		cut := max(0, min(from-20, len(line)-maxSnippet))
 		line, from, to = line[cut:min(cut+maxSnippet, len(line))], from-cut, min(to-cut, maxSnippet)
@@ -170,22 +181,6 @@ func (d Diagnostics) snippet(r *hcl.Range) (line string, from, width int, ok boo
 	to = max(from, min(to, len(line)))
 	width = max(1, len([]rune(line[from:to])))
 	return strings.ToValidUTF8(printable(line), "?"), min(from, len(printable(line))), width, true
-}
-
-// written are passwords that stand in a policy file, where they should not.
-var written = regexp.MustCompile(`://([^/@"\s]+)@|password"?\s*[=:]\s*"([^"]*)"`)
-
-// hideSecrets covers passwords in a line of source, without moving what follows.
-func hideSecrets(line string) string {
-	b := []byte(line)
-	for _, m := range written.FindAllSubmatchIndex(b, -1) {
-		for i := 2; i+1 < len(m); i += 2 {
-			for at := m[i]; at >= 0 && at < m[i+1]; at++ {
-				b[at] = '*'
-			}
-		}
-	}
-	return string(b)
 }
 
 // blank replaces all but tabs by spaces, so that what follows stands under what followed s.

@@ -1,6 +1,7 @@
 package policies
 
 import (
+	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclwrite"
 )
 
@@ -8,7 +9,11 @@ import (
 // as it is, with what is wrong. HCL-JSON is left alone: its layout belongs to whatever writes it.
 func Format(name string, src []byte) ([]byte, Diagnostics) {
 	_, diags := parse(name, src)
-	d := Diagnostics{List: diags, sources: map[string][]byte{name: src}}
+	d := Diagnostics{List: diags}
+	if len(diags) > 0 {
+		sources := map[string][]byte{name: src}
+		d = newDiagnostics(diags, sources, hide(sources), func(*hcl.Diagnostic) bool { return true })
+	}
 	if d.HasErrors() || isJSON(name) {
 		return src, d
 	}

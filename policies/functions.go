@@ -3,7 +3,6 @@ package policies
 import (
 	"fmt"
 	"net/url"
-	"strconv"
 	"strings"
 
 	"github.com/hashicorp/hcl/v2"
@@ -64,25 +63,22 @@ func textFunction(param, description string, f func(string) (string, error)) fun
 	})
 }
 
-// secret makes a function whose result is marked.
+// secret makes a function whose result is marked. What keeps it from having one is told here: HCL would say it less well.
 func (l *loader) secret(param, description string, f func(string) (string, error)) function.Function {
-	plain := textFunction(param, description, f)
 	return function.New(&function.Spec{
 		Description: description,
-		Params:      plain.Params(),
+		Params:      []function.Parameter{{Name: param, Type: cty.String, AllowMarked: true}},
 		Type:        function.StaticReturnType(cty.String),
 		Impl: func(args []cty.Value, _ cty.Type) (cty.Value, error) {
-			v, err := plain.Call(args)
-			if err != nil {
-				if !l.o.Lenient {
-					return cty.NilVal, err
-				}
-				l.warnAt(l.at, "Cannot read credential", upperFirst(err.Error()))
-				v = cty.UnknownVal(cty.String)
-			} else {
-				l.secrets = append(l.secrets, v.AsString())
+			if args[0].IsMarked() {
+				return cty.NilVal, function.NewArgErrorf(0, "the name of a secret cannot be a secret itself")
 			}
-			return v.Mark(secretMark), nil
+			s, err := f(args[0].AsString())
+			if err != nil {
+				l.missing(l.at, "Cannot read credential", upperFirst(err.Error()))
+				return cty.UnknownVal(cty.String).Mark(secretMark), nil
+			}
+			return cty.StringVal(s).Mark(secretMark), nil
 		},
 	})
 }
@@ -100,7 +96,11 @@ func (l *loader) forgiving(f function.Function, summary string) function.Functio
 		Impl: func(args []cty.Value, _ cty.Type) (cty.Value, error) {
 			v, err := f.Call(args)
 			if err != nil {
-				l.warnAt(l.at, summary, upperFirst(err.Error()))
+				detail := upperFirst(err.Error())
+				if l.ofSecret {
+					detail = ofSecretDetail
+				}
+				l.warnAt(l.at, summary, detail)
 				if l.condition {
 					return cty.StringVal(""), nil // conditions know no unknown values
 				}
@@ -109,24 +109,6 @@ func (l *loader) forgiving(f function.Function, summary string) function.Functio
 			return v, nil
 		},
 	})
-}
-
-// hideIn takes every secret out of what is reported. Functions repeat their arguments in errors, and HCL keeps the values of
-// all names beside a diagnostic.
-func (l *loader) hideIn(diags hcl.Diagnostics) {
-	for _, d := range diags {
-		d.Expression, d.EvalContext = nil, nil
-		for _, s := range l.secrets {
-			if s == "" {
-				continue
-			}
-			quoted := strconv.Quote(s)
-			for _, form := range []string{s, quoted[1 : len(quoted)-1]} {
-				d.Summary = strings.ReplaceAll(d.Summary, form, "***")
-				d.Detail = strings.ReplaceAll(d.Detail, form, "***")
-			}
-		}
-	}
 }
 
 func upperFirst(s string) string {

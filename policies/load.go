@@ -36,8 +36,9 @@ type loader struct {
 	files   []*hcl.File
 	sources map[string][]byte
 	diags   hcl.Diagnostics
-	data    []string // other files read
-	secrets []string // values that no report may repeat
+	data    []string                 // other files read
+	foreign map[*hcl.Diagnostic]bool // those of diags that HCL wrote
+	hiding  hidden                   // see hidden; made when it is first asked for
 
 	variables map[string]*variable
 	locals    map[string]*local
@@ -45,6 +46,7 @@ type loader struct {
 	contexts  map[string]*hcl.EvalContext
 	at        hcl.Range // expression being evaluated: what functions warn about
 	condition bool      // it is a condition
+	ofSecret  bool      // it is made of a secret: nothing may be said of its value
 
 	gateway   *gatewayBlock
 	listeners []*listenerBlock
@@ -95,8 +97,10 @@ func Load(o Options) (*Config, Diagnostics) {
 		l.evaluateScope()
 		cfg = l.build()
 	}
-	l.hideIn(l.diags)
-	d := Diagnostics{List: l.diags, sources: l.sources}
+	d := Diagnostics{}
+	if len(l.diags) > 0 {
+		d = newDiagnostics(l.diags, l.sources, l.hides(), func(x *hcl.Diagnostic) bool { return l.foreign[x] })
+	}
 	d.sorted(l.names)
 	if d.HasErrors() {
 		return nil, d
@@ -128,7 +132,7 @@ var fileSchema = &hcl.BodySchema{Blocks: []hcl.BlockHeaderSchema{
 func (l *loader) readBlocks() {
 	for _, f := range l.files {
 		content, diags := f.Body.Content(fileSchema)
-		l.diags = append(l.diags, diags...)
+		l.ofHCL(diags)
 		for _, b := range content.Blocks {
 			l.readBlock(b)
 		}
@@ -257,6 +261,39 @@ func (l *loader) warnAt(r hcl.Range, summary, detail string) {
 
 func (l *loader) report(s hcl.DiagnosticSeverity, r hcl.Range, summary, detail string) {
 	l.diags = append(l.diags, &hcl.Diagnostic{Severity: s, Summary: summary, Detail: detail, Subject: &r})
+}
+
+// ofHCL reports what HCL found wrong. It repeats what is written, and functions repeat their arguments: see hidden.
+func (l *loader) ofHCL(diags hcl.Diagnostics) {
+	if l.foreign == nil {
+		l.foreign = map[*hcl.Diagnostic]bool{}
+	}
+	for _, d := range diags {
+		l.foreign[d] = true
+	}
+	l.diags = append(l.diags, diags...)
+}
+
+// ofValue reports what HCL found wrong with the value of an expression.
+func (l *loader) ofValue(diags hcl.Diagnostics) {
+	if l.ofSecret {
+		for _, d := range diags {
+			if d.Summary != "Not available in a condition" { // which tells of the name alone
+				d.Detail = ofSecretDetail
+			}
+		}
+	}
+	l.ofHCL(diags)
+}
+
+// ofSecretDetail stands for what is wrong with a value that is made of a secret.
+const ofSecretDetail = "The value is made of a secret, so it is not shown what is wrong with it."
+
+func (l *loader) hides() hidden {
+	if l.hiding == nil {
+		l.hiding = hide(l.sources)
+	}
+	return l.hiding
 }
 
 // unplaced reports what stands in no file.

@@ -59,10 +59,10 @@ func (r *rule) condition(l *loader, b *block) {
 	}
 	rng := a.Expr.Range()
 	consts := &hcl.EvalContext{Variables: map[string]cty.Value{"local": l.known("local"), "var": l.known("var")}, Functions: l.context(rng.Filename).Functions}
-	l.at, l.condition = rng, true
+	l.at, l.condition, l.ofSecret = rng, true, l.isOfSecret(a.Expr)
 	c, diags := expr.Compile(a.Expr, consts, expr.Options{Listeners: sortedNames(l.byName[kindListener])})
 	l.condition = false
-	l.diags = append(l.diags, diags...)
+	l.ofValue(diags)
 	if c == nil {
 		return
 	}

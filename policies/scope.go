@@ -3,6 +3,7 @@ package policies
 import (
 	"fmt"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -23,7 +24,7 @@ type local struct {
 
 func (l *loader) readLocals(b *hcl.Block) {
 	attrs, diags := b.Body.JustAttributes()
-	l.diags = append(l.diags, diags...)
+	l.ofHCL(diags)
 	for name, a := range attrs {
 		if first, taken := l.locals[name]; taken {
 			second := a
@@ -115,13 +116,38 @@ func (l *loader) evaluate(e hcl.Expression) (v cty.Value, ok bool) {
 	if !l.checkNames(e) {
 		return cty.DynamicVal, false
 	}
-	l.at = e.Range()
+	l.at, l.ofSecret = e.Range(), l.isOfSecret(e)
 	v, diags := e.Value(l.context(l.at.Filename))
-	l.diags = append(l.diags, diags...)
+	l.ofValue(diags)
 	if diags.HasErrors() || v == cty.NilVal {
 		return cty.DynamicVal, false
 	}
 	return v, v.IsWhollyKnown()
+}
+
+// secretCalls are the functions whose values are secret, and what could hide the name of one in JSON.
+var secretCalls = regexp.MustCompile(`credential|proxy_password|proxy_username|\\u`)
+
+// isOfSecret reports whether a secret goes into the value of e.
+func (l *loader) isOfSecret(e hcl.Expression) bool {
+	r, src := e.Range(), l.sources[e.Range().Filename]
+	if !r.CanSliceBytes(src) || secretCalls.Match(r.SliceBytes(src)) {
+		return true
+	}
+	for _, t := range e.Variables() {
+		scope, ok := l.values[t.RootName()]
+		if !ok || !scope.ContainsMarked() {
+			continue
+		}
+		a, named := hcl.TraverseAttr{}, false
+		if len(t) > 1 {
+			a, named = t[1].(hcl.TraverseAttr)
+		}
+		if !named || !scope.Type().IsObjectType() || !scope.Type().HasAttribute(a.Name) || scope.GetAttr(a.Name).ContainsMarked() {
+			return true
+		}
+	}
+	return false
 }
 
 // checkNames reports names that are not in the scope of load time, with the nearest that is.
@@ -141,6 +167,8 @@ func (l *loader) checkTraversal(t hcl.Traversal) bool {
 	if !ok {
 		detail := fmt.Sprintf("There is no %q here.", root)
 		switch {
+		case l.hides().touches(t.SourceRange()):
+			detail = "There is no such name here. Texts are written in quotes."
 		case flowNames[root]:
 			detail = fmt.Sprintf("%q belongs to a flow, and is known only in the `when` of a rule; this is read once, at load.", root)
 		case root == "direct" || root == kindUpstream || root == kindPool || root == kindChain:
@@ -160,7 +188,11 @@ func (l *loader) checkTraversal(t hcl.Traversal) bool {
 	}
 	names := sortedNames(scope.Type().AttributeTypes())
 	what := map[string]string{"var": "variable", "local": "local value", "list": "list"}[root]
-	l.errorAt(t[:2].SourceRange(), "Unknown name", fmt.Sprintf("There is no %s %q.%s", what, a.Name, didYouMeanOr(a.Name, names, what)))
+	detail := fmt.Sprintf("There is no %s %q.", what, a.Name)
+	if l.hides().touches(t.SourceRange()) {
+		detail = fmt.Sprintf("There is no such %s.", what)
+	}
+	l.errorAt(t[:2].SourceRange(), "Unknown name", detail+didYouMeanOr(a.Name, names, what))
 	return false
 }
 

@@ -95,7 +95,7 @@ func (l *loader) source(name string, src []byte) {
 	}
 	l.sources[name] = append([]byte{}, src...)
 	f, diags := parse(name, src)
-	l.diags = append(l.diags, diags...)
+	l.ofHCL(diags)
 	l.names = append(l.names, name)
 	if f != nil {
 		l.files = append(l.files, f)

@@ -33,7 +33,7 @@ func (l *loader) variableValue(v *variable) cty.Value {
 	t := cty.DynamicPseudoType
 	if a := b.attrs["type"]; a != nil {
 		got, diags := typeexpr.TypeConstraint(a.Expr)
-		l.diags = append(l.diags, diags...)
+		l.ofHCL(diags)
 		if !diags.HasErrors() {
 			t = got
 		}
@@ -83,7 +83,7 @@ func (l *loader) givenValue(v *variable, b *block, t cty.Type, text, from string
 			val, diags = e.Value(nil)
 		}
 		if diags.HasErrors() {
-			l.errorAt(v.src.DefRange, "Wrong value of variable", fmt.Sprintf("%s is not an HCL value: %s", from, diags[0].Detail))
+			l.errorAt(v.src.DefRange, "Wrong value of variable", fmt.Sprintf("%s is not an HCL value: %s", from, diags[0].Summary+"."))
 			return cty.UnknownVal(t)
 		}
 	}

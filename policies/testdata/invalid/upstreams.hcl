@@ -42,7 +42,7 @@ upstream "k" {
     ca = "nosuch.pem" # ERROR: Cannot read file
   }
   auth { # ERROR: Missing argument
-    password = credential("nosuch") # ERROR: Invalid function argument
+    password = credential("nosuch") # ERROR: Cannot read credential
   }
 }
 upstream "l" {
