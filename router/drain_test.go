@@ -347,3 +347,34 @@ func TestClientLeavesDuringAPlainRequest(t *testing.T) {
 		})
 	}
 }
+
+// TestDrainIsToldInTheResponse: a response that was on its way when the drain began says that it is the last one.
+func TestDrainIsToldInTheResponse(t *testing.T) {
+	got, say := make(chan bool, 1), make(chan bool)
+	slow := serveTCP(t, func(c net.Conn) {
+		c.Read(make([]byte, 4096))
+		got <- true
+		<-say
+		io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi")
+		io.Copy(io.Discard, c)
+	})
+	g := start(t, nil)
+	c := g.dial(t)
+	fmt.Fprintf(c, "GET http://%s/ HTTP/1.1\r\nHost: %s\r\n\r\n", slow, slow)
+	<-got
+	over := make(chan int, 1)
+	go func() {
+		cut, _ := g.shutdownIn(10 * time.Second)
+		over <- cut
+	}()
+	waitFor(t, g.draining.Load)
+	close(say)
+	all, err := io.ReadAll(c)
+	if err != nil || !strings.Contains(string(all), "\r\nConnection: close\r\n") || !strings.HasSuffix(string(all), "\r\n\r\nhi") {
+		t.Errorf("%q, %v", all, err)
+	}
+	c.Close()
+	if cut := <-over; cut != 0 {
+		t.Errorf("%d cut", cut)
+	}
+}

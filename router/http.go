@@ -219,7 +219,7 @@ func (s *session) carry(p *pin, rec *connmodel.Recorder, pl *plan, f *connmodel.
 	res := forward.Carry(&forward.Params{
 		Client: s.conn, In: &s.in, Req: &s.req, Rec: rec, Decision: pl.d, Via: s.r.proxyName(p), Timeouts: pl.timeouts,
 		Dial:    func(reuse bool) (*forward.Server, *connmodel.ConnError) { return s.server(p, rec, pl, f, reuse) },
-		Closing: s.closing(), Cancel: &s.plain,
+		Closing: s.closing, Cancel: &s.plain,
 	})
 	if res.Err != nil {
 		res.Err = s.outside(res.Err)

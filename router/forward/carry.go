@@ -21,7 +21,7 @@ type Params struct {
 	// Dial gives a connection: a kept one only if reuse is true.
 	Dial     func(reuse bool) (*Server, *connmodel.ConnError)
 	Timeouts connmodel.Timeouts // Response and Idle; 0 = no limit
-	Closing  bool               // tell the client that this is its last request here
+	Closing  func() bool        // is this the client's last request here? Asked when its response comes; nil = no
 	Cancel   *Canceler          // ends the exchange from outside; may be nil
 }
 
@@ -117,6 +117,9 @@ func Carry(p *Params) Result {
 }
 
 func (x *exchange) carry() Result {
+	if x.lastRecipient() {
+		return x.options()
+	}
 	if err := x.prepare(); err != nil {
 		return x.refuse(err)
 	}
@@ -165,7 +168,7 @@ func (x *exchange) refuse(err *connmodel.ConnError) Result {
 // keepClient reports whether the client's connection can go on: it wants to, and nothing of the request is left on it.
 func (x *exchange) keepClient() bool {
 	p := x.p
-	if !p.Req.KeepAlive || p.Closing || x.upload != nil || x.ended() != nil {
+	if !p.Req.KeepAlive || p.Closing != nil && p.Closing() || x.upload != nil || x.ended() != nil {
 		return false
 	}
 	if x.body != nil {

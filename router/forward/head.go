@@ -3,6 +3,7 @@ package forward
 import (
 	"strconv"
 	"strings"
+	"time"
 
 	"viaduct/connmodel"
 	"viaduct/upstream/http1"
@@ -11,7 +12,7 @@ import (
 // prepare makes the request as it is sent on: what was meant for us is taken out before anything of ours is put in.
 func (x *exchange) prepare() *connmodel.ConnError {
 	req := x.p.Req
-	if x.p.Via != "" && req.Header.ViaContains(x.p.Via) { // RFC 9110, section 7.6.3
+	if x.loops() {
 		return &connmodel.ConnError{
 			Phase: connmodel.PhaseRequest, Side: connmodel.SideViaduct, Kind: connmodel.KindProtocol, Code: 508, CodeOf: "http",
 			Message: "loop: the request has been through this gateway before (Via)", Blame: connmodel.BlameClient,
@@ -33,6 +34,9 @@ func (x *exchange) prepare() *connmodel.ConnError {
 	return nil
 }
 
+// loops reports whether the request has been here before (RFC 9110, section 7.6.3).
+func (x *exchange) loops() bool { return x.p.Via != "" && x.p.Req.Header.ViaContains(x.p.Via) }
+
 // addVia says that we have forwarded the message (RFC 9110, section 7.6.3).
 func (x *exchange) addVia(h *http1.Header, minor uint8) {
 	if x.viaName != "" {
@@ -40,8 +44,8 @@ func (x *exchange) addVia(h *http1.Header, minor uint8) {
 	}
 }
 
-// maxForwards counts TRACE and OPTIONS down (RFC 9110, section 7.6.2). At 0 we are the final recipient, which we are not
-// willing to be for them.
+// maxForwards counts TRACE and OPTIONS down (RFC 9110, section 7.6.2). At 0 we are the final recipient: see options; TRACE, which would
+// show the client its own credentials, is refused.
 func (x *exchange) maxForwards(h *http1.Header) *connmodel.ConnError {
 	if m := x.p.Req.Method; m != "TRACE" && m != "OPTIONS" {
 		return nil
@@ -58,6 +62,36 @@ func (x *exchange) maxForwards(h *http1.Header) *connmodel.ConnError {
 	}
 	h.Set("Max-Forwards", strconv.Itoa(n-1))
 	return nil
+}
+
+// lastRecipient reports whether the request is an OPTIONS that goes no further than here.
+func (x *exchange) lastRecipient() bool {
+	if x.p.Req.Method != "OPTIONS" || x.loops() {
+		return false
+	}
+	n, ok := x.p.Req.Header.MaxForwards()
+	return ok && n == 0
+}
+
+// answerTime is how long a client may take to read an answer of ours that fits into one segment.
+const answerTime = 10 * time.Second
+
+// options answers such a request: that we are here is all there is to say (RFC 9110, sections 7.6.2 and 9.3.7).
+func (x *exchange) options() Result {
+	p, keep := x.p, x.keepClient()
+	r := http1.Response{Status: 200, Reason: "OK", Minor: 1, Body: http1.Framing{Kind: http1.BodyLength}, KeepAlive: keep}
+	head, err := http1.AppendResponse(x.respRoom[:0], &r, p.Req.Minor)
+	if err != nil {
+		return Result{Err: internal("the answer cannot be written: " + err.Error())}
+	}
+	x.respRoom = head
+	p.Rec.Replied(200, false)
+	p.Client.SetWriteDeadline(time.Now().Add(answerTime))
+	if _, err := p.Client.Write(head); err != nil {
+		return Result{Responded: true, Err: x.clientFault(err)}
+	}
+	p.Client.SetWriteDeadline(time.Time{})
+	return Result{Responded: true, KeepClient: keep}
 }
 
 // edit applies the rule's header edits. Fields that frame or route the message are not the policy's to write.

@@ -93,7 +93,7 @@ func TestRefusedBeforeAnythingIsSent(t *testing.T) {
 	}{
 		{"loop", "GET http://a.test/ HTTP/1.1\r\nHost: a.test\r\nConnection: Via\r\nVia: 1.1 x, 1.1 GW (me)\r\n\r\n", nil,
 			connmodel.SideViaduct, connmodel.KindProtocol, connmodel.PhaseRequest, 508, true},
-		{"Max-Forwards 0", "OPTIONS http://a.test/ HTTP/1.1\r\nHost: a.test\r\nMax-Forwards: 0\r\n\r\n", nil,
+		{"Max-Forwards 0", "TRACE http://a.test/ HTTP/1.1\r\nHost: a.test\r\nMax-Forwards: 0\r\n\r\n", nil,
 			connmodel.SideClient, connmodel.KindProtocol, connmodel.PhaseRequest, 501, true},
 		{"dial", "GET http://a.test/ HTTP/1.1\r\nHost: a.test\r\n\r\n", down, connmodel.SideServer, connmodel.KindRefused, connmodel.PhaseDial, 0, true},
 		{"dial, body here", post + "Content-Length: 3\r\n\r\nabc", down, connmodel.SideServer, connmodel.KindRefused, connmodel.PhaseDial, 0, true},
@@ -123,6 +123,40 @@ func TestRefusedBeforeAnythingIsSent(t *testing.T) {
 			all, _ := r.client.rest()
 			if n := strings.Count(all, "HTTP/1.1 "); n != 1 || !strings.Contains(all, "Connection: close") {
 				t.Errorf("%d answers: %q", n, all)
+			}
+		})
+	}
+}
+
+// TestOptionsForUs: with Max-Forwards 0 we are asked, and nobody else.
+func TestOptionsForUs(t *testing.T) {
+	const line, more = "OPTIONS http://a.test/ HTTP/1.", "\r\nHost: a.test\r\nMax-Forwards: 0\r\n"
+	for _, tt := range []struct {
+		name, request, want string
+		keep                bool
+	}{
+		{"bare", line + "1" + more + "\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", true},
+		{"body here", line + "1" + more + "Content-Length: 3\r\n\r\nabc", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", true},
+		{"body elsewhere", line + "1" + more + "Content-Length: 300\r\n\r\nabc", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", false},
+		{"1.0", line + "0" + more + "\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r := newRig(t, func(o *peer, _ int) { t.Errorf("the server got %q", o.head()) })
+			r.client.say("%s", tt.request)
+			r.client.want(tt.want)
+			if res := r.result(); res.Err != nil || !res.Responded || res.KeepClient != tt.keep || res.Server != nil {
+				t.Errorf("result %+v", res)
+			}
+			if f := r.record(); f.Reply == nil || f.Reply.Code != 200 {
+				t.Errorf("reply %+v", f.Reply)
+			}
+			if !tt.keep {
+				r.client.ends()
+				return
+			}
+			r.client.say("GET http://a.test/second HTTP/1.1\r\nHost: a.test\r\nVia: 1.1 gw\r\n\r\n")
+			if res := r.result(); res.Err == nil || res.Err.Code != 508 {
+				t.Errorf("the second request: %v, want a loop", res.Err)
 			}
 		})
 	}

@@ -2,6 +2,7 @@ package forward
 
 import (
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -260,10 +261,26 @@ func TestPoisonWaits(t *testing.T) {
 
 // TestClosing: the last request of a client that must go is told so.
 func TestClosing(t *testing.T) {
-	r := newRig(t, answering(ok2), withParams(func(p *Params) { p.Closing = true }))
+	r := newRig(t, answering(ok2), withParams(func(p *Params) { p.Closing = func() bool { return true } }))
 	r.client.say(get("/"))
 	r.client.want("HTTP/1.1 200 OK\r\nVia: 1.1 gw\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi")
 	if res := r.result(); res.KeepClient || !res.KeepServer {
+		t.Errorf("result %+v", res)
+	}
+	r.client.ends()
+}
+
+// TestClosingBegins: it may be known only while the server thinks.
+func TestClosingBegins(t *testing.T) {
+	var closing atomic.Bool
+	r := newRig(t, func(o *peer, _ int) {
+		o.head()
+		closing.Store(true)
+		o.say(ok2)
+	}, withParams(func(p *Params) { p.Closing = closing.Load }))
+	r.client.say(get("/"))
+	r.client.want("HTTP/1.1 200 OK\r\nVia: 1.1 gw\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi")
+	if res := r.result(); res.KeepClient {
 		t.Errorf("result %+v", res)
 	}
 	r.client.ends()

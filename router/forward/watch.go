@@ -76,10 +76,12 @@ func (w *watch) end() {
 	w.mu.Unlock()
 }
 
-// idle stops the timer, and reports whether it is certain not to run.
+// idle stops the timer, and reports whether it is certain not to run. What ended the exchange is forgotten: the next one may fail before
+// it has begun.
 func (w *watch) idle() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.cause = cutNot
 	if w.at.IsZero() {
 		return true
 	}

@@ -186,9 +186,15 @@ func TestWatchLooks(t *testing.T) {
 		}
 		w.end()
 	}
+	w.begin(client, server)
+	w.cut(cutLeft)
+	w.end()
 	w.check() // late: of an exchange that is over
 	if !w.idle() {
 		t.Error("the timer runs")
+	}
+	if w.why() != cutNot {
+		t.Error("the next exchange is taken for ended")
 	}
 	if n := testing.AllocsPerRun(100, func() {
 		w.begin(client, server)
