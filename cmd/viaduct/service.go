@@ -74,6 +74,10 @@ func (s *service) load() (diags policies.Diagnostics, err error) {
 	cfg, diags, err := s.read(generation)
 	if err == nil {
 		err = s.apply(cfg, generation)
+		var more policies.Diagnostics
+		if errors.As(err, &more) {
+			diags.List = append(diags.List, more.List...)
+		}
 	}
 	res := &admin.ReloadResult{OK: err == nil, Time: begun, Took: float64(time.Since(begun).Microseconds()) / 1000}
 	if cur := s.now.Load(); cur != nil {
@@ -130,8 +134,10 @@ func (s *service) apply(cfg *policies.Config, generation uint64) error {
 		routes.Close()
 		return err
 	}
-	rc, err := routerConfig(cfg, generation, routes, place.address)
-	if err == nil {
+	rc, problems := routerConfig(cfg, generation, routes, place.address)
+	if problems.HasErrors() {
+		err = policies.Diagnostics{List: problems}
+	} else {
 		if cur == nil { // the first flow may end before Apply returns
 			commitRecords()
 			commitRecords = func() {}
