@@ -36,8 +36,8 @@ func TestExamples(t *testing.T) {
 			if len(diags.List) > 0 {
 				t.Fatalf("%v", diags.List)
 			}
-			if _, table, err := wireUp(cfg); err != nil {
-				t.Error(err)
+			if _, table, problems, err := wireUp(cfg); err != nil || len(problems) > 0 {
+				t.Error(err, problems)
 			} else {
 				table.Close()
 			}

@@ -94,6 +94,10 @@ func (q *question) run(c *cobra.Command, target string) error {
 	if err != nil {
 		return err
 	}
+	if _, problem := routerListener(cfg, l); problem != nil {
+		diags.List = append(diags.List, problem)
+		return policyErrors(c, diags, q.asJSON)
+	}
 	f, err := q.facts(cfg, l, target)
 	if err != nil {
 		return err

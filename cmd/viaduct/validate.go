@@ -30,11 +30,14 @@ func newValidate() *cobra.Command {
 				return err
 			}
 			if cfg != nil {
-				_, table, err := wireUp(cfg)
+				_, table, problems, err := wireUp(cfg)
 				if err != nil {
 					return err
 				}
 				table.Close()
+				if problems.HasErrors() {
+					cfg, diags.List = nil, append(diags.List, problems...)
+				}
 			}
 			if asJSON {
 				err = writeJSON(c.OutOrStdout(), diags)

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/hashicorp/hcl/v2"
 	"github.com/sirupsen/logrus"
 
 	"viaduct/policies"
@@ -16,8 +17,10 @@ import (
 
 // This file is where the packages meet: what policies read becomes what the router runs. Nothing is decided here.
 
-// routerConfig translates a checked policy. door is the address of the control door.
-func routerConfig(c *policies.Config, generation uint64, routes *upstream.Table, door string) (*router.Config, error) {
+// routerConfig translates a checked policy. door is the address of the control door. Every listener is in the result, whatever is
+// said of it.
+func routerConfig(c *policies.Config, generation uint64, routes *upstream.Table, door string) (*router.Config, hcl.Diagnostics) {
+	var diags hcl.Diagnostics
 	rc := &router.Config{
 		Generation: generation,
 		Routes:     routes,
@@ -30,28 +33,35 @@ func routerConfig(c *policies.Config, generation uint64, routes *upstream.Table,
 		rc.OwnAddresses = append(rc.OwnAddresses, ap)
 	}
 	for i := range c.Listeners {
-		l, err := routerListener(c, &c.Listeners[i])
-		if err != nil {
-			return nil, err
+		l, problem := routerListener(c, &c.Listeners[i])
+		if problem != nil {
+			diags = append(diags, problem)
 		}
 		rc.Listeners = append(rc.Listeners, l)
 	}
-	return rc, nil
+	return rc, diags
 }
 
-func routerListener(c *policies.Config, l *policies.Listener) (router.Listener, error) {
-	out := router.Listener{
+// routerListener translates a listener, and says what the router cannot do of it; nil = it can do all.
+func routerListener(c *policies.Config, l *policies.Listener) (out router.Listener, problem *hcl.Diagnostic) {
+	cannot := func(format string, args ...any) {
+		at := hcl.Pos{Line: l.Line, Column: 1}
+		problem = &hcl.Diagnostic{Severity: hcl.DiagError, Summary: "Listener cannot be opened",
+			Detail:  fmt.Sprintf("Listener %q: ", l.Name) + fmt.Sprintf(format, args...),
+			Subject: &hcl.Range{Filename: l.File, Start: at, End: at}}
+	}
+	out = router.Listener{
 		Name: l.Name, Network: l.Network, Address: l.Address, FileMode: l.FileMode, Clients: l.Clients, Policy: l.Policy, Realm: l.Realm,
 		HandshakeTimeout: l.HandshakeTimeout, KeepAliveTimeout: l.KeepAliveTimeout, MaxHeadBytes: l.MaxHeadBytes, PerClient: l.PerClient,
 	}
 	if l.TLS != nil {
-		return out, fmt.Errorf("%s:%d: listener %q: TLS toward clients is not there yet", l.File, l.Line, l.Name)
+		cannot("TLS toward clients is not there yet. Take the tls block away.")
 	}
-	program := c.Programs[l.Policy]
-	if program == nil {
-		return out, fmt.Errorf("%s:%d: listener %q: there is no policy %q", l.File, l.Line, l.Name, l.Policy)
+	if program := c.Programs[l.Policy]; program != nil {
+		out.Decider = program
+	} else {
+		cannot("there is no policy %q.", l.Policy)
 	}
-	out.Decider = program
 	if l.Users != nil {
 		out.Auth = l.Users
 	}
@@ -64,10 +74,10 @@ func routerListener(c *policies.Config, l *policies.Listener) (router.Listener, 
 		case policies.ProtocolSOCKS5:
 			out.Protocols |= router.SOCKS5
 		default:
-			return out, fmt.Errorf("%s:%d: listener %q: unknown protocol %q", l.File, l.Line, l.Name, p)
+			cannot("the protocol %q is not known.", p)
 		}
 	}
-	return out, nil
+	return out, problem
 }
 
 // setLog makes the logger what the policy says.
@@ -94,21 +104,17 @@ func setLog(log *logrus.Logger, g *policies.Gateway) {
 	}})
 }
 
-// wireUp joins a configuration without opening anything, to find what would keep it from running. The caller closes the table.
-func wireUp(c *policies.Config) (*router.Config, *upstream.Table, error) {
+// wireUp joins a configuration without opening anything, to find what would keep it from running: err when nothing could be joined,
+// diags for what the router cannot do. The caller closes the table.
+func wireUp(c *policies.Config) (rc *router.Config, table *upstream.Table, diags hcl.Diagnostics, err error) {
 	plain := c.Upstreams
 	plain.Pools = slices.Clone(plain.Pools)
 	for i := range plain.Pools {
 		plain.Pools[i].Health = nil // nothing is dialled
 	}
-	table, err := upstream.NewTable(plain, nil)
-	if err != nil {
-		return nil, nil, err
+	if table, err = upstream.NewTable(plain, nil); err != nil {
+		return nil, nil, nil, err
 	}
-	rc, err := routerConfig(c, 0, table, c.Gateway.Admin)
-	if err != nil {
-		table.Close()
-		return nil, nil, err
-	}
-	return rc, table, nil
+	rc, diags = routerConfig(c, 0, table, c.Gateway.Admin)
+	return rc, table, diags, nil
 }
