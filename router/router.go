@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"os"
 	"sync"
@@ -270,15 +271,20 @@ func (r *Router) Config() *Config {
 
 // Each calls f with a snapshot of every open flow, with the bytes that its tunnel has carried so far; sessions that are between flows
 // are left out.
-func (r *Router) Each(f func(*connmodel.Flow)) {
-	type open struct {
+func (r *Router) Each(f func(*connmodel.Flow)) { r.Some(math.MaxInt, f) }
+
+// Some is Each for the first limit flows, and returns how many are open. Those beyond the limit are counted, not looked at.
+func (r *Router) Some(limit int, f func(*connmodel.Flow)) (open int) {
+	type one struct {
 		rec *connmodel.Recorder
 		s   *session
 	}
-	var list []open
+	var list []one
 	r.sessions.each(func(s *session) {
 		if rec := s.flow.Load(); rec != nil {
-			list = append(list, open{rec, s})
+			if open++; len(list) < limit {
+				list = append(list, one{rec, s})
+			}
 		}
 	})
 	for _, o := range list {
@@ -286,4 +292,5 @@ func (r *Router) Each(f func(*connmodel.Flow)) {
 		flow.Up, flow.Down = max(flow.Up, o.s.tunnel.Up()), max(flow.Down, o.s.tunnel.Down())
 		f(flow)
 	}
+	return open
 }

@@ -101,10 +101,6 @@ func maybe(t time.Time) *time.Time {
 
 // Connections implements admin.Gateway.
 func (s *service) Connections(limit int) (flows []*connmodel.Flow, open int) {
-	s.router.Each(func(f *connmodel.Flow) {
-		if open++; len(flows) < limit {
-			flows = append(flows, f)
-		}
-	})
+	open = s.router.Some(limit, func(f *connmodel.Flow) { flows = append(flows, f) })
 	return flows, open
 }
