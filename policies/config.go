@@ -61,7 +61,7 @@ type Listener struct {
 	Protocols []string
 	Clients   []netip.Prefix // nil = everybody
 	Policy    string         // name of a program
-	TLS       *tls.Config    // clients speak TLS to the listener; nil = plain
+	TLS       *tls.Config    // always nil: TLS toward clients is not in this version
 	Users     *Users         // nil = nobody is asked for a password
 	Realm     string
 

@@ -1,7 +1,6 @@
 package policies
 
 import (
-	"crypto/tls"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -22,7 +21,6 @@ type listenerBlock struct {
 var (
 	listenerSchema = schema(attrs("address", "protocols", "clients", "policy", "mode", "handshake_timeout", "keepalive_timeout", "max_head_bytes"),
 		blocks("tls", "authenticate", "limits"))
-	listenerTLSSchema    = schema(attrs("certificate", "key", "min_version"))
 	authenticateSchema   = schema(attrs("htpasswd", "realm"))
 	listenerLimitsSchema = schema(attrs("connections_per_client"))
 )
@@ -46,7 +44,7 @@ func (l *loader) buildListener(x *listenerBlock, g Gateway) Listener {
 	n.Clients = b.networks("clients")
 	n.FileMode = l.fileMode(b, x)
 	if t := b.one("tls"); t != nil {
-		n.TLS = l.listenerTLS(t)
+		l.errorAt(t.DefRange, notYet, "TLS toward clients is not in this version: listeners speak plain HTTP and SOCKS. Leave the block out, and listen on 127.0.0.1 or in a protected network.")
 	}
 	if a := b.one("authenticate"); a != nil {
 		l.authenticate(a, &n)
@@ -68,6 +66,8 @@ func (l *loader) protocols(b *block) []string {
 	var list []string
 	for _, e := range b.entries("protocols") {
 		switch p := e.text; {
+		case slices.Contains(laterProtocols, p):
+			l.errorAt(e.r, notYet, fmt.Sprintf("%q is not in this version: a listener speaks %s.", p, oneOf(listenerProtocols)))
 		case !slices.Contains(listenerProtocols, p):
 			l.errorAt(e.r, "Unknown value", fmt.Sprintf("A listener speaks %s (socks4 includes 4a).%s", oneOf(listenerProtocols), didYouMean(p, listenerProtocols)))
 		case !slices.Contains(list, p):
@@ -116,17 +116,6 @@ func (l *loader) network(s string, r hcl.Range, name string) (netip.Prefix, bool
 		return p, false
 	}
 	return p, true
-}
-
-func (l *loader) listenerTLS(t *hcl.Block) *tls.Config {
-	c := l.open(t, listenerTLSSchema)
-	c.need("certificate", "the file with the certificate that clients are shown")
-	c.need("key", "the file with the key of the certificate")
-	conf := &tls.Config{MinVersion: c.tlsVersion("min_version")}
-	if cert, ok := c.keyPair(); ok {
-		conf.Certificates = []tls.Certificate{cert}
-	}
-	return conf
 }
 
 func (l *loader) authenticate(a *hcl.Block, n *Listener) {
@@ -189,8 +178,8 @@ func (l *loader) checkListener(x *listenerBlock, b *block, n *Listener) {
 	if open && !b.has("clients") && n.Users == nil {
 		l.errorAt(b.rng("address"), "Open proxy", "Anybody who reaches this address could use the gateway. Say who may, with clients = [networks] or an authenticate block, or listen on 127.0.0.1.")
 	}
-	if n.Users != nil && open && n.TLS == nil {
-		l.warnAt(b.src.DefRange, "Passwords in the clear", "Clients send their passwords to this listener over plain TCP, where others on the network can read them. A tls block protects them.")
+	if n.Users != nil && open {
+		l.warnAt(b.src.DefRange, "Passwords in the clear", "Clients send their passwords to this listener over plain TCP, where others on the network can read them. Let it be reached over a protected network only, or listen on 127.0.0.1.")
 	}
 	if n.Users != nil && b.has("protocols") && slices.Contains(n.Protocols, ProtocolSOCKS4) {
 		l.errorAt(b.rng("protocols"), "SOCKS4 cannot prove a user", `A listener with authenticate does not take socks4, which knows no passwords. Leave it out.`)
@@ -207,6 +196,8 @@ func (l *loader) checkListener(x *listenerBlock, b *block, n *Listener) {
 		}
 		if o.ok && o.end.network == x.end.network && o.end.address == x.end.address {
 			l.errorAt(b.rng("address"), "Address already taken", fmt.Sprintf("The listener %q at %s has the same address.", o.src.Labels[0], place(o.src.DefRange)))
+			x.ok = false // once is enough, also for a third listener and for what leads back here
+			return
 		}
 	}
 }

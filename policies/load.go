@@ -59,6 +59,8 @@ type loader struct {
 	byName    map[string]map[string]declared // kind -> name
 
 	used   map[string]bool // "upstream.corp_a", "list.ads"
+	lost   bool            // a name or a part of a block could not be read: what it means to use is not known
+	voids  int             // expressions without a value
 	inline []upstream.ChainSpec
 	routes map[string]hcl.Range // where an in-line chain stands
 
@@ -132,7 +134,7 @@ var fileSchema = &hcl.BodySchema{Blocks: []hcl.BlockHeaderSchema{
 func (l *loader) readBlocks() {
 	for _, f := range l.files {
 		content, diags := f.Body.Content(fileSchema)
-		l.ofHCL(diags)
+		l.content(diags, "")
 		for _, b := range content.Blocks {
 			l.readBlock(b)
 		}
@@ -190,7 +192,7 @@ func (l *loader) declare(b *hcl.Block, block any) {
 		l.byName[kind] = map[string]declared{}
 	}
 	if first, taken := l.byName[kind][name]; taken {
-		l.errorAt(label, "Duplicate name", fmt.Sprintf("There is a %s %q already, at %s. Give one of them another name.", kind, name, place(first.rng)))
+		l.errorAt(label, "Duplicate name", fmt.Sprintf("There is %s %q already, at %s. Give one of them another name.", article(kind), name, place(first.rng)))
 		return
 	}
 	l.byName[kind][name] = declared{b.DefRange, label, block}
@@ -228,10 +230,10 @@ func (l *loader) build() *Config {
 	cfg.Upstreams.Chains = append(cfg.Upstreams.Chains, l.inline...)
 	l.checkRoutes(cfg)
 	l.checkLists()
+	l.checkUse()
 	if l.diags.HasErrors() {
 		return nil
 	}
-	l.checkUse() // a misspelt name would make what it means seem unused
 	for _, p := range l.policies {
 		prog, err := compile(p, l.o.Generation)
 		if err != nil {

@@ -22,7 +22,6 @@ var policySchema = schema(labelled("rule", "name"), blocks("otherwise"))
 const otherwiseName = "otherwise"
 
 func (l *loader) buildPolicy(p *policyBlock) {
-	before := len(l.diags)
 	l.checkJSONOrder(p)
 	b := l.open(p.src, policySchema)
 	seen := map[string]hcl.Range{}
@@ -47,9 +46,7 @@ func (l *loader) buildPolicy(p *policyBlock) {
 	if len(p.rules) == 0 && p.otherwise == nil {
 		l.errorAt(p.src.DefRange, "Empty policy", "A policy without a rule and without otherwise denies everything. If that is meant, write: otherwise { deny {} }, on lines of their own.")
 	}
-	if !l.diags[before:].HasErrors() { // a rule that is half read could seem to take everything
-		l.checkReach(p)
-	}
+	l.checkReach(p)
 }
 
 // checkJSONOrder refuses rules as an object of several: programs that write JSON do not keep the order of its keys.

@@ -11,7 +11,7 @@ import (
 
 // checkReach warns of rules that nothing reaches: each of their match blocks is covered by a match block of an earlier rule
 // that has no `when`. It looks at one earlier block at a time, so it may miss what several cover together, and never warns
-// of a rule that something reaches.
+// of a rule that something reaches. Rules that could not be read in full are left out.
 func (l *loader) checkReach(p *policyBlock) {
 	c := &coverage{byHost: map[string][]*taker{}}
 	rules := p.rules
@@ -19,6 +19,9 @@ func (l *loader) checkReach(p *policyBlock) {
 		rules = append(rules[:len(rules):len(rules)], p.otherwise)
 	}
 	for _, r := range rules {
+		if r.half {
+			continue
+		}
 		if by := c.of(r); by != nil {
 			l.warnAt(r.decl, "Rule never reached", fmt.Sprintf("Whatever %s could take is taken by the rule %q before it (%s). Move it up, or leave it out.",
 				map[bool]string{true: "the otherwise block", false: fmt.Sprintf("the rule %q", r.name)}[r == p.otherwise], by.name, place(by.decl)))

@@ -60,13 +60,14 @@ func traversal(e hcl.Expression) (hcl.Traversal, bool) {
 }
 
 // reference reads an expression as a name of one of some kinds, and checks that there is such a block.
-func (l *loader) reference(e hcl.Expression, kinds ...string) (ref, bool) {
+func (l *loader) reference(e hcl.Expression, kinds ...string) (r ref, good bool) {
+	defer func() { l.lost = l.lost || !good }()
 	t, ok := traversal(e)
 	if !ok {
 		l.errorAt(e.Range(), "Not a reference", notReference(e, kinds))
 		return ref{}, false
 	}
-	r := ref{kind: t.RootName(), rng: e.Range()}
+	r = ref{kind: t.RootName(), rng: e.Range()}
 	if !slices.Contains(kinds, r.kind) {
 		l.errorAt(r.rng, "Unknown name", fmt.Sprintf("There is no %q here.%s Write %s.", r.kind, l.meant(r.kind, kinds), forms(kinds)))
 		return ref{}, false
@@ -106,7 +107,7 @@ func (l *loader) exists(r ref) bool {
 func (l *loader) meantName(r ref) string {
 	for _, kind := range []string{kindUpstream, kindPool, kindChain, kindList, kindPolicy, kindListener} {
 		if _, ok := l.byName[kind][r.name]; ok && kind != r.kind {
-			return fmt.Sprintf(" There is a %s of that name: %s.%s.", kind, kind, r.name)
+			return fmt.Sprintf(" There is %s of that name: %s.%s.", article(kind), kind, r.name)
 		}
 	}
 	return didYouMeanOr(r.name, sortedNames(l.byName[r.kind]), r.kind)

@@ -1,6 +1,7 @@
 package policies
 
 import (
+	"bytes"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -110,11 +111,28 @@ func reaches(bound netip.Addr, host string, ip netip.Addr) bool {
 }
 
 // checkUse warns of what is declared and leads nowhere. A pool that only an unused chain names is unused too, but it is
-// said once, of the chain.
+// said once, of the chain. Where there are errors, a name counts as unused only if no file has it a second time and nothing
+// was left unread: else a misspelt name would make what it means seem unused.
 func (l *loader) checkUse() {
+	failed := l.diags.HasErrors()
+	if failed && l.lost {
+		return
+	}
+	unused := func(kind, name string) bool {
+		if l.used[kind+"."+name] {
+			return false
+		}
+		n := 0
+		for _, src := range l.sources {
+			if failed {
+				n += bytes.Count(src, []byte(name))
+			}
+		}
+		return n <= 1
+	}
 	for _, kind := range []string{kindUpstream, kindPool, kindChain, kindList} {
 		for _, name := range sortedNames(l.byName[kind]) {
-			if d := l.byName[kind][name]; !l.used[kind+"."+name] {
+			if d := l.byName[kind][name]; unused(kind, name) {
 				what := map[string]string{kindUpstream: "No rule, pool or chain names it.", kindPool: "No rule, pool or chain names it.",
 					kindChain: "No rule, pool or chain names it.", kindList: "No rule or listener names it."}[kind]
 				l.warnAt(d.label, "Not used", fmt.Sprintf("The %s %q is declared and not used. %s", kind, name, what))
@@ -125,7 +143,7 @@ func (l *loader) checkUse() {
 		return
 	}
 	for _, p := range l.policies {
-		if !l.used["policy."+p.name] {
+		if unused(kindPolicy, p.name) {
 			l.warnAt(p.src.LabelRanges[0], "Not used", fmt.Sprintf("No listener uses the policy %q.", p.name))
 		}
 	}

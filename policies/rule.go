@@ -21,6 +21,7 @@ type rule struct {
 	when     *expr.Condition
 	whenText string
 	shadow   bool
+	half     bool // it could not be read in full, so that it may seem to take more than it says
 	decision connmodel.Decision
 }
 
@@ -38,6 +39,7 @@ func (l *loader) buildRule(p *policyBlock, x *hcl.Block, name string) *rule {
 	if x.Type == otherwiseName {
 		s = otherwiseSchema
 	}
+	before, voids := len(l.diags), l.voids
 	b := l.open(x, s)
 	r := &rule{name: name, decl: x.DefRange, shadow: b.boolean("shadow", false)}
 	for _, m := range b.blocks {
@@ -48,6 +50,7 @@ func (l *loader) buildRule(p *policyBlock, x *hcl.Block, name string) *rule {
 	r.condition(l, b)
 	r.decision = connmodel.Decision{Generation: l.o.Generation, Policy: p.name, Rule: name, File: r.decl.Filename, Line: r.decl.Start.Line}
 	l.outcome(b, p, r)
+	r.half = l.diags[before:].HasErrors() || l.voids > voids
 	return r
 }
 
@@ -113,6 +116,7 @@ func (l *loader) outcome(b *block, p *policyBlock, r *rule) {
 	switch {
 	case deny != nil && via != nil:
 		l.errorAt(deny.DefRange, "Two outcomes", fmt.Sprintf("%s says both via and deny. Keep one.", what))
+		l.lost = true
 		return
 	case deny != nil:
 		l.denial(b, deny, d)

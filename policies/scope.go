@@ -113,6 +113,11 @@ func (l *loader) context(filename string) *hcl.EvalContext {
 // evaluate gives the value of an expression at load. When it cannot, it has reported why, and ok is false. A value that
 // is not known, because a file or credential is missing and the load is lenient, is not ok either.
 func (l *loader) evaluate(e hcl.Expression) (v cty.Value, ok bool) {
+	defer func() {
+		if !ok {
+			l.voids++
+		}
+	}()
 	if !l.checkNames(e) {
 		return cty.DynamicVal, false
 	}

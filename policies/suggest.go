@@ -42,6 +42,14 @@ func didYouMeanOr(given string, names []string, what string) string {
 	return fmt.Sprintf(" There are: %s.", strings.Join(names, ", "))
 }
 
+// article puts "a" or "an" before a kind of block.
+func article(kind string) string {
+	if strings.ContainsRune("aeiou", rune(kind[0])) {
+		return "an " + kind
+	}
+	return "a " + kind
+}
+
 // oneOf lists values in quotes.
 func oneOf(values []string) string {
 	return `"` + strings.Join(values, `", "`) + `"`
@@ -54,7 +62,8 @@ var loneName = regexp.MustCompile(`^[\p{L}_][\p{L}\p{N}_-]*$`)
 // checkName wants a name that a reference can hold.
 func (l *loader) checkName(name string, r hcl.Range, kind string) {
 	if !hclsyntax.ValidIdentifier(name) || !loneName.MatchString(name) || len(name) > maxTitle {
-		l.errorAt(r, "Invalid name", fmt.Sprintf("The name of a %s must begin with a letter and hold letters, digits, _ and - only, so that %s.NAME can refer to it.", kind, kind))
+		l.errorAt(r, "Invalid name", fmt.Sprintf("The name of %s must begin with a letter and hold letters, digits, _ and - only, so that %s.NAME can refer to it.", article(kind), kind))
+		l.lost = true // whoever means it cannot say so
 	}
 }
 

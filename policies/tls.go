@@ -4,6 +4,8 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/hashicorp/hcl/v2"
 
@@ -87,7 +89,8 @@ func (l *loader) tlsPlan(x *hcl.Block) *connmodel.TLSPlan {
 	if !b.need("mode", `"passthrough" leaves the bytes alone, "upgrade" takes a plain client over TLS to the server`) {
 		return nil
 	}
-	switch b.oneOf("mode", string(connmodel.TLSPassthrough), string(connmodel.TLSUpgrade)) {
+	modes := []string{string(connmodel.TLSPassthrough), string(connmodel.TLSUpgrade)}
+	switch mode := b.text("mode"); mode {
 	case string(connmodel.TLSUpgrade):
 		return &connmodel.TLSPlan{Mode: connmodel.TLSUpgrade, ServerName: b.serverName("server_name"), Config: b.clientTLS()}
 	case string(connmodel.TLSPassthrough):
@@ -97,6 +100,14 @@ func (l *loader) tlsPlan(x *hcl.Block) *connmodel.TLSPlan {
 			}
 		}
 		return &connmodel.TLSPlan{Mode: connmodel.TLSPassthrough}
+	case "":
+		return nil
+	default:
+		if slices.Contains(laterModes, mode) {
+			l.errorAt(b.rng("mode"), notYet, fmt.Sprintf("The mode %q is not in this version: what a tunnel carries is not looked into. There are %s.", mode, strings.Join(modes, " and ")))
+			return nil
+		}
+		l.errorAt(b.rng("mode"), "Unknown value", fmt.Sprintf("\"mode\" can be %s.%s", oneOf(modes), didYouMean(mode, modes)))
 	}
 	return nil
 }

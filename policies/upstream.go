@@ -91,6 +91,10 @@ func (l *loader) upstreamURL(x *upstreamBlock, text string) {
 		}
 	}
 	port, err := strconv.ParseUint(u.Port(), 10, 16)
+	if u.Port() != "" && (err != nil || port == 0) {
+		l.errorAt(x.url, "Wrong port", "A port is a number from 1 to 65535.")
+		return
+	}
 	if err != nil {
 		l.errorAt(x.url, "Missing port", "Proxies have no usual port, so the URL must say it, as in http://proxy.corp.example:8080.")
 		return
@@ -130,7 +134,7 @@ func (l *loader) auth(x *hcl.Block, scheme string) *upstream.Auth {
 	password := b.secret("password")
 	a.Password = upstream.NewSecret(l.clean(password, b.rng("password"), "password"))
 	if at := b.attrs["password"]; at != nil {
-		if isLiteral(at.Expr) && password != "" {
+		if isLiteral(at.Expr) && password != "" || hasDefault(at.Expr) {
 			l.warnAt(at.Expr.Range(), "Password in the policy", `Whoever reads this file reads the password. Write password = credential("name") or env("NAME").`)
 		}
 		if a.Credential == "" {
@@ -170,6 +174,23 @@ func (b *block) secret(name string) string {
 		return ""
 	}
 	return s.AsString()
+}
+
+// hasDefault reports whether a text written out stands in for an environment variable.
+func hasDefault(e hcl.Expression) bool {
+	s, ok := syntax(e)
+	if !ok {
+		return false
+	}
+	w := &callFinder{}
+	hclsyntax.Walk(s, w)
+	return slices.ContainsFunc(w.calls, func(c *hclsyntax.FunctionCallExpr) bool {
+		if c.Name != "env" || len(c.Args) < 2 || !isLiteral(c.Args[1]) {
+			return false
+		}
+		v, diags := c.Args[1].Value(nil)
+		return !diags.HasErrors() && !v.IsNull() && v.Type() == cty.String && v.AsString() != ""
+	})
 }
 
 // credentialName is what records call a secret: the argument of the function that reads it.

@@ -4,7 +4,7 @@ list "bad" {
 list "gone" {
   file = "nosuch.txt" # ERROR: Cannot read list
 }
-list "nofile" { # ERROR: Missing argument
+list "nofile" { # ERROR: Missing argument # WARNING: Not used
 }
 policy "default" {
   rule "x" {

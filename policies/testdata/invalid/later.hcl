@@ -1,0 +1,39 @@
+gateway {
+  journal { # ERROR: Not in this version
+    path = "/var/lib/viaduct/journal"
+  }
+}
+listener "lan" {
+  address   = "127.0.0.1:3128"
+  protocols = ["http", "tproxy"] # ERROR: Not in this version
+  tls { # ERROR: Not in this version
+    certificate = "nosuch.crt"
+    key         = "nosuch.key"
+  }
+}
+resolver "corp" { # ERROR: Not in this version
+  servers = ["10.0.0.53"]
+}
+pac "corp" { # ERROR: Not in this version
+  url = "http://pac.example/"
+}
+list "ads" {
+  url = "https://lists.example/ads.txt" # ERROR: Not in this version
+  file = "../lists/ads.txt"
+}
+policy "default" {
+  rule "a" {
+    match {
+      host = list.ads
+      sni  = "x.example" # ERROR: Not in this version
+      ja4  = "t13d" # ERROR: Not in this version
+      cuntry = "DE" # ERROR: Unsupported argument
+    }
+    via = direct
+    tls { mode = "intercept" } # ERROR: Not in this version
+  }
+  rule "b" {
+    via = direct
+    tls { mode = "upgrad" } # ERROR: Unknown value
+  }
+}
