@@ -198,15 +198,28 @@ func (f *LineFormatter) appendJSON(b []byte, e *logrus.Entry, l *line) []byte {
 // forge a line or reach a terminal: control bytes and broken UTF-8 are escaped.
 func appendText[T string | []byte](b []byte, s T) []byte {
 	bare := len(s) > 0
-	for i := 0; i < len(s) && bare; i++ {
+	for i := 0; i < len(s); i++ {
 		c := s[i]
-		bare = c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '.' || c == '_' || c == '/' || c == '@' || c == '^' || c == '+'
+		if c < 0x20 || c > 0x7e || c == '"' || c == '\\' {
+			return strconv.AppendQuote(b, string(s))
+		}
+		bare = bare && bareText[c]
 	}
 	if bare {
 		return append(b, s...)
 	}
-	return strconv.AppendQuote(b, string(s))
+	b = append(b, '"')
+	b = append(b, s...)
+	return append(b, '"')
 }
+
+// bareText are the bytes that logrus' text formatter leaves without quotes.
+var bareText = func() (t [256]bool) {
+	for c := range t {
+		t[c] = c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '.' || c == '_' || c == '/' || c == '@' || c == '^' || c == '+'
+	}
+	return t
+}()
 
 // appendJSONText writes a JSON string; plain ASCII takes the short way.
 func appendJSONText[T string | []byte](b []byte, s T) []byte {
