@@ -33,7 +33,7 @@ func hide(sources map[string][]byte) hidden {
 		}
 		for file, src := range sources {
 			h[file] = hideLines(src, names)
-			if !isJSON(file) {
+			if !isJSON(file) && len(h[file]) > 0 { // a value of several lines begins in one
 				h[file] = append(h[file], hideStatements(file, src, names)...)
 			}
 		}
@@ -53,7 +53,6 @@ const secretKey = `[\w-]*(?:pas+w|passphrase|pwd|secret|token)[\w-]*|pass|pw|[\w
 var (
 	scopeNames  = regexp.MustCompile(`\b(?:local|var)\.([\p{L}_][\p{L}\p{N}_-]*)`)
 	secretName  = regexp.MustCompile(`^(?i:` + secretKey + `)$`)
-	keyAndSign  = regexp.MustCompile(`([\p{L}_][\p{L}\p{N}_-]*)"?\s*[=:]`)
 	userInURL   = regexp.MustCompile(`://.*@`)
 	urlWithUser = regexp.MustCompile(`\burl"?\s*[=:].*@`)
 	authOpens   = regexp.MustCompile(`\bauth"?\s*[:=]?\s*(?:[\[{]|$)`)
@@ -62,7 +61,21 @@ var (
 )
 
 func isSecretName(name string, names map[string]bool) bool {
-	return names[name] || secretName.MatchString(name)
+	return name != "" && (names[name] || secretName.MatchString(name))
+}
+
+// nameBefore is the name that s ends with, in quotes or not.
+func nameBefore(s []byte) string {
+	s = bytes.TrimSuffix(bytes.TrimRight(s, " \t"), []byte(`"`))
+	from := len(s)
+	for from > 0 && (s[from-1] == '_' || s[from-1] == '-' || s[from-1] >= 0x80 || isAlphanumeric(s[from-1])) {
+		from--
+	}
+	return string(s[from:])
+}
+
+func isAlphanumeric(c byte) bool {
+	return c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
 }
 
 // hideLines finds what to hide in each line by itself; all it knows of other lines is that an auth block is open.
@@ -83,10 +96,10 @@ func hideLines(src []byte, names map[string]bool) []span {
 			add(0)
 		}
 		next = next && !content
-		for _, m := range keyAndSign.FindAllSubmatchIndex(line, -1) {
-			if isSecretName(string(line[m[2]:m[3]]), names) {
-				add(m[1])
-				next = len(bytes.TrimSpace(line[m[1]:])) == 0
+		for sign := range line {
+			if c := line[sign]; (c == '=' || c == ':') && isSecretName(nameBefore(line[:sign]), names) {
+				add(sign + 1)
+				next = len(bytes.TrimSpace(line[sign+1:])) == 0
 			}
 		}
 		if bytes.IndexByte(line, '@') >= 0 {
