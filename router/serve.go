@@ -12,7 +12,6 @@ import (
 	"viaduct/connmodel"
 	"viaduct/router/forward"
 	"viaduct/router/relay"
-	"viaduct/upstream"
 )
 
 // serveConn is the journey of one connection; the table in doc.go reads the same way.
@@ -160,7 +159,7 @@ func tunnelError(res *relay.Result) *connmodel.ConnError {
 		if res.Err != nil {
 			e.Message += ": " + res.Err.Error()
 		}
-		if a, ok := upstream.PeerAlert(res.Err); ok {
+		if a, ok := connmodel.PeerAlert(res.Err); ok {
 			e.Kind, e.Code, e.CodeOf = connmodel.KindTLS, int(a), "tls"
 			if side == connmodel.SideServer {
 				e.Message = forward.AlertText(a, false)

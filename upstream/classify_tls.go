@@ -4,8 +4,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"net"
-	"reflect"
 	"strconv"
 
 	"viaduct/connmodel"
@@ -21,7 +19,7 @@ func certificateRow(e *HopError) (verdict, bool) {
 }
 
 func alertRow(e *HopError) (verdict, bool) {
-	a, ok := PeerAlert(e.Err)
+	a, ok := connmodel.PeerAlert(e.Err)
 	if !ok {
 		return verdict{}, false
 	}
@@ -38,23 +36,6 @@ func alertRow(e *HopError) (verdict, bool) {
 		v.text += "; it does not know the name we asked for, check server_name"
 	}
 	return v, true
-}
-
-// PeerAlert returns the TLS alert that the peer sent, if that is what err is about. A server that wants a client certificate may send one
-// long after its handshake: TLS 1.3 brings it with the first read. Below net.OpError crypto/tls keeps alerts in a type of its own, a uint8.
-func PeerAlert(err error) (tls.AlertError, bool) {
-	var a tls.AlertError
-	if errors.As(err, &a) {
-		return a, true
-	}
-	var op *net.OpError
-	if !errors.As(err, &op) || op.Op != "remote error" || op.Err == nil {
-		return 0, false
-	}
-	if v := reflect.ValueOf(op.Err); v.Kind() == reflect.Uint8 {
-		return tls.AlertError(v.Uint()), true
-	}
-	return 0, false
 }
 
 func recordRow(e *HopError) (verdict, bool) {

@@ -9,7 +9,6 @@ import (
 	"syscall"
 
 	"viaduct/connmodel"
-	"viaduct/upstream"
 	"viaduct/upstream/http1"
 )
 
@@ -118,7 +117,7 @@ func (x *exchange) readFault(err error) *connmodel.ConnError {
 	if e := x.cutFault(); e != nil {
 		return e
 	}
-	if a, ok := upstream.PeerAlert(err); ok {
+	if a, ok := connmodel.PeerAlert(err); ok {
 		return x.alertFault(a, err)
 	}
 	var bad *http1.Error
@@ -174,7 +173,7 @@ func (x *exchange) bodyFault(err error) *connmodel.ConnError {
 	if e := x.cutFault(); e != nil {
 		return e
 	}
-	if a, ok := upstream.PeerAlert(err); ok {
+	if a, ok := connmodel.PeerAlert(err); ok {
 		e := x.alertFault(a, err)
 		e.Phase = connmodel.PhaseRelay
 		return e
