@@ -45,7 +45,7 @@ type options struct {
 	bytes                                  int64
 	only, measures                         []string
 	short, json, requirePeers              bool
-	svg, viaduct, profile, log             string
+	svg, viaduct, log                      string
 }
 
 func parse(args []string, stderr io.Writer) (*options, error) {
