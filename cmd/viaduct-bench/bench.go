@@ -89,7 +89,11 @@ func (b *bench) choose() error {
 		return errors.New("nobody is left to take part")
 	}
 	for _, c := range b.playing {
-		b.report.Contenders = append(b.report.Contenders, participant{c.name, c.title, c.note})
+		note := c.note
+		if b.o.log == logOff {
+			note = strings.Replace(note, "both log lines to a file", "no log lines", 1)
+		}
+		b.report.Contenders = append(b.report.Contenders, participant{c.name, c.title, note})
 	}
 	return nil
 }

@@ -39,6 +39,9 @@ func main() {
 	}
 }
 
+// logOff leaves the two log lines out.
+const logOff = "off"
+
 // options are the flags.
 type options struct {
 	rounds, tunnels, requests, idle, pings int
@@ -68,7 +71,7 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 	f.StringVar(&o.svg, "svg", "", "also draw a chart into this `file`")
 	f.StringVar(&o.viaduct, "viaduct", "", "a viaduct `binary` to measure, instead of building one")
 	f.BoolVar(&o.requirePeers, "require-peers", false, "fail when a peer is not installed")
-	f.StringVar(&o.log, "log-format", "text", "format of Viaduct's two log lines per flow: text or json")
+	f.StringVar(&o.log, "log-format", "text", "format of Viaduct's two log lines per flow: text, json, or off for records alone")
 	f.Usage = func() {
 		fmt.Fprint(stderr, "Compares the cost of Viaduct with other proxies, over loopback.\n\nUsage:\n  viaduct-bench [flags]\n\nExample:\n  go run ./cmd/viaduct-bench --only viaduct,squid --measure connect,idle --rounds 3\n\nFlags:\n")
 		f.PrintDefaults()

@@ -123,14 +123,17 @@ const (
 func (e *env) writePolicy(dir string, doors map[role]door, simple bool) (string, error) {
 	var b strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
-	level := "info"
+	level, format := "info", e.o.log
+	if format == logOff {
+		level, format = "error", "text"
+	}
 	if simple {
 		level = "error"
 	}
 	line("gateway {")
 	line("  admin { address = %q }", "unix:"+filepath.Join(dir, "admin.sock"))
 	line("  drain_timeout = \"1s\"")
-	line("  log {\n    level  = %q\n    format = %q\n  }", level, e.o.log)
+	line("  log {\n    level  = %q\n    format = %q\n  }", level, format)
 	if !simple {
 		line("  records { path = %q }", filepath.Join(dir, "records.ndjson"))
 	}

@@ -47,6 +47,9 @@ func TestReadmePaths(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if m := regexp.MustCompile(`(?m)^[A-Z_]{6,}$`).Find(text); m != nil {
+		t.Errorf("README.md holds a placeholder: %s", m)
+	}
 	seen := 0
 	for _, m := range regexp.MustCompile("`([a-z0-9_./-]+)`|\\]\\(([a-zA-Z0-9_./-]+)\\)").FindAllStringSubmatch(string(text), -1) {
 		path := m[1] + m[2]
