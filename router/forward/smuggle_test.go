@@ -3,11 +3,13 @@ package forward
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -316,6 +318,7 @@ func FuzzClientBytes(f *testing.F) {
 	f.Add([]byte(postHead + "Content-Length: 5\r\n\r\nGET /" + get("/b")))
 	f.Add([]byte(postHead + "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX: y\r\n\r\n" + get("/b")))
 	f.Add([]byte(postHead + "Transfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n3\r\nabc\r\n0\r\n\r\n"))
+	f.Add([]byte(get("/%") + get("/100%zz?%")))
 	f.Add([]byte(postHead + "Expect: 100-continue\r\nContent-Length: 3\r\n\r\nabc"))
 	f.Add([]byte("GET http://a.test/ HTTP/1.1\r\nHost: a.test\r\nConnection: upgrade, te\r\nUpgrade: x\r\nTE: trailers\r\n\r\n"))
 	f.Fuzz(func(t *testing.T, said []byte) {
@@ -326,6 +329,10 @@ func FuzzClientBytes(f *testing.F) {
 			for {
 				q, err := http.ReadRequest(o.Reader)
 				if err != nil {
+					// A path may hold a "%" that escapes nothing: browsers send it (WHATWG URL 4.4), and it frames nothing. Only net/url minds.
+					if _, escape := errors.AsType[url.EscapeError](err); escape {
+						return
+					}
 					if b, _ := o.Peek(o.Buffered()); len(b) > 0 && err != io.ErrUnexpectedEOF {
 						t.Errorf("a head that net/http does not take: %v", err)
 					}
