@@ -110,10 +110,13 @@ type HeaderEdit struct{ Name, Value string }
 // TLSMode is what a rule does about TLS.
 type TLSMode string
 
-// The modes. Passthrough leaves the bytes alone; Upgrade takes a plain client over TLS to the server.
+// The modes. Passthrough leaves the bytes alone; Upgrade takes a plain client over TLS to the server; Terminate takes a TLS client to
+// a plain server; Intercept opens TLS on both sides.
 const (
 	TLSPassthrough TLSMode = "passthrough"
 	TLSUpgrade     TLSMode = "upgrade"
+	TLSTerminate   TLSMode = "terminate"
+	TLSIntercept   TLSMode = "intercept"
 )
 
 // TLSPlan is how TLS toward the server is made. Config is built at load and cloned by whoever dials.

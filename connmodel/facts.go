@@ -16,6 +16,12 @@ const (
 	ProtocolSOCKS4  Protocol = "socks4"
 	ProtocolSOCKS4a Protocol = "socks4a"
 	ProtocolSOCKS5  Protocol = "socks5"
+	// ProtocolRedirect and ProtocolTProxy are connections that the kernel sent here (transparent proxying); ProtocolForward is a
+	// listener with a fixed target; ProtocolUDP is a SOCKS5 UDP association.
+	ProtocolRedirect Protocol = "redirect"
+	ProtocolTProxy   Protocol = "tproxy"
+	ProtocolForward  Protocol = "forward"
+	ProtocolUDP      Protocol = "socks5-udp"
 )
 
 // Need is a set of facts that evaluation has reached without having them.
@@ -25,7 +31,8 @@ type Need uint8
 const (
 	// NeedAddresses asks for the addresses of the target's name (Facts.Addresses).
 	NeedAddresses Need = 1 << iota
-	// NeedHello asks for the TLS ClientHello behind the handshake.
+	// NeedHello asks for a look at the client's first bytes behind the handshake: the TLS ClientHello (Facts.Hello), or the head of a
+	// plain HTTP request (Facts.Request). When the client sends neither, or nothing in time, the fact is had and both stay nil.
 	NeedHello
 )
 
@@ -59,8 +66,20 @@ type Facts struct {
 	// name. For a literal target rules look at TargetIP.
 	Addresses []netip.Addr
 
-	// Request is the plain HTTP request, nil for tunnels.
+	// Hello is the ClientHello that a tunnel begins with; nil when Have lacks NeedHello, and when the client speaks no TLS.
+	Hello *ClientHello
+
+	// Request is the HTTP request: a plain one, one that a peek into a tunnel found, or one inside an intercepted tunnel. nil for
+	// tunnels that were not looked into.
 	Request *RequestFacts
+	// Tunnel is the target of the tunnel that Request came in; zero for requests that came by themselves, and for tunnels.
+	Tunnel Address
+}
+
+// SNIMismatch reports whether the client asked the server for another name than it asked the gateway for. A target that is an address
+// has no name to compare, and neither has a client without SNI.
+func (f *Facts) SNIMismatch() bool {
+	return f.Hello != nil && f.Hello.SNI != "" && !f.TargetIP.IsValid() && f.Hello.SNI != f.Target.Host
 }
 
 // RequestFacts is what rules may know of one HTTP request.
