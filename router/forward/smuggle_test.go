@@ -48,19 +48,13 @@ func TestSmuggledRequests(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var seen bytes.Buffer
-			over := make(chan bool, 1)
-			r := newRig(t, func(o *peer, _ int) {
-				io.Copy(&seen, o.Reader)
-				over <- true
-			})
+			r := newRig(t, func(o *peer, _ int) { io.Copy(&seen, o.Reader) })
 			fmt.Fprint(r.client.Conn, postHead+fields+hidden+hidden)
 			all, _ := r.client.rest()
 			if n := strings.Count(all, "HTTP/1.1 "); n > 1 || n == 1 && !strings.HasPrefix(all, "HTTP/1.1 400 ") && !strings.HasPrefix(all, "HTTP/1.1 501 ") {
 				t.Errorf("the client got %q", all)
 			}
-			if r.close(); r.dials > 0 {
-				<-over
-			}
+			r.close() // and whoever served a connection is done; one that was still waiting to be accepted is served by nobody
 			if strings.Contains(seen.String(), "hidden") {
 				t.Errorf("the server got %q", seen.String())
 			}
