@@ -37,7 +37,11 @@ type Gateway struct {
 	DrainTimeout time.Duration  // how long a stop waits for tunnels; 0 = 30 s
 	Limits       Limits
 	Timeouts     connmodel.Timeouts // defaults for every flow
+	CA           *CA                // nil = where "viaduct ca init" puts it
 }
+
+// CA says where the certificate authority is that signs for intercepted connections: a directory, or two files.
+type CA struct{ Path, Certificate, Key string }
 
 // Records says where the records of connections go.
 type Records struct {

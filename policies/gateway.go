@@ -24,12 +24,13 @@ type gatewayBlock struct {
 }
 
 var (
-	gatewaySchema  = schema(attrs("name", "state", "timezone", "drain_timeout"), blocks("log", "admin", "records", "limits", "timeouts", "direct"))
+	gatewaySchema  = schema(attrs("name", "state", "timezone", "drain_timeout"), blocks("log", "admin", "records", "limits", "timeouts", "direct", "ca"))
 	logSchema      = schema(attrs("level", "format"))
 	adminSchema    = schema(attrs("address"))
 	recordsSchema  = schema(attrs("path", "stdout"))
 	limitsSchema   = schema(attrs("connections", "connections_per_client"))
 	timeoutsSchema = schema(attrs("idle", "half_closed", "connect", "response"))
+	caSchema       = schema(attrs("path", "certificate", "key"))
 	directSchema   = schema(attrs("source_address", "interface", "keepalive", "dial_timeout", "tls_timeout"))
 )
 
@@ -73,6 +74,9 @@ func (l *loader) buildGateway() Gateway {
 		g.Limits = Limits{c.number("connections", 1, 10_000_000), c.number("connections_per_client", 1, 1_000_000)}
 	}
 	g.Timeouts = l.timeouts(b.one("timeouts"))
+	if x := b.one("ca"); x != nil {
+		g.CA = l.authority(x)
+	}
 	if x := b.one("direct"); x != nil {
 		c := l.open(x, directSchema)
 		l.gateway.direct = upstream.DirectSpec{
@@ -118,6 +122,20 @@ func (l *loader) records(x *hcl.Block) *Records {
 		l.errorAt(x.DefRange, "Records without a place", `Records go to one place: write path = "/var/log/viaduct/records.ndjson" or stdout = true.`)
 	}
 	return r
+}
+
+// authority reads where the certificate authority is. Its files are not read here: the key is for the one who signs.
+func (l *loader) authority(x *hcl.Block) *CA {
+	c := l.open(x, caSchema)
+	ca := &CA{Path: c.path("path"), Certificate: c.path("certificate"), Key: c.path("key")}
+	files := c.has("certificate") || c.has("key")
+	switch {
+	case c.has("path") == files:
+		l.errorAt(x.DefRange, "Authority without a place", `The authority is in a directory that "viaduct ca init" has filled, path = "/var/lib/viaduct/ca", or in two files: certificate and key.`)
+	case c.has("certificate") != c.has("key"):
+		l.errorAt(x.DefRange, "Missing argument", "An authority in files of its own needs both: certificate and key.")
+	}
+	return ca
 }
 
 // timeouts reads a timeouts block, which may be nil.

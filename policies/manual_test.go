@@ -122,7 +122,7 @@ func TestManualIsComplete(t *testing.T) {
 
 var allSchemas = map[string]*hcl.BodySchema{
 	"gateway": gatewaySchema, "log": logSchema, "admin": adminSchema, "records": recordsSchema, "limits": limitsSchema,
-	"timeouts": timeoutsSchema, "direct": directSchema, "variable": variableSchema, "listener": listenerSchema,
+	"timeouts": timeoutsSchema, "direct": directSchema, "ca": caSchema, "variable": variableSchema, "listener": listenerSchema,
 	"authenticate": authenticateSchema, "listener limits": listenerLimitsSchema, "upstream": upstreamSchema, "auth": authSchema,
 	"upstream tls": hopTLSSchema, "upstream timeouts": hopTimeSchema, "pool": poolSchema, "health": healthSchema, "retry": retrySchema,
 	"eject": ejectSchema, "chain": chainSchema, "list": listSchema, "policy": policySchema, "rule": ruleSchema, "deny": denySchema,

@@ -6,6 +6,7 @@ import (
 
 	"viaduct/connmodel"
 	"viaduct/router/admin"
+	"viaduct/router/intercept"
 	"viaduct/upstream"
 )
 
@@ -103,4 +104,22 @@ func maybe(t time.Time) *time.Time {
 func (s *service) Connections(limit int) (flows []*connmodel.Flow, open int) {
 	open = s.router.Some(limit, func(f *connmodel.Flow) { flows = append(flows, f) })
 	return flows, open
+}
+
+// authorityPEM is the certificate that clients are to trust, as it is on the disk: after a rotation they get the new one before the gateway
+// uses it.
+func (s *service) authorityPEM() []byte {
+	cur := s.now.Load()
+	if cur == nil {
+		return nil
+	}
+	f, err := authorityFiles(&cur.cfg.Gateway)
+	if err != nil {
+		return nil
+	}
+	certs, err := intercept.LoadCerts(f)
+	if err != nil {
+		return nil
+	}
+	return intercept.PEM(certs[0])
 }

@@ -28,7 +28,7 @@ func newRoot() (root *cobra.Command, started *bool) {
 			*started = true
 		},
 	}
-	root.AddCommand(newRun(), newValidate(), newFmt(), newExplain(), newTest(), newReload(), newStatus(), newVersion())
+	root.AddCommand(newRun(), newValidate(), newFmt(), newExplain(), newTest(), newReload(), newStatus(), newCA(), newVersion())
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()
 	return root, started

@@ -353,3 +353,22 @@ func TestStatusJSON(t *testing.T) {
 		}
 	}
 }
+
+// TestAuthority hands out a certificate, or says that there is none.
+func TestAuthority(t *testing.T) {
+	for _, c := range []struct {
+		ca   func() []byte
+		code int
+	}{{nil, 404}, {func() []byte { return nil }, 404}, {func() []byte { return []byte("-----BEGIN CERTIFICATE-----") }, 200}} {
+		rec := httptest.NewRecorder()
+		routes(&Options{Gateway: &fakeGateway{}, CA: c.ca}).ServeHTTP(rec, httptest.NewRequest("GET", "/v1/ca.pem", nil))
+		if rec.Code != c.code || (rec.Code == 200) != strings.HasPrefix(rec.Body.String(), "-----BEGIN") {
+			t.Errorf("answered %d: %s", rec.Code, rec.Body)
+		}
+		rec = httptest.NewRecorder()
+		routes(&Options{Gateway: &fakeGateway{}, CA: c.ca}).ServeHTTP(rec, httptest.NewRequest("POST", "/v1/ca.pem", nil))
+		if rec.Code != 405 || rec.Header().Get("Allow") == "" {
+			t.Errorf("POST answered %d", rec.Code)
+		}
+	}
+}

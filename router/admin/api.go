@@ -27,6 +27,7 @@ func routes(o *Options) http.Handler {
 	})
 	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, gw.Status()) })
 	mux.HandleFunc("GET /v1/connections", func(w http.ResponseWriter, r *http.Request) { connections(w, r, gw) })
+	mux.HandleFunc("GET /v1/ca.pem", func(w http.ResponseWriter, _ *http.Request) { authority(w, o.CA) })
 	if o.Metrics != nil {
 		mux.Handle("GET /metrics", o.Metrics.handler())
 	}
@@ -35,7 +36,7 @@ func routes(o *Options) http.Handler {
 }
 
 // methods are what the endpoints are asked with.
-var methods = map[string]string{"/v1/reload": "POST", "/v1/status": "GET, HEAD", "/v1/connections": "GET, HEAD", "/metrics": "GET, HEAD"}
+var methods = map[string]string{"/v1/reload": "POST", "/v1/status": "GET, HEAD", "/v1/connections": "GET, HEAD", "/v1/ca.pem": "GET, HEAD", "/metrics": "GET, HEAD"}
 
 func unknown(w http.ResponseWriter, r *http.Request) {
 	if allow, ok := methods[r.URL.Path]; ok {
@@ -43,7 +44,22 @@ func unknown(w http.ResponseWriter, r *http.Request) {
 		problem(w, http.StatusMethodNotAllowed, r.URL.Path+" is asked with "+allow)
 		return
 	}
-	problem(w, http.StatusNotFound, "there is no such endpoint; see POST /v1/reload, GET /v1/status, GET /v1/connections, GET /metrics")
+	problem(w, http.StatusNotFound, "there is no such endpoint; see POST /v1/reload, GET /v1/status, GET /v1/connections, GET /v1/ca.pem, GET /metrics")
+}
+
+// authority hands out the certificate that clients are to trust.
+func authority(w http.ResponseWriter, ca func() []byte) {
+	var b []byte
+	if ca != nil {
+		b = ca()
+	}
+	if len(b) == 0 {
+		problem(w, http.StatusNotFound, `this gateway has no certificate authority; "viaduct ca init" makes one`)
+		return
+	}
+	w.Header().Set("Content-Type", "application/pem-certificate-chain") // RFC 8555, section 9.1
+	w.Header().Set("Content-Disposition", `attachment; filename="viaduct-ca.pem"`)
+	w.Write(b)
 }
 
 // connections writes the flows one by one: each is bounded, and a thousand of them are not held as text.

@@ -20,6 +20,8 @@ type Options struct {
 	Metrics *Metrics // nil = /metrics is not there
 	// Token is asked for over TCP; Serve refuses a TCP listener without one of at least 16 bytes.
 	Token string
+	// CA returns the certificate of the authority, in PEM; nil, or an empty answer = there is none. It never returns a key.
+	CA func() []byte
 	// Problem is told what goes wrong beside requests, one line at a time; nil = nobody is.
 	Problem func(text string)
 }
