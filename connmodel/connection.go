@@ -14,7 +14,7 @@ type Connection struct {
 	State   State
 	Error   *ConnError // this endpoint should not be tried again as is; an ordinary end does not set it
 	TLS     bool       // TLS is wanted on this connection, by us or by the peer
-	TLSInfo *TLSInfo   // TLS as established; nil before, and without TLS
+	TLSInfo *TLSInfo   // TLS as established, or what is known of a client's handshake that failed; nil before, and without TLS
 
 	// Wall clock for people, monotonic for durations; zero = never happened.
 	Start    time.Time // client: accepted; server: just before name resolution, after the decision

@@ -81,6 +81,29 @@ func (s *Session) Identified(p Protocol, user string) {
 	s.mu.Unlock()
 }
 
+// TLSStarted notes that the client has begun its TLS handshake.
+func (s *Session) TLSStarted() {
+	if s.events == nil {
+		return
+	}
+	s.mu.Lock()
+	s.push(Event{Kind: EventTLSStart, Time: stamp(s.client.Start), Side: SideClient})
+	s.unlock()
+}
+
+// TLSFailed notes that the TLS handshake with the client failed, and why; info is what is known of it all the same, or nil.
+func (s *Session) TLSFailed(err *ConnError, info *TLSInfo) {
+	s.mu.Lock()
+	if c := &s.client; c.TLSSetup.IsZero() && !s.closed {
+		if c.TLSInfo == nil {
+			c.TLSInfo = info
+		}
+		s.push(Event{Kind: EventTLSFailed, Time: stamp(c.Start), Side: SideClient, Error: err})
+	}
+	s.unlock()
+	s.Fail(err)
+}
+
 // TLSEstablished notes the finished TLS handshake with the client.
 func (s *Session) TLSEstablished(info *TLSInfo) {
 	s.mu.Lock()

@@ -27,15 +27,16 @@ const (
 	maxName         = 300 // octets of one name or protocol
 )
 
-// NewTLSInfo takes down the state of a finished handshake in which this side was the client and offered offers. When the
+// NewTLSInfo takes down the state of a finished handshake, in which the side that was the client offered offers. When the
 // certificate was verified for an IP address, of which no SNI tells, the caller sets VerifiedName before it passes t on.
 func NewTLSInfo(cs *tls.ConnectionState, offers []string, verified bool) *TLSInfo {
 	t := &TLSInfo{
 		Version: tls.VersionName(cs.Version),
 		Cipher:  tls.CipherSuiteName(cs.CipherSuite),
-		SNI:     cs.ServerName,
+		SNI:     bound(cs.ServerName, maxName),
 		Resumed: cs.DidResume,
 	}
+	t.Truncated = len(cs.ServerName) > maxName
 	alpn := cs.NegotiatedProtocol
 	t.ALPN = &alpn
 	if verified {

@@ -1,7 +1,6 @@
 package policies
 
 import (
-	"crypto/tls"
 	"net/netip"
 	"time"
 
@@ -65,7 +64,7 @@ type Listener struct {
 	Protocols []string
 	Clients   []netip.Prefix // nil = everybody
 	Policy    string         // name of a program
-	TLS       *tls.Config    // always nil: TLS toward clients is not in this version
+	TLS       *ListenerTLS   // nil = clients speak no TLS to it
 	Users     *Users         // nil = nobody is asked for a password
 	Realm     string
 

@@ -31,7 +31,7 @@ func TestWords(t *testing.T) {
 		"upstream \"a\" {\n  url = \"http://h:1\"\n}\nupstream \"a\" {\n  url = \"http://h:1\"\n}\n":                 "There is an upstream \"a\" already",
 		"upstream \"corp\" {\n  url = \"http://h:1\"\n}\npolicy \"default\" {\n  otherwise { via = pool.corp }\n}\n": "There is an upstream of that name: upstream.corp.",
 		"upstream \"a b\" {\n  url = \"http://h:1\"\n}\n":                                                            "The name of an upstream",
-		"listener \"lan\" {\n  address = \":1\"\n  clients = [\"10.0.0.0/8\"]\n  tls {}\n}\n":                        "p.hcl:4:3: error: Not in this version\n    tls {}\n    ^^^\n  TLS toward clients is not in this version",
+		"listener \"lan\" {\n  address = \":1\"\n  clients = [\"10.0.0.0/8\"]\n  tls {}\n}\n":                        "p.hcl:4:3: error: Missing argument\n    tls {}\n    ^^^\n  The block \"tls\" needs \"certificate\"",
 	} {
 		if _, d := loadText(src, Options{}); !strings.Contains(reports(t, d), want) {
 			t.Errorf("%s\nsays %s", src, reports(t, d))

@@ -44,7 +44,7 @@ func (l *loader) buildListener(x *listenerBlock, g Gateway) Listener {
 	n.Clients = b.networks("clients")
 	n.FileMode = l.fileMode(b, x)
 	if t := b.one("tls"); t != nil {
-		l.errorAt(t.DefRange, notYet, "TLS toward clients is not in this version: listeners speak plain HTTP and SOCKS. Leave the block out, and listen on 127.0.0.1 or in a protected network.")
+		n.TLS = l.listenerTLS(t, x.end)
 	}
 	if a := b.one("authenticate"); a != nil {
 		l.authenticate(a, &n)
@@ -175,11 +175,11 @@ func (l *loader) checkListener(x *listenerBlock, b *block, n *Listener) {
 		return
 	}
 	open := x.end.network == "tcp" && !x.end.ip.IsLoopback()
-	if open && !b.has("clients") && n.Users == nil {
-		l.errorAt(b.rng("address"), "Open proxy", "Anybody who reaches this address could use the gateway. Say who may, with clients = [networks] or an authenticate block, or listen on 127.0.0.1.")
+	if open && !b.has("clients") && n.Users == nil && !n.TLS.guards() {
+		l.errorAt(b.rng("address"), "Open proxy", "Anybody who reaches this address could use the gateway. Say who may, with clients = [networks], an authenticate block or required client certificates (tls), or listen on 127.0.0.1.")
 	}
-	if n.Users != nil && open {
-		l.warnAt(b.src.DefRange, "Passwords in the clear", "Clients send their passwords to this listener over plain TCP, where others on the network can read them. Let it be reached over a protected network only, or listen on 127.0.0.1.")
+	if n.Users != nil && open && n.TLS == nil {
+		l.warnAt(b.src.DefRange, "Passwords in the clear", "Clients send their passwords to this listener over plain TCP, where others on the network can read them. Give it a tls block, let it be reached over a protected network only, or listen on 127.0.0.1.")
 	}
 	if n.Users != nil && b.has("protocols") && slices.Contains(n.Protocols, ProtocolSOCKS4) {
 		l.errorAt(b.rng("protocols"), "SOCKS4 cannot prove a user", `A listener with authenticate does not take socks4, which knows no passwords. Leave it out.`)

@@ -123,7 +123,8 @@ func TestManualIsComplete(t *testing.T) {
 var allSchemas = map[string]*hcl.BodySchema{
 	"gateway": gatewaySchema, "log": logSchema, "admin": adminSchema, "records": recordsSchema, "limits": limitsSchema,
 	"timeouts": timeoutsSchema, "direct": directSchema, "ca": caSchema, "variable": variableSchema, "listener": listenerSchema,
-	"authenticate": authenticateSchema, "listener limits": listenerLimitsSchema, "upstream": upstreamSchema, "auth": authSchema,
+	"listener tls": listenerTLSSchema, "pair": pairSchema, "authenticate": authenticateSchema, "listener limits": listenerLimitsSchema,
+	"upstream": upstreamSchema, "auth": authSchema,
 	"upstream tls": hopTLSSchema, "upstream timeouts": hopTimeSchema, "pool": poolSchema, "health": healthSchema, "retry": retrySchema,
 	"eject": ejectSchema, "chain": chainSchema, "list": listSchema, "policy": policySchema, "rule": ruleSchema, "deny": denySchema,
 	"headers": headersSchema, "match": matchSchema, "tls": planSchema, "test": testSchema, "expect": expectSchema, "file": fileSchema,

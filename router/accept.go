@@ -31,6 +31,7 @@ type door struct {
 type pin struct {
 	gen *generation
 	l   *Listener
+	tls *doorTLS // nil: the listener speaks no TLS
 }
 
 func newDoor(r *Router, ln net.Listener, l *Listener) *door {
@@ -119,8 +120,8 @@ func (d *door) admit(nc net.Conn) {
 		d.r.gate.leave()
 		return
 	}
-	s := d.r.newSession(d, nc, p.l)
-	s.live = connmodel.NewSession(connmodel.Accepted{Listener: p.l.Name, Peer: peer, Local: addrPort(nc.LocalAddr()), Time: now}, d.r.opt.Hooks)
+	s := d.r.newSession(d, nc, p)
+	s.live = connmodel.NewSession(connmodel.Accepted{Listener: p.l.Name, Peer: peer, Local: addrPort(nc.LocalAddr()), TLS: p.tls != nil, Time: now}, d.r.opt.Hooks)
 	s.peer, s.started, s.counted = peer, now, counted
 	d.r.sessions.add(s)
 	if oldest := d.r.handshakes.begin(s); oldest != nil && oldest.crowdedOut() {
@@ -201,8 +202,10 @@ func (d *door) release(client netip.Addr) {
 	d.mu.Unlock()
 }
 
-// abortConn closes with RST, so that the client knows at once and we keep no TIME_WAIT.
+// abortConn closes with RST, so that the client knows at once and we keep no TIME_WAIT. TLS above it is told nothing: that could wait for
+// the client.
 func abortConn(nc net.Conn) {
+	nc = transport(nc)
 	if t, ok := nc.(*net.TCPConn); ok {
 		t.SetLinger(0)
 	}

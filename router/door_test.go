@@ -49,7 +49,7 @@ func (g *gateway) exchange(t *testing.T, raw string) string {
 func TestBadRequestsAreAnsweredAndRecorded(t *testing.T) {
 	g := start(t, nil)
 	for _, row := range []struct{ name, send, want string }{
-		{"garbage", "\x16\x03\x01\x02\x00\x01\x00\r\n\r\n", "HTTP/1.1 400 "},
+		{"garbage", "\x01\x03\x01\x02\x00\x01\x00\r\n\r\n", "HTTP/1.1 400 "},
 		{"origin form", "GET / HTTP/1.1\r\nHost: x\r\n\r\n", "HTTP/1.1 400 "},
 		{"https target", "GET https://x/ HTTP/1.1\r\nHost: x\r\n\r\n", "HTTP/1.1 400 "},
 		{"no host", "GET http://x/ HTTP/1.1\r\n\r\n", "HTTP/1.1 400 "},

@@ -1,6 +1,7 @@
 package router
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"time"
@@ -57,6 +58,8 @@ func (s *session) badRequest(p *pin, err error) {
 	switch {
 	case err == io.EOF:
 		s.silent(err)
+	case bytes.HasPrefix(s.in.Buffered(), prefaceH2):
+		s.h2NotTaken(p)
 	case errors.As(err, &bad):
 		s.reject(p, connmodel.ProtocolHTTP, true, badRequestError(bad))
 	default:
@@ -68,6 +71,26 @@ func (s *session) badRequest(p *pin, err error) {
 		}
 		s.reject(p, connmodel.ProtocolHTTP, false, e)
 	}
+}
+
+// prefaceH2 begins the first line of a client that speaks HTTP/2 without having been offered it (RFC 9113, section 3.4).
+var prefaceH2 = []byte("PRI * HTTP/2.0\r\n")
+
+// goAwayH2 is what such a client understands: an empty SETTINGS frame, and GOAWAY with the error HTTP_1_1_REQUIRED and a word to people.
+var goAwayH2 = func() []byte {
+	const why = "this listener speaks HTTP/1.1; HTTP/2 needs TLS and ALPN"
+	b := []byte{0, 0, 0, 4, 0, 0, 0, 0, 0}
+	b = append(b, 0, 0, byte(8+len(why)), 7, 0, 0, 0, 0, 0)
+	b = append(b, 0, 0, 0, 0, 0, 0, 0, 0xd)
+	return append(b, why...)
+}()
+
+// h2NotTaken refuses HTTP/2 by prior knowledge.
+func (s *session) h2NotTaken(p *pin) {
+	e := notTaken("the client speaks HTTP/2 with prior knowledge, which is not taken: HTTP/2 is agreed on by ALPN, on a listener with TLS")
+	e.Code, e.CodeOf = 505, "http"
+	s.conn.Write(goAwayH2)
+	s.reject(p, connmodel.ProtocolHTTP, false, e)
 }
 
 func badRequestError(bad *http1.Error) *connmodel.ConnError {
@@ -97,9 +120,9 @@ func (s *session) serveConnect(p *pin) {
 		return
 	}
 	rec := s.begin(connmodel.ProtocolConnect, target, time.Now())
-	user, ok := s.authenticate(p.l, s.req.Header.Get("Proxy-Authorization"))
-	if !ok {
-		s.no(p, rec, connmodel.ProtocolConnect, authRequired(s.req.Header.Has("Proxy-Authorization")))
+	user, refused := s.authenticate(p)
+	if refused != nil {
+		s.no(p, rec, connmodel.ProtocolConnect, refused)
 		return
 	}
 	via, looped := s.connectVia(p, s.req.Header)
@@ -111,16 +134,29 @@ func (s *session) serveConnect(p *pin) {
 	s.serveTunnel(p, rec, connmodel.ProtocolConnect, target, user)
 }
 
-// authenticate proves the user by Basic credentials (RFC 7617). Without an Authenticator everybody is nobody.
-func (s *session) authenticate(l *Listener, field string) (user string, ok bool) {
-	if l.Auth == nil {
-		return "", true
+// authenticate proves the user of an HTTP request: by the client's certificate, or by Basic credentials (RFC 7617). Where nothing is asked
+// for, everybody is nobody.
+func (s *session) authenticate(p *pin) (user string, refused *connmodel.ConnError) {
+	user, byPassword, refused := s.prove(p)
+	if refused != nil || !byPassword {
+		return user, refused
 	}
-	user, password, ok := http1.ParseBasic(field)
-	if !ok || !l.Auth.Verify(user, password) {
-		return "", false
+	h := &s.req.Header
+	user, password, ok := http1.ParseBasic(h.Get("Proxy-Authorization"))
+	if !ok || !p.l.Auth.Verify(user, password) {
+		return "", authRequired(h.Has("Proxy-Authorization"))
 	}
-	return user, true
+	return user, nil
+}
+
+// prove returns the user that is known by now, and whether a password is to prove who it is. A client that has shown a certificate is asked
+// for one only where every client must have a certificate: then it takes both.
+func (s *session) prove(p *pin) (user string, byPassword bool, refused *connmodel.ConnError) {
+	user, refused = s.certified(p)
+	if refused != nil || p.l.Auth == nil {
+		return user, false, refused
+	}
+	return user, user == "" || !p.l.TLS.ClientOptional, nil
 }
 
 func authRequired(wrong bool) *connmodel.ConnError {
@@ -145,9 +181,9 @@ func (s *session) servePlain(p *pin) bool {
 	}
 	rec := s.begin(connmodel.ProtocolHTTP, target, now)
 	rec.Requested(connmodel.Request{Method: req.Method, Scheme: scheme, Host: target.Host, Path: req.Target.Path, Start: now})
-	user, ok := s.authenticate(p.l, req.Header.Get("Proxy-Authorization"))
-	if !ok {
-		return s.noPlain(p, rec, authRequired(req.Header.Has("Proxy-Authorization")))
+	user, refused := s.authenticate(p)
+	if refused != nil {
+		return s.noPlain(p, rec, refused)
 	}
 	s.live.Identified(connmodel.ProtocolHTTP, user)
 	s.life.enter(stateDial)

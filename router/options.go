@@ -85,6 +85,8 @@ type Listener struct {
 	// Auth proves users by name and password; nil = nobody is asked. With it SOCKS4, which cannot prove anything, is refused.
 	Auth  Authenticator
 	Realm string // of the challenge; "" = "viaduct"
+	// TLS is spoken with the clients before anything else; nil = it is not.
+	TLS *ListenerTLS
 
 	HandshakeTimeout time.Duration // from accept, and from the first byte of each further request, to a complete head; 0 = 10 s
 	KeepAliveTimeout time.Duration // between two plain requests on one connection; 0 = 60 s

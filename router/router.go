@@ -106,6 +106,11 @@ func (c *Config) check() error {
 		if c.Listeners[i].Protocols&AllProtocols == 0 {
 			errs = append(errs, fmt.Errorf("router: listener %q takes no protocol", c.Listeners[i].Name))
 		}
+		if t := c.Listeners[i].TLS; t != nil {
+			if err := t.check(); err != nil {
+				errs = append(errs, fmt.Errorf("router: listener %q: %w", c.Listeners[i].Name, err))
+			}
+		}
 	}
 	return errors.Join(errs...)
 }
@@ -134,7 +139,7 @@ func (r *Router) swap(c *Config, fresh map[doorKey]*door) {
 	r.handshakes.setMax(connections)
 	for i := range c.Listeners {
 		l := &c.Listeners[i]
-		next[keyOf(l)].pin.Store(&pin{gen: gen, l: l})
+		next[keyOf(l)].pin.Store(&pin{gen: gen, l: l, tls: newDoorTLS(l, r.opt.Log)})
 	}
 	r.current.Store(gen)
 	old := r.doors

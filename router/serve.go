@@ -17,7 +17,8 @@ import (
 // serveConn is the journey of one connection; the table in doc.go reads the same way.
 //
 //	accept     acceptLoop, admit          the socket is here, the configuration is pinned
-//	handshake  serveHTTP, serveSOCKS      what does the client ask for?
+//	handshake  secure                     TLS with the client, where the listener wants it
+//	           serveHTTP, serveSOCKS      what does the client ask for?
 //	decide     decide                     which rule takes it?
 //	dial       newPlan, dial              the hooks' word, the check, the chain
 //	answer     yes, no                    in the client's own protocol
@@ -45,6 +46,8 @@ func (s *session) serveConn() {
 		s.endSOCKS(socks5NoMethod, connmodel.ProtocolSOCKS5, notTaken("the client speaks SOCKS5, which this listener does not take"))
 	case first == 4:
 		s.endSOCKS(appendSOCKS4Reply(nil, 0x5b, netip.AddrPort{}), connmodel.ProtocolSOCKS4, notTaken("the client speaks SOCKS4, which this listener does not take"))
+	case first == recordHandshake:
+		s.tlsNotTaken(p)
 	case p.l.Protocols&HTTP != 0:
 		s.serveHTTP()
 	default:

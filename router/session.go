@@ -25,9 +25,10 @@ type session struct {
 	name    string // of the listener, at accept
 	peer    netip.AddrPort
 	started time.Time
-	counted bool // for the limit per client
-	kept    bool // at least one plain request has been answered on it
-	handed  bool // it goes on as a tunnel, on another goroutine
+	counted bool     // for the limit per client
+	kept    bool     // at least one plain request has been answered on it
+	handed  bool     // it goes on as a tunnel, on another goroutine
+	tls     *secured // TLS with the client; nil without
 
 	*desk // nil while relaying
 
@@ -73,11 +74,18 @@ type job struct {
 	options        relay.Options
 }
 
-func (r *Router) newSession(d *door, nc net.Conn, l *Listener) *session {
-	s := &session{r: r, door: d, conn: nc, name: l.Name, desk: desks.Get().(*desk)}
+func (r *Router) newSession(d *door, nc net.Conn, p *pin) *session {
+	s := &session{r: r, door: d, conn: nc, name: p.l.Name, desk: desks.Get().(*desk)}
 	s.wait.s = s
-	s.in.Reset(nc, http1.Limits{HeadBytes: l.MaxHeadBytes})
+	s.in.Reset(nc, s.headLimits(p.l))
+	if p.tls != nil {
+		s.tls = &secured{by: p.tls}
+	}
 	return s
+}
+
+func (s *session) headLimits(l *Listener) http1.Limits {
+	return http1.Limits{HeadBytes: l.MaxHeadBytes}
 }
 
 // serve is the life of a session up to a tunnel, or to its end.
@@ -86,7 +94,7 @@ func (s *session) serve() {
 	growStack()
 	s.r.stats.sessions.Add(1)
 	s.r.opt.Meter.SessionOpened(s.name)
-	if s.welcome() {
+	if s.welcome() && s.secure() {
 		s.serveConn()
 	}
 	if s.job != nil {
@@ -139,7 +147,7 @@ func (s *session) close(panicked any) {
 	if panicked != nil {
 		s.panicked(panicked)
 	}
-	s.conn.Close()
+	s.hangUp()
 	s.r.handshakes.end(s)
 	s.bind(nil)
 	s.leaveDesk()
@@ -203,9 +211,13 @@ func (s *session) understood() { s.r.handshakes.end(s) }
 
 // handshakeDeadline bounds everything from accept, or from the first byte of a further request, to its complete head.
 func (s *session) handshakeDeadline(l *Listener, from time.Time) {
+	s.conn.SetReadDeadline(s.handshakeEnd(l, from))
+}
+
+func (s *session) handshakeEnd(l *Listener, from time.Time) time.Time {
 	d := l.HandshakeTimeout
 	if d <= 0 {
 		d = defaultHandshake
 	}
-	s.conn.SetReadDeadline(from.Add(d))
+	return from.Add(d)
 }

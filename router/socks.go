@@ -12,9 +12,13 @@ import (
 // serveSOCKS5 is the handshake of RFC 1928 and 1929. Bytes that come early are kept for the tunnel; a request is looked at only when
 // the client has proved itself, where the listener wants that.
 func (s *session) serveSOCKS5(p *pin) {
-	h := socks5.Server{Auth: p.l.Auth != nil}
+	user, byPassword, refused := s.prove(p)
+	if refused != nil {
+		s.endSOCKS(socks5NoMethod, connmodel.ProtocolSOCKS5, refused)
+		return
+	}
+	h := socks5.Server{Auth: byPassword}
 	out := make([]byte, 0, 32)
-	user := ""
 	for {
 		n, o, ev, err := h.Step(s.in.Buffered(), out[:0])
 		s.in.Discard(n)
@@ -78,7 +82,12 @@ func (s *session) serveSOCKS4(p *pin) {
 			})
 			return
 		}
-		s.socksRequest(p, proto, req.Host(), req.Port, "")
+		user, refused := s.certified(p)
+		if refused != nil {
+			s.endSOCKS(socks4.AppendReply(nil, socks4.Rejected, netip.AddrPort{}), proto, refused)
+			return
+		}
+		s.socksRequest(p, proto, req.Host(), req.Port, user)
 		return
 	}
 }

@@ -55,7 +55,7 @@ func routerListener(c *policies.Config, l *policies.Listener) (out router.Listen
 		HandshakeTimeout: l.HandshakeTimeout, KeepAliveTimeout: l.KeepAliveTimeout, MaxHeadBytes: l.MaxHeadBytes, PerClient: l.PerClient,
 	}
 	if l.TLS != nil {
-		cannot("TLS toward clients is not there yet. Take the tls block away.")
+		out.TLS = routerTLS(l.TLS)
 	}
 	if program := c.Programs[l.Policy]; program != nil {
 		out.Decider = program
@@ -78,6 +78,16 @@ func routerListener(c *policies.Config, l *policies.Listener) (out router.Listen
 		}
 	}
 	return out, problem
+}
+
+func routerTLS(t *policies.ListenerTLS) *router.ListenerTLS {
+	out := &router.ListenerTLS{
+		MinVersion: t.MinVersion, ClientCAs: t.ClientCAs, ClientOptional: t.Optional, UserFrom: router.UserFrom(t.UserFrom),
+	}
+	for _, p := range t.Pairs {
+		out.Pairs = append(out.Pairs, router.KeyPair{Certificate: p.Certificate, CertificateFile: p.CertificateFile, KeyFile: p.KeyFile})
+	}
+	return out
 }
 
 // setLog makes the logger what the policy says.

@@ -6,10 +6,6 @@ gateway {
 listener "lan" {
   address   = "127.0.0.1:3128"
   protocols = ["http", "tproxy"] # ERROR: Not in this version
-  tls { # ERROR: Not in this version
-    certificate = "nosuch.crt"
-    key         = "nosuch.key"
-  }
 }
 resolver "corp" { # ERROR: Not in this version
   servers = ["10.0.0.53"]
