@@ -33,6 +33,9 @@ type Client struct {
 	Protocol Protocol // of the first request; "" while unknown
 	User     string   // proved to the listener
 	Session  ID       // equals ID: the session is this connection, accept to close
+
+	// Hello is what a TLS client said first in its tunnel; nil = it was not looked into, or the client spoke no TLS.
+	Hello *ClientHello
 }
 
 // Server is the connection toward the far end, through the route.
@@ -142,7 +145,7 @@ type Flow struct {
 	Decision   *Decision
 	Trace      *Trace // only when it was asked for
 	Error      *ConnError
-	Request    *Request // nil for tunnels
+	Request    *Request // nil for tunnels, but for one that was looked into and began with a request
 	Response   *Response
 	Reply      *Reply
 	Metadata   map[string]string

@@ -2,12 +2,15 @@ package connmodel
 
 import (
 	"bytes"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
 	"net"
 	"net/netip"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -163,9 +166,10 @@ func (w *wireCertificate) value() Certificate {
 
 type wireClient struct {
 	wireConnection
-	Listener string   `json:"listener"`
-	Protocol Protocol `json:"protocol"`
-	User     string   `json:"user"`
+	Listener string     `json:"listener"`
+	Protocol Protocol   `json:"protocol"`
+	User     string     `json:"user"`
+	Hello    *wireHello `json:"tls_clienthello"`
 }
 
 func (w *wireClient) value() (*Client, error) {
@@ -173,7 +177,11 @@ func (w *wireClient) value() (*Client, error) {
 		return nil, nil
 	}
 	c, err := w.connection()
-	return &Client{Connection: c, Listener: w.Listener, Protocol: w.Protocol, User: w.User, Session: c.ID}, err
+	if err != nil {
+		return nil, err
+	}
+	h, err := w.Hello.value()
+	return &Client{Connection: c, Listener: w.Listener, Protocol: w.Protocol, User: w.User, Session: c.ID, Hello: h}, err
 }
 
 type wireServer struct {
@@ -335,6 +343,52 @@ func (w *wireDecision) value() *Decision {
 	}
 	return d
 }
+
+type wireHello struct {
+	SNI       string   `json:"sni"`
+	SNIError  string   `json:"sni_error"`
+	ALPN      []string `json:"alpn_offers"`
+	Versions  []string `json:"tls_versions"`
+	Suites    []string `json:"cipher_suites"`
+	ECH       bool     `json:"ech"`
+	JA4       string   `json:"ja4"`
+	Truncated bool     `json:"hello_truncated"`
+}
+
+func (w *wireHello) value() (*ClientHello, error) {
+	if w == nil {
+		return nil, nil
+	}
+	h := &ClientHello{SNI: w.SNI, SNIError: w.SNIError, ALPN: w.ALPN, ECH: w.ECH, JA4: w.JA4, Truncated: w.Truncated}
+	for _, name := range w.Versions {
+		v, ok := tlsVersionByName[name]
+		if !ok {
+			n, err := strconv.ParseUint(strings.TrimPrefix(name, "0x"), 16, 16)
+			if err != nil {
+				return nil, fmt.Errorf("connmodel: %q is not a TLS version", bound(name, maxQuoted))
+			}
+			v = uint16(n)
+		}
+		h.Versions = append(h.Versions, v)
+	}
+	for _, s := range w.Suites {
+		n, err := strconv.ParseUint(s, 16, 16)
+		if err != nil {
+			return nil, fmt.Errorf("connmodel: %q is not a cipher suite of four hexadecimal digits", bound(s, maxQuoted))
+		}
+		h.CipherSuites = append(h.CipherSuites, uint16(n))
+	}
+	return h, nil
+}
+
+// tlsVersionByName undoes tls.VersionName.
+var tlsVersionByName = func() map[string]uint16 {
+	m := make(map[string]uint16)
+	for v := uint16(0x0300); v <= tls.VersionTLS13; v++ {
+		m[tls.VersionName(v)] = v
+	}
+	return m
+}()
 
 type wireRequest struct {
 	Method string     `json:"method"`

@@ -1,6 +1,7 @@
 package connmodel
 
 import (
+	"crypto/tls"
 	"slices"
 	"time"
 )
@@ -11,15 +12,15 @@ const MaxRecord = 64 << 10
 
 // detail is how much of a record is written.
 type detail struct {
-	longest, attempts, hops, certificates, sans, offers, trace, metadata, shadow, tags int
+	longest, attempts, hops, certificates, sans, offers, suites, trace, metadata, shadow, tags int
 }
 
 // details go from everything to what always fits into MaxRecord.
 var details = [...]detail{
-	{longest: 4 << 10, attempts: maxAttempts, hops: maxHops, certificates: maxCertificates, sans: maxSANs, offers: maxALPNOffers, trace: 1000, metadata: maxMetadata, shadow: 50, tags: 50},
-	{longest: 512, attempts: 8, hops: 8, certificates: 2, sans: 10, offers: maxALPNOffers, trace: 20, metadata: maxMetadata, shadow: 10, tags: 20},
-	{longest: 128, attempts: 3, hops: 4, certificates: 1, sans: 2, offers: 4, trace: 0, metadata: 8, shadow: 2, tags: 4},
-	{longest: 64, attempts: 2, hops: 3, certificates: 0, sans: 0, offers: 2, trace: 0, metadata: 4, shadow: 0, tags: 2},
+	{longest: 4 << 10, attempts: maxAttempts, hops: maxHops, certificates: maxCertificates, sans: maxSANs, offers: maxALPNOffers, suites: 128, trace: 1000, metadata: maxMetadata, shadow: 50, tags: 50},
+	{longest: 512, attempts: 8, hops: 8, certificates: 2, sans: 10, offers: maxALPNOffers, suites: 64, trace: 20, metadata: maxMetadata, shadow: 10, tags: 20},
+	{longest: 128, attempts: 3, hops: 4, certificates: 1, sans: 2, offers: 4, suites: 8, trace: 0, metadata: 8, shadow: 2, tags: 4},
+	{longest: 64, attempts: 2, hops: 3, certificates: 0, sans: 0, offers: 2, suites: 0, trace: 0, metadata: 4, shadow: 0, tags: 2},
 }
 
 type encoder struct {
@@ -177,6 +178,10 @@ func (e *encoder) client(c *Client) {
 	e.strOrNull(string(c.Protocol))
 	e.raw(`,"user":`)
 	e.strOrNull(c.User)
+	if c.Hello != nil {
+		e.raw(`,"tls_clienthello":`)
+		e.hello(c.Hello)
+	}
 	e.raw(`}`)
 }
 
@@ -477,6 +482,47 @@ func (e *encoder) trace(t *Trace) {
 		e.raw(`}`)
 	}
 	e.raw(`]`)
+}
+
+func (e *encoder) hello(h *ClientHello) {
+	e.raw(`{"sni":`)
+	e.strOrNull(h.SNI)
+	if h.SNIError != "" {
+		e.raw(`,"sni_error":`)
+		e.str(h.SNIError)
+	}
+	e.raw(`,"alpn_offers":`)
+	if h.ALPN == nil {
+		e.raw("null")
+	} else {
+		e.list(h.ALPN, e.offers)
+	}
+	e.raw(`,"tls_versions":[`)
+	for i, v := range e.numbers(h.Versions) {
+		e.comma(i)
+		e.str(tls.VersionName(v))
+	}
+	e.raw(`],"cipher_suites":[`)
+	for i, v := range e.numbers(h.CipherSuites) {
+		e.comma(i)
+		const hex = "0123456789abcdef"
+		e.b = append(e.b, '"', hex[v>>12], hex[v>>8&15], hex[v>>4&15], hex[v&15], '"')
+	}
+	e.raw(`],"ech":`)
+	e.bool(h.ECH)
+	e.raw(`,"ja4":`)
+	e.str(h.JA4)
+	e.raw(`,"hello_truncated":`)
+	e.bool(h.Truncated)
+	e.raw(`}`)
+}
+
+// numbers bounds a list.
+func (e *encoder) numbers(list []uint16) []uint16 {
+	if len(list) > e.suites {
+		list, e.cut = list[:e.suites], true
+	}
+	return list
 }
 
 func (e *encoder) request(q *Request) {

@@ -31,9 +31,12 @@ type Need uint8
 const (
 	// NeedAddresses asks for the addresses of the target's name (Facts.Addresses).
 	NeedAddresses Need = 1 << iota
-	// NeedHello asks for a look at the client's first bytes behind the handshake: the TLS ClientHello (Facts.Hello), or the head of a
-	// plain HTTP request (Facts.Request). When the client sends neither, or nothing in time, the fact is had and both stay nil.
+	// NeedHello asks for a look at the client's first bytes behind the handshake, for the TLS ClientHello (Facts.Hello). When the
+	// client speaks no TLS, or sends nothing in time, the fact is had and Hello stays nil.
 	NeedHello
+	// NeedRequest asks for the same look, for the head of a plain HTTP request (Facts.Request). Tunnels that the client asked for by
+	// CONNECT are not looked into for one.
+	NeedRequest
 )
 
 // String names the facts, for logs and explain.
@@ -44,6 +47,9 @@ func (n Need) String() string {
 	}
 	if n&NeedHello != 0 {
 		parts = append(parts, "client_hello")
+	}
+	if n&NeedRequest != 0 {
+		parts = append(parts, "request")
 	}
 	return strings.Join(parts, "+")
 }
@@ -74,6 +80,42 @@ type Facts struct {
 	Request *RequestFacts
 	// Tunnel is the target of the tunnel that Request came in; zero for requests that came by themselves, and for tunnels.
 	Tunnel Address
+
+	// HelloUnread says that the client began a ClientHello that could not be read, and RequestUnread the same of an HTTP request: a
+	// rule whose outcome depends on it has none, and nothing fails open.
+	HelloUnread, RequestUnread bool
+}
+
+// Lacks returns which of the facts in n are not known for f: they would have to be gathered, or were begun and could not be read. A
+// literal target is its own address; what was not asked for by way of a tunnel has no ClientHello.
+func (f *Facts) Lacks(n Need) Need {
+	have := f.Have
+	if f.TargetIP.IsValid() {
+		have |= NeedAddresses
+	}
+	if n&(NeedHello|NeedRequest) == 0 {
+		return n &^ have
+	}
+	if f.HelloUnread {
+		have &^= NeedHello
+	}
+	if f.RequestUnread {
+		have &^= NeedRequest
+	}
+	return n &^ (have | f.never())
+}
+
+// never is what cannot be had of a flow's first bytes, because there is no tunnel, or because they are known to be a request.
+func (f *Facts) never() Need {
+	if f.Request == nil {
+		switch f.Protocol {
+		case ProtocolConnect:
+			return NeedRequest
+		case ProtocolSOCKS4, ProtocolSOCKS4a, ProtocolSOCKS5, ProtocolRedirect, ProtocolTProxy, ProtocolForward:
+			return 0
+		}
+	}
+	return NeedHello | NeedRequest
 }
 
 // SNIMismatch reports whether the client asked the server for another name than it asked the gateway for. A target that is an address

@@ -12,6 +12,9 @@ type ClientHello struct {
 	ECH          bool     // an encrypted_client_hello extension is there (RFC 9849): SNI is then that of the outer hello
 	JA4          string   // fingerprint of the client, "t13d1516h2_8daaf6152771_b186095e22b6"
 	Truncated    bool
+
+	// SNIError says why the name that was sent is none and was not used, as the end of "the server name ..."; "" = nothing was wrong.
+	SNIError string
 }
 
 // Offers reports whether the client offered the protocol by ALPN. h may be nil.

@@ -15,6 +15,15 @@ func (h *Hooks) CallClientConnected(ctx context.Context, s *Session) error {
 	return h.Call(ctx, "client_connected", func(ctx context.Context) error { return h.ClientConnected(ctx, &c) })
 }
 
+// CallClientHello runs ClientHello, if there is one, on a snapshot of the flow. An error refuses the flow.
+func (h *Hooks) CallClientHello(ctx context.Context, r *Recorder, hello *ClientHello) error {
+	if h == nil || h.ClientHello == nil {
+		return nil
+	}
+	f := r.Snapshot()
+	return h.Call(ctx, "tls_clienthello", func(ctx context.Context) error { return h.ClientHello(ctx, f, hello) })
+}
+
 // CallRequest runs Request, if there is one. p changes only when it returns nil.
 func (h *Hooks) CallRequest(ctx context.Context, r *Recorder, p *ServerPlan) error {
 	if h == nil || h.Request == nil {

@@ -20,6 +20,9 @@ type Hooks struct {
 
 	// ClientConnected may refuse a client at accept.
 	ClientConnected func(ctx context.Context, c *Client) error
+	// ClientHello is called when a tunnel was looked into and begins with a TLS ClientHello; it may refuse. It makes no tunnel be
+	// looked into: the rules of the policy do. h is not to be changed.
+	ClientHello func(ctx context.Context, f *Flow, h *ClientHello) error
 	// ServerConnect is called once per flow, after the decision and before anything is dialled. It may edit the plan or refuse.
 	// An edited address passes the destination check again.
 	ServerConnect func(ctx context.Context, f *Flow, p *ServerPlan) error
@@ -93,6 +96,17 @@ func (c *Hooks) add(h *Hooks) {
 				}
 			}
 			return next(ctx, cl)
+		}
+	}
+	if next := h.ClientHello; next != nil {
+		first := c.ClientHello
+		c.ClientHello = func(ctx context.Context, f *Flow, hello *ClientHello) error {
+			if first != nil {
+				if err := first(ctx, f, hello); err != nil {
+					return err
+				}
+			}
+			return next(ctx, f, hello)
 		}
 	}
 	c.ServerConnect = inOrder(c.ServerConnect, h.ServerConnect)

@@ -130,6 +130,48 @@ func TestClientConnectedRefuses(t *testing.T) {
 	}
 }
 
+func TestClientHelloHook(t *testing.T) {
+	hello := &ClientHello{SNI: "a.example"}
+	var none *Hooks
+	if err := none.CallClientHello(t.Context(), newFlow(nil), hello); err != nil {
+		t.Error(err)
+	}
+	no := errors.New("no")
+	var seen []string
+	hook := func(name string, err error) *Hooks {
+		return &Hooks{ClientHello: func(_ context.Context, f *Flow, h *ClientHello) error {
+			seen = append(seen, name+" "+h.SNI+" "+f.Target.Host+" "+f.Client.Hello.SNI)
+			return err
+		}}
+	}
+	h := Compose(hook("a", nil), &Hooks{}, hook("b", no), hook("c", nil))
+	r := newFlow(h)
+	r.ClientHello(hello)
+	r.ClientHello(&ClientHello{SNI: "second.example"})
+	if err := h.CallClientHello(t.Context(), r, hello); !errors.Is(err, no) {
+		t.Error(err)
+	}
+	expect(t, seen, "a a.example "+hostA.Host+" a.example", "b a.example "+hostA.Host+" a.example")
+	h = &Hooks{ClientHello: func(context.Context, *Flow, *ClientHello) error { panic("boom") }}
+	if err := h.CallClientHello(t.Context(), r, hello); !errors.Is(err, ErrHookPanic) {
+		t.Errorf("%v: a hook that panics lets the flow pass", err)
+	}
+	f := r.Close(FlowEnd{Reason: CloseDenied})
+	r.ClientHello(&ClientHello{SNI: "late.example"})
+	if f.Client.Hello != hello {
+		t.Errorf("the record has %+v", f.Client.Hello)
+	}
+}
+
+func TestClientHelloEvent(t *testing.T) {
+	var kinds []string
+	r := newFlow(&Hooks{Observe: func(e Event, flow func() *Flow, _ *Client) {
+		kinds = append(kinds, string(e.Kind)+" "+string(e.Side)+" "+flow().Client.Hello.SNI)
+	}})
+	r.ClientHello(&ClientHello{SNI: "a.example"})
+	expect(t, kinds, "tls_clienthello client a.example")
+}
+
 func TestCompose(t *testing.T) {
 	var calls []string
 	mk := func(name string, err error, again bool) *Hooks {

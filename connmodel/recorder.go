@@ -97,6 +97,15 @@ func (r *Recorder) Decided(d *Decision, trace *Trace) {
 	r.unlock()
 }
 
+// ClientHello notes what the TLS client in the tunnel said first. The first one stays.
+func (r *Recorder) ClientHello(h *ClientHello) {
+	if c := &r.session.client; r.lock() && c.Hello == nil {
+		c.Hello = h
+		r.push(Event{Kind: EventTLSClientHello, Time: r.now(), Side: SideClient})
+	}
+	r.unlock()
+}
+
 // Requested notes the plain HTTP request of this flow. A zero q.Start is the flow's.
 func (r *Recorder) Requested(q Request) {
 	q.Method, q.Scheme, q.Host, q.Path = bound(q.Method, maxText), bound(q.Scheme, maxText), bound(q.Host, maxText), bound(q.Path, maxPath)
