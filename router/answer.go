@@ -10,9 +10,26 @@ import (
 
 var connectOK = []byte("HTTP/1.1 200 Connection established\r\n\r\n")
 
-// yes tells the client that its tunnel is open. The answer fits into the empty buffer of a new socket; only on one that has carried
-// responses before, which its client may not have read, it can have to wait.
+// yes tells the client that its tunnel is open, unless it has been told before.
 func (s *session) yes(rec *connmodel.Recorder, proto connmodel.Protocol, c *upstream.Conn) error {
+	if s.peek.early {
+		return nil
+	}
+	return s.writeYes(rec, proto, addrPort(c.LocalAddr()), false)
+}
+
+// yesEarly tells the client that its tunnel is open before it is, because only then it says what a rule asks for.
+func (s *session) yesEarly(rec *connmodel.Recorder, proto connmodel.Protocol) error {
+	if s.peek.early {
+		return nil
+	}
+	s.peek.early = true
+	return s.writeYes(rec, proto, netip.AddrPort{}, true)
+}
+
+// writeYes writes the yes. It fits into the empty buffer of a new socket; only on one that has carried responses before, which its client
+// may not have read, it can have to wait.
+func (s *session) writeYes(rec *connmodel.Recorder, proto connmodel.Protocol, bound netip.AddrPort, early bool) error {
 	if s.kept {
 		s.conn.SetWriteDeadline(time.Now().Add(defaultHandshake))
 		defer s.conn.SetWriteDeadline(time.Time{})
@@ -24,12 +41,14 @@ func (s *session) yes(rec *connmodel.Recorder, proto connmodel.Protocol, c *upst
 		_, err = s.conn.Write(connectOK)
 	case connmodel.ProtocolSOCKS5:
 		code = 0
-		_, err = s.conn.Write(appendSOCKS5Reply(make([]byte, 0, 32), 0, addrPort(c.LocalAddr())))
-	default:
+		_, err = s.conn.Write(appendSOCKS5Reply(make([]byte, 0, 32), 0, bound))
+	case connmodel.ProtocolSOCKS4, connmodel.ProtocolSOCKS4a:
 		code = 0x5a
-		_, err = s.conn.Write(appendSOCKS4Reply(make([]byte, 0, 8), 0x5a, addrPort(c.LocalAddr())))
+		_, err = s.conn.Write(appendSOCKS4Reply(make([]byte, 0, 8), 0x5a, bound))
+	default:
+		return nil // nobody asked
 	}
-	rec.Replied(code, false)
+	rec.Replied(code, early)
 	return err
 }
 
@@ -37,6 +56,10 @@ func (s *session) yes(rec *connmodel.Recorder, proto connmodel.Protocol, c *upst
 func (s *session) no(p *pin, rec *connmodel.Recorder, proto connmodel.Protocol, e *connmodel.ConnError) {
 	e = s.outside(e)
 	rec.Fail(e)
+	if s.peek.early {
+		s.lateNo(p, rec, e)
+		return
+	}
 	s.writeNo(p, rec, proto, e, false, true)
 	s.finish(rec, s.flowEnd(e))
 	s.lingeringClose()

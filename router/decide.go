@@ -10,8 +10,9 @@ import (
 )
 
 // decide asks the listener's policy, gathering facts as evaluation reaches rules that need them: a name is resolved at most
-// once per flow, and only if a rule asks. It returns the decision, or the reason why the flow is refused.
-func (s *session) decide(p *pin, f *connmodel.Facts) (*connmodel.Decision, *connmodel.ConnError) {
+// once per flow, and only if a rule asks; the client's first bytes are waited for only if a rule asks, and after that. It returns the
+// decision, or the reason why the flow is refused.
+func (s *session) decide(p *pin, rec *connmodel.Recorder, f *connmodel.Facts) (*connmodel.Decision, *connmodel.ConnError) {
 	for {
 		d, need := p.l.Decider.Decide(f)
 		switch {
@@ -19,8 +20,14 @@ func (s *session) decide(p *pin, f *connmodel.Facts) (*connmodel.Decision, *conn
 			return d, denial(d)
 		case d != nil:
 			return d, nil
-		case need&^f.Have == connmodel.NeedAddresses && !f.TargetIP.IsValid():
+		case need&^f.Have&connmodel.NeedAddresses != 0 && !f.TargetIP.IsValid():
 			if err := s.gatherAddresses(p, f); err != nil {
+				return nil, err
+			}
+		case s.unread(f, need): // which rule would have taken it is not known, and nothing fails open
+			return nil, s.peek.err
+		case f.Lacks(need)&firstBytes != 0:
+			if err := s.gatherFirst(p, rec, f, f.Lacks(need)&firstBytes); err != nil {
 				return nil, err
 			}
 		default:

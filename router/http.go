@@ -190,7 +190,7 @@ func (s *session) servePlain(p *pin) bool {
 	f := s.newFacts(p, connmodel.ProtocolHTTP, target, user, now)
 	f.Scheme = scheme
 	f.Request = &connmodel.RequestFacts{Method: req.Method, Path: req.Target.Path, Header: (*headerFacts)(&req.Header)}
-	d, refused := s.decide(p, f)
+	d, refused := s.decide(p, rec, f)
 	rec.Decided(d, nil)
 	s.r.opt.Log.Decision(FlowLine{Flow: rec.ID(), Facts: f, Decision: d})
 	if refused != nil {

@@ -27,6 +27,7 @@ type sessionState uint8
 const (
 	stateIdle     sessionState = iota // nothing is asked for: before the first byte, or between two plain requests
 	stateHead                         // a request, or a handshake, has begun to come
+	stateSniff                        // the tunnel's client has not said anything yet, and a rule asks what it says
 	stateDial                         // it is decided, and the server is being reached
 	stateExchange                     // a plain request is under way
 	stateTunnel                       // relaying
@@ -126,11 +127,11 @@ func (l *life) AfterFunc(f func()) (stop func() bool) {
 // drainGrace is how long an idle connection may still bring a request that was on its way when the drain began.
 const drainGrace = 50 * time.Millisecond
 
-// drain ends a session that idles; others finish what they do. It is for any goroutine.
+// drain ends a session that idles, and the wait for a client's first bytes; others finish what they do. It is for any goroutine.
 func (s *session) drain() {
 	s.life.mu.Lock()
 	defer s.life.mu.Unlock()
-	if s.life.state == stateIdle {
+	if s.life.state == stateIdle || s.life.state == stateSniff {
 		s.conn.SetReadDeadline(time.Now().Add(drainGrace))
 	}
 }
@@ -152,7 +153,7 @@ func (s *session) abort(reason connmodel.CloseReason) (cut bool) {
 	}
 	s.tunnel.Abort(end)
 	s.plain.Cancel()
-	if l.state == stateIdle || l.state == stateHead {
+	if l.state <= stateSniff {
 		abortConn(s.conn)
 	} // else the client gets its answer, if it has not begun to get one, or is reset
 	return first && l.state != stateIdle

@@ -11,7 +11,7 @@ import (
 )
 
 // LogrusLog writes the two canonical lines of each flow and other events through logrus, with fixed keys: flow, listener, client,
-// user, target, rule, via on both lines; hop, kind, error, reason, up, down and the times on the close line.
+// user, target, rule, via on both lines; sni on the decision line where a rule asked for it; hop, kind, error, reason, up, down and the times on the close line.
 type LogrusLog struct {
 	L *logrus.Logger
 	// Lines says that L's formatter is a LineFormatter, so that lines are handed to it as they are instead of as Fields, which cost
@@ -31,6 +31,9 @@ func (g LogrusLog) Decision(f FlowLine) {
 	l.optional("user", f.Facts.User)
 	l.text("protocol", string(f.Facts.Protocol))
 	l.address("target", f.Facts.Target)
+	if h := f.Facts.Hello; h != nil {
+		l.optional("sni", h.SNI)
+	}
 	message := "decision: none"
 	if d := f.Decision; d != nil {
 		l.decision(d)

@@ -90,6 +90,7 @@ type Listener struct {
 
 	HandshakeTimeout time.Duration // from accept, and from the first byte of each further request, to a complete head; 0 = 10 s
 	KeepAliveTimeout time.Duration // between two plain requests on one connection; 0 = 60 s
+	SniffTimeout     time.Duration // how long a client may be silent behind its handshake, where a rule asks for its first bytes; 0 = 300 ms
 	MaxHeadBytes     int           // 0 = 64 KiB
 	PerClient        int           // connections of one client: an IPv4 address, or a /64 of IPv6; 0 = no limit
 }

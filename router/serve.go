@@ -72,7 +72,7 @@ func (s *session) serveTunnel(p *pin, rec *connmodel.Recorder, proto connmodel.P
 	s.understood()
 	s.life.enter(stateDial)
 	f := s.newFacts(p, proto, target, user, time.Now())
-	d, err := s.decide(p, f)
+	d, err := s.decide(p, rec, f)
 	rec.Decided(d, nil)
 	s.r.opt.Log.Decision(FlowLine{Flow: rec.ID(), Facts: f, Decision: d})
 	if err != nil {

@@ -51,6 +51,7 @@ type desk struct {
 	req   http1.Request
 	facts connmodel.Facts
 	via   string // of a CONNECT: who passed it on, then ourselves
+	peek  peek
 }
 
 var desks = sync.Pool{New: func() any { return new(desk) }}
@@ -65,6 +66,7 @@ func (s *session) leaveDesk() {
 	d.in.Reset(nil, http1.Limits{})
 	d.req.Reset()
 	d.facts = connmodel.Facts{}
+	d.peek = peek{}
 	desks.Put(d)
 }
 

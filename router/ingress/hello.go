@@ -35,7 +35,8 @@ var (
 	errManyNames  = errors.New("the ClientHello has several server names")
 )
 
-// NameError says that the server name of a ClientHello is none. The rest of the hello is sound.
+// NameError says that the server name of a ClientHello is none: the reason ends a sentence that begins with it. The rest of the hello is
+// sound, and has the reason as SNIError.
 type NameError struct{ Reason string }
 
 // Error implements error.
@@ -125,8 +126,11 @@ func parseHello(msg []byte) (*connmodel.ClientHello, error) {
 			}
 			x.extensions = append(x.extensions, kind)
 			err := x.extension(h, kind, body)
-			if _, ok := err.(*NameError); ok {
-				nameErr = err
+			if e, ok := err.(*NameError); ok {
+				h.SNIError = e.Reason
+				if e != errAddress { // a server takes an address for no name, or for a connection without one
+					nameErr = e
+				}
 			} else if err != nil {
 				return nil, err
 			}
@@ -210,6 +214,9 @@ func readName(h *connmodel.ClientHello, body reader) error {
 	return bad
 }
 
+// errAddress is the one wrong name that harms nobody: sloppy clients send the address that they connect to.
+var errAddress = &NameError{"is an address"}
+
 // canonicalName makes a server name what targets look like. Addresses are no server names (RFC 6066, section 3).
 func canonicalName(b []byte) (string, error) {
 	if i := slices.IndexFunc(b, func(c byte) bool { return c <= ' ' || c == 0x7f }); i >= 0 {
@@ -220,14 +227,14 @@ func canonicalName(b []byte) (string, error) {
 	}
 	s := string(b)
 	if _, err := netip.ParseAddr(strings.Trim(s, "[].")); err == nil {
-		return "", &NameError{"is an address"}
+		return "", errAddress
 	}
 	name, err := connmodel.CanonicalHost(s)
 	if err != nil {
 		return "", &NameError{"is no host name: " + err.Error()}
 	}
 	if _, err := netip.ParseAddr(name); err == nil { // written in full-width digits, say
-		return "", &NameError{"is an address"}
+		return "", errAddress
 	}
 	return name, nil
 }

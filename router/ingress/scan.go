@@ -49,7 +49,7 @@ type HelloScan struct {
 }
 
 // Step looks at buf, which holds everything from the client's first byte on and has only grown since the last call. Found comes with
-// the hello; Malformed with the error, and with what could be read when only the server name is wrong. No record is looked at twice, so
+// the hello; Malformed with the error, and with what could be read when only the server name is wrong (a *NameError). No record is looked at twice, so
 // that a client that sends byte by byte costs little more than another.
 func (s *HelloScan) Step(buf []byte) (Verdict, *connmodel.ClientHello, error) {
 	for {
