@@ -373,7 +373,9 @@ func TestManySilentClients(t *testing.T) {
 
 // A drain ends the wait of silent clients, which then go on; the end of the drain cuts what is left. A hello that has begun is waited for.
 func TestDrainWhileSniffing(t *testing.T) {
-	g := sniffing(t, bySNI, func(_ *Options, c *Config) { c.Listeners[0].SniffTimeout, c.Listeners[0].HandshakeTimeout = time.Minute, time.Minute })
+	g := sniffing(t, bySNI, func(_ *Options, c *Config) {
+		c.Listeners[0].SniffTimeout, c.Listeners[0].HandshakeTimeout = time.Minute, time.Minute
+	})
 	server := serveTCP(t, func(c net.Conn) { io.WriteString(c, "220 hello\r\n") })
 	silent := openBy(t, g, connmodel.ProtocolConnect, server)
 	begun := openBy(t, g, connmodel.ProtocolConnect, server)
