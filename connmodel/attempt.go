@@ -261,10 +261,19 @@ func (h HopRecorder) TLSEstablished(info *TLSInfo, took time.Duration) {
 	h.unlock()
 }
 
-// TLSFailed tells observers that it failed; the error itself is noted by Fail.
-func (h HopRecorder) TLSFailed(err *ConnError) {
+// TLSFailed notes what was seen of the peer in a handshake that failed; info may be nil. The error itself is noted by Fail.
+func (h HopRecorder) TLSFailed(err *ConnError, info *TLSInfo, took time.Duration) {
 	if hop := h.lock(); hop != nil {
+		hop.TLSInfo, hop.TLS = info, took
 		h.push(hop, Event{Kind: EventTLSFailed, Time: h.a.r.now(), Error: err})
+		h.unlock()
+	}
+}
+
+// CertificateWarning tells observers that a certificate of this hop wants attention.
+func (h HopRecorder) CertificateWarning(w *CertificateWarning) {
+	if hop := h.lock(); hop != nil {
+		h.push(hop, Event{Kind: EventCertificateWarning, Time: h.a.r.now(), Certificate: w})
 		h.unlock()
 	}
 }

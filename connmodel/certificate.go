@@ -6,6 +6,7 @@ import (
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
+	"encoding/base64"
 	"encoding/hex"
 	"fmt"
 )
@@ -20,6 +21,8 @@ func NewCertificate(c *x509.Certificate) (cert Certificate, cut bool) {
 		NotAfter:  c.NotAfter,
 		KeyType:   keyType(c.PublicKey),
 		SHA256:    hex.EncodeToString(sum[:]),
+		Pin:       PinOf(c),
+		Signature: c.SignatureAlgorithm.String(),
 		IsCA:      c.IsCA,
 	}
 	if c.SerialNumber != nil {
@@ -42,6 +45,14 @@ func NewCertificate(c *x509.Certificate) (cert Certificate, cut bool) {
 	}
 	return cert, cut
 }
+
+// PinOf returns the pin of a certificate's public key: "sha256/" and the base64 form of the SHA-256 of its SubjectPublicKeyInfo.
+func PinOf(c *x509.Certificate) string {
+	sum := sha256.Sum256(c.RawSubjectPublicKeyInfo)
+	return pinPrefix + base64.StdEncoding.EncodeToString(sum[:])
+}
+
+const pinPrefix = "sha256/"
 
 func keyType(key any) string {
 	switch k := key.(type) {

@@ -11,6 +11,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/base64"
 	"encoding/hex"
 	"fmt"
 	"math/big"
@@ -51,9 +52,11 @@ func TestCertificate(t *testing.T) {
 			DNSNames: []string{"host.example", "*.host.example"}, IPAddresses: []net.IP{net.IPv4(192, 0, 2, 1), net.ParseIP("2001:db8::1")}, URIs: []*url.URL{spiffe}, IsCA: true, BasicConstraintsValid: true,
 		}, key)
 		sum := sha256.Sum256(x.Raw)
+		spki := sha256.Sum256(x.RawSubjectPublicKeyInfo)
 		got, cut := NewCertificate(x)
 		exp := Certificate{
 			Subject: "CN=host.example,O=Örg", Issuer: "CN=host.example,O=Örg", NotBefore: from, NotAfter: from.Add(time.Hour), Serial: "1f2e", KeyType: want, SHA256: hex.EncodeToString(sum[:]), IsCA: true,
+			Pin: "sha256/" + base64.StdEncoding.EncodeToString(spki[:]), Signature: x.SignatureAlgorithm.String(),
 			SANs: SANs{DNS: []string{"host.example", "*.host.example"}, IP: []string{"192.0.2.1", "2001:db8::1"}, URI: []string{"spiffe://corp/x"}},
 		}
 		if d := cmp.Diff(exp, got); d != "" || cut {
@@ -96,7 +99,10 @@ func TestCertificatesAreBounded(t *testing.T) {
 	if b := info.AppendJSON(nil); len(b) > MaxRecord {
 		t.Errorf("%d octets of JSON", len(b))
 	}
-	if plain := NewTLSInfo(&tls.ConnectionState{ServerName: "x"}, nil, false); plain.VerifiedName != "" || plain.Truncated || *plain.ALPN != "" {
+	if plain := NewTLSInfo(&tls.ConnectionState{ServerName: "x", HandshakeComplete: true}, nil, false); plain.VerifiedName != "" || plain.Truncated || *plain.ALPN != "" {
 		t.Errorf("%+v", plain)
+	}
+	if failed := NewTLSInfo(&tls.ConnectionState{ServerName: "x"}, nil, false); failed.SNI != "x" || failed.Version != "" || failed.Cipher != "" || failed.ALPN != nil {
+		t.Errorf("a handshake that got nowhere: %+v", failed)
 	}
 }

@@ -114,13 +114,17 @@ type wireTLSFacts struct {
 	SNI          string            `json:"sni"`
 	VerifiedName string            `json:"verified_name"`
 	Resumed      bool              `json:"tls_resumed"`
+	Verdict      ChainVerdict      `json:"tls_verdict"`
+	Problem      string            `json:"tls_problem"`
+	Unverified   bool              `json:"tls_unverified"`
+	ClientAuth   ClientAuth        `json:"tls_client_certificate"`
 	Truncated    bool              `json:"tls_truncated"`
 }
 
 // value returns nil when nothing is known.
 func (w *wireTLSFacts) value() *TLSInfo {
 	if w == nil || len(w.Certificates) == 0 && w.ALPN == nil && len(w.ALPNOffers) == 0 && w.Cipher == "" && w.Version == "" &&
-		w.SNI == "" && w.VerifiedName == "" && !w.Resumed && !w.Truncated {
+		w.SNI == "" && w.VerifiedName == "" && !w.Resumed && !w.Truncated && w.Verdict == "" && w.Problem == "" && !w.Unverified && w.ClientAuth == "" {
 		return nil
 	}
 	return w.info()
@@ -129,7 +133,7 @@ func (w *wireTLSFacts) value() *TLSInfo {
 func (w *wireTLSFacts) info() *TLSInfo {
 	t := &TLSInfo{
 		Version: w.Version, Cipher: w.Cipher, SNI: w.SNI, VerifiedName: w.VerifiedName, ALPN: w.ALPN, ALPNOffers: some(w.ALPNOffers),
-		Truncated: w.Truncated, Resumed: w.Resumed,
+		Truncated: w.Truncated, Resumed: w.Resumed, Verdict: w.Verdict, Problem: w.Problem, Unverified: w.Unverified, ClientAuth: w.ClientAuth,
 	}
 	for i := range w.Certificates {
 		t.Certificates = append(t.Certificates, w.Certificates[i].value())
@@ -154,13 +158,17 @@ type wireCertificate struct {
 	Serial    string     `json:"serial"`
 	KeyType   string     `json:"key_type"`
 	SHA256    string     `json:"sha256"`
+	Pin       string     `json:"pin"`
+	Signature string     `json:"signature"`
+	Verdict   Verdict    `json:"verdict"`
 	IsCA      bool       `json:"is_ca"`
 }
 
 func (w *wireCertificate) value() Certificate {
 	return Certificate{
 		Subject: w.Subject, Issuer: w.Issuer, SANs: SANs{DNS: some(w.SANs.DNS), IP: some(w.SANs.IP), URI: some(w.SANs.URI)},
-		NotBefore: orZero(w.NotBefore), NotAfter: orZero(w.NotAfter), Serial: w.Serial, KeyType: w.KeyType, SHA256: w.SHA256, IsCA: w.IsCA,
+		NotBefore: orZero(w.NotBefore), NotAfter: orZero(w.NotAfter), Serial: w.Serial, KeyType: w.KeyType, SHA256: w.SHA256,
+		Pin: w.Pin, Signature: w.Signature, Verdict: w.Verdict, IsCA: w.IsCA,
 	}
 }
 
@@ -282,16 +290,17 @@ func (w *wireHop) value() (*HopResult, error) {
 }
 
 type wireError struct {
-	Message   string `json:"message"`
-	Phase     Phase  `json:"phase"`
-	Side      Side   `json:"side"`
-	Hop       int    `json:"hop"`
-	HopName   string `json:"hop_name"`
-	Kind      Kind   `json:"kind"`
-	Code      int    `json:"code"`
-	CodeOf    string `json:"code_of"`
-	Blame     Blame  `json:"blame"`
-	Retryable bool   `json:"retryable"`
+	Message   string       `json:"message"`
+	Phase     Phase        `json:"phase"`
+	Side      Side         `json:"side"`
+	Hop       int          `json:"hop"`
+	HopName   string       `json:"hop_name"`
+	Kind      Kind         `json:"kind"`
+	Code      int          `json:"code"`
+	CodeOf    string       `json:"code_of"`
+	Blame     Blame        `json:"blame"`
+	Retryable bool         `json:"retryable"`
+	Verdict   ChainVerdict `json:"verdict"`
 }
 
 func (w *wireError) value() *ConnError {
@@ -300,7 +309,7 @@ func (w *wireError) value() *ConnError {
 	}
 	return &ConnError{
 		Phase: w.Phase, Side: w.Side, Hop: w.Hop, HopName: w.HopName, Kind: w.Kind, Message: w.Message,
-		Code: w.Code, CodeOf: w.CodeOf, Blame: w.Blame, Retryable: w.Retryable,
+		Code: w.Code, CodeOf: w.CodeOf, Blame: w.Blame, Retryable: w.Retryable, Verdict: w.Verdict,
 	}
 }
 
@@ -433,14 +442,31 @@ func (w *wireReply) value() *Reply {
 }
 
 type wireEvent struct {
-	Kind    EventKind  `json:"event"`
-	Time    *time.Time `json:"timestamp"`
-	Session ID         `json:"session"`
-	Flow    ID         `json:"flow"`
-	Side    Side       `json:"side"`
-	Hop     int        `json:"hop"`
-	Attempt int        `json:"attempt"`
-	Error   *wireError `json:"error"`
+	Kind        EventKind    `json:"event"`
+	Time        *time.Time   `json:"timestamp"`
+	Session     ID           `json:"session"`
+	Flow        ID           `json:"flow"`
+	Side        Side         `json:"side"`
+	Hop         int          `json:"hop"`
+	Attempt     int          `json:"attempt"`
+	Error       *wireError   `json:"error"`
+	Certificate *wireWarning `json:"certificate_warning"`
+}
+
+type wireWarning struct {
+	Reason      ChainVerdict    `json:"reason"`
+	Message     string          `json:"message"`
+	Side        Side            `json:"side"`
+	Upstream    string          `json:"upstream"`
+	Address     wireAddress     `json:"address"`
+	Certificate wireCertificate `json:"certificate"`
+}
+
+func (w *wireWarning) value() *CertificateWarning {
+	if w == nil {
+		return nil
+	}
+	return &CertificateWarning{Reason: w.Reason, Message: w.Message, Side: w.Side, Upstream: w.Upstream, Address: Address(w.Address), Certificate: w.Certificate.value()}
 }
 
 type wireStep struct {

@@ -74,6 +74,7 @@
 //	tls_failed_client        event tls_failed with Side client
 //	tls_failed_server        event tls_failed with Side server or hop
 //	tls_clienthello          event tls_clienthello, from routers that look at it
+//	(new)                    event certificate_warning, with Event.Certificate, where a peer's certificate wants attention
 //	request                  Hooks.Request (may edit the plan, or refuse); event request
 //	response                 event response
 //	error                    event error

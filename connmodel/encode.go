@@ -295,7 +295,7 @@ func (e *encoder) part(key string, d time.Duration) {
 }
 
 // noTLS is what tlsFacts writes of a connection without TLS.
-const noTLS = `"certificate_list":[],"alpn":null,"alpn_offers":[],"cipher":null,"tls_version":null,"sni":null,"verified_name":null,"tls_resumed":false,"tls_truncated":false`
+const noTLS = `"certificate_list":[],"alpn":null,"alpn_offers":[],"cipher":null,"tls_version":null,"sni":null,"verified_name":null,"tls_resumed":false,"tls_verdict":null,"tls_problem":null,"tls_unverified":false,"tls_client_certificate":null,"tls_truncated":false`
 
 func (e *encoder) tlsFacts(t *TLSInfo) {
 	if t == nil {
@@ -332,6 +332,14 @@ func (e *encoder) tlsFacts(t *TLSInfo) {
 	e.strOrNull(t.VerifiedName)
 	e.raw(`,"tls_resumed":`)
 	e.bool(t.Resumed)
+	e.raw(`,"tls_verdict":`)
+	e.strOrNull(string(t.Verdict))
+	e.raw(`,"tls_problem":`)
+	e.strOrNull(t.Problem)
+	e.raw(`,"tls_unverified":`)
+	e.bool(t.Unverified)
+	e.raw(`,"tls_client_certificate":`)
+	e.strOrNull(string(t.ClientAuth))
 	e.raw(`,"tls_truncated":`)
 	e.bool(t.Truncated)
 }
@@ -367,6 +375,12 @@ func (e *encoder) certificate(c *Certificate) {
 	e.str(c.KeyType)
 	e.raw(`,"sha256":`)
 	e.str(c.SHA256)
+	e.raw(`,"pin":`)
+	e.strOrNull(c.Pin)
+	e.raw(`,"signature":`)
+	e.strOrNull(c.Signature)
+	e.raw(`,"verdict":`)
+	e.strOrNull(string(c.Verdict))
 	e.raw(`,"is_ca":`)
 	e.bool(c.IsCA)
 	e.raw(`}`)
@@ -397,6 +411,10 @@ func (e *encoder) error(x *ConnError) {
 	e.strOrNull(string(x.Blame))
 	e.raw(`,"retryable":`)
 	e.bool(x.Retryable)
+	if x.Verdict != "" {
+		e.raw(`,"verdict":`)
+		e.str(string(x.Verdict))
+	}
 	e.raw(`}`)
 }
 
@@ -613,5 +631,25 @@ func (e *encoder) event(v *Event) {
 	e.int(int64(v.Attempt))
 	e.raw(`,"error":`)
 	e.error(v.Error)
+	if v.Certificate != nil {
+		e.raw(`,"certificate_warning":`)
+		e.warning(v.Certificate)
+	}
+	e.raw(`}`)
+}
+
+func (e *encoder) warning(w *CertificateWarning) {
+	e.raw(`{"reason":`)
+	e.str(string(w.Reason))
+	e.raw(`,"message":`)
+	e.str(w.Message)
+	e.raw(`,"side":`)
+	e.str(string(w.Side))
+	e.raw(`,"upstream":`)
+	e.strOrNull(w.Upstream)
+	e.raw(`,"address":`)
+	e.address(w.Address)
+	e.raw(`,"certificate":`)
+	e.certificate(&w.Certificate)
 	e.raw(`}`)
 }

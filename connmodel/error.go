@@ -81,6 +81,8 @@ type ConnError struct {
 	Blame   Blame
 	// Retryable is true when another attempt, on this route or another, can help.
 	Retryable bool
+	// Verdict says what is wrong with the peer's certificates, where they are why; "" = they are not.
+	Verdict ChainVerdict
 	// Cause is the error this was made from, for errors.As; nil after a JSON round trip.
 	Cause error
 }

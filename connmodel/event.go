@@ -14,6 +14,8 @@ const (
 	EventTLSStart           EventKind = "tls_start"
 	EventTLSEstablished     EventKind = "tls_established"
 	EventTLSFailed          EventKind = "tls_failed"
+	// EventCertificateWarning comes right behind tls_established or tls_failed: see CertificateWarning.
+	EventCertificateWarning EventKind = "certificate_warning"
 	EventDecision           EventKind = "decision"
 	EventServerConnect      EventKind = "server_connect"
 	EventServerConnected    EventKind = "server_connected"
@@ -34,4 +36,6 @@ type Event struct {
 	Hop     int // 1-based; 0 = none
 	Attempt int // 1-based; 0 = none
 	Error   *ConnError
+	// Certificate is set for EventCertificateWarning.
+	Certificate *CertificateWarning
 }

@@ -63,8 +63,10 @@ func full() *Flow {
 	cert := Certificate{
 		Subject: "CN=host.example", Issuer: "CN=Test CA,O=Exämple", SANs: SANs{DNS: []string{"host.example", "*.host.example"}, IP: []string{"192.0.2.1"}, URI: []string{"spiffe://host"}},
 		NotBefore: at(-1000).Truncate(time.Second), NotAfter: at(1000).Truncate(time.Second), Serial: "1f", KeyType: "ECDSA P-256", SHA256: strings.Repeat("ab", 32), IsCA: false,
+		Pin: "sha256/" + strings.Repeat("A", 43) + "=", Signature: "ECDSA-SHA256", Verdict: CertExpired,
 	}
-	tls := &TLSInfo{Version: "TLS 1.3", Cipher: "TLS_AES_128_GCM_SHA256", SNI: "host.example", VerifiedName: "host.example", ALPN: &h2, ALPNOffers: []string{"h2", "http/1.1"}, Certificates: []Certificate{cert, {Subject: "CN=Test CA", IsCA: true}}, Resumed: true}
+	tls := &TLSInfo{Version: "TLS 1.3", Cipher: "TLS_AES_128_GCM_SHA256", SNI: "host.example", VerifiedName: "host.example", ALPN: &h2, ALPNOffers: []string{"h2", "http/1.1"}, Certificates: []Certificate{cert, {Subject: "CN=Test CA", IsCA: true}}, Resumed: true,
+		Verdict: ChainExpired, Problem: "the certificate is not valid now", Unverified: true, ClientAuth: ClientAuthNone}
 	f.Protocol = ProtocolHTTP
 	f.Client.State = Open | CanRead
 	f.Client.End = time.Time{}
@@ -77,7 +79,7 @@ func full() *Flow {
 		{Index: 1, Upstream: "corp_b", Protocol: "https", Address: proxyA, Start: at(1), TLS: time.Millisecond, TLSInfo: &TLSInfo{ALPN: &none, Truncated: true}, AuthRounds: 2, Auth: time.Millisecond, Greeting: time.Microsecond, BoundAddr: "10.0.0.9:1", Error: refused},
 	}}}, f.Server.Attempts...)
 	f.Server.Attempts[1].Number = 2
-	f.Error = &ConnError{Phase: PhaseConnect, Side: SideHop, Hop: 2, HopName: "jump", Kind: KindDenied, Message: "socks5: connection not allowed by ruleset", Code: 2, CodeOf: "socks5", Blame: BlameTarget, Retryable: true}
+	f.Error = &ConnError{Phase: PhaseConnect, Side: SideHop, Hop: 2, HopName: "jump", Kind: KindDenied, Message: "socks5: connection not allowed by ruleset", Code: 2, CodeOf: "socks5", Blame: BlameTarget, Retryable: true, Verdict: ChainName}
 	f.Server.Error = f.Error
 	f.Decision = &Decision{Generation: 7, Policy: "default", Rule: "no games", File: "a.hcl", Line: 3, Outcome: OutcomeDeny, Server: hostB, Denial: &Denial{451, "not \"here\""}, Tags: []string{"a", "b"},
 		Shadow: []ShadowVerdict{{Rule: "s", File: "b.hcl", Line: 9, Outcome: OutcomeVia, Route: "direct"}}}
@@ -146,7 +148,8 @@ func TestRoundTripKeepsValues(t *testing.T) {
 func TestEveryTypeRoundTrips(t *testing.T) {
 	f := full()
 	s := f.Server
-	e := Event{Kind: EventServerConnectError, Time: at(1), Session: testID(2), Flow: testID(1), Side: SideHop, Hop: 1, Attempt: 2, Error: refused}
+	warning := &CertificateWarning{Reason: ChainExpiringSoon, Message: "ends soon", Side: SideHop, Upstream: "corp_a", Address: proxyA, Certificate: f.Server.TLSInfo.Certificates[0]}
+	e := Event{Certificate: warning, Kind: EventServerConnectError, Time: at(1), Session: testID(2), Flow: testID(1), Side: SideHop, Hop: 1, Attempt: 2, Error: refused}
 	for _, v := range []any{f, f.Client, s, &s.Attempts[0], &s.Attempts[0].Hops[0], s.TLSInfo, &s.TLSInfo.Certificates[0], f.Error, f.Decision, f.Request, f.Response, f.Reply, &e,
 		DummyFlow(Address{}), DummyClient(Address{}), DummyServer(Address{}), &Flow{}, &Client{}, &Server{}, &Attempt{}, &HopResult{}, &TLSInfo{}, &Certificate{}, &ConnError{}, &Decision{}, &Request{}, &Response{}, &Reply{}, &Event{}} {
 		name := fmt.Sprintf("%T", v)
@@ -230,13 +233,13 @@ func TestTextIsSafe(t *testing.T) {
 func TestHugeRecordsAreCut(t *testing.T) {
 	for name, fill := range map[string]string{"plain": "x", "escaped": "\x00", "wide": "🚀", "tags": "\U000e0041", "broken": "\xff"} {
 		big := strings.Repeat(fill, 1<<20)
-		e := &ConnError{Message: big, HopName: big, Phase: Phase(big), Side: Side(big), Kind: Kind(big), CodeOf: big, Blame: Blame(big)}
+		e := &ConnError{Message: big, HopName: big, Phase: Phase(big), Side: Side(big), Kind: Kind(big), CodeOf: big, Blame: Blame(big), Verdict: ChainVerdict(big)}
 		list := make([]string, 500)
 		for i := range list {
 			list[i] = big
 		}
-		cert := Certificate{Subject: big, Issuer: big, SANs: SANs{list, list, list}, Serial: big, KeyType: big, SHA256: big}
-		tls := &TLSInfo{Version: big, Cipher: big, SNI: big, VerifiedName: big, ALPN: &big, ALPNOffers: list}
+		cert := Certificate{Subject: big, Issuer: big, SANs: SANs{list, list, list}, Serial: big, KeyType: big, SHA256: big, Pin: big, Signature: big, Verdict: Verdict(big)}
+		tls := &TLSInfo{Version: big, Cipher: big, SNI: big, VerifiedName: big, ALPN: &big, ALPNOffers: list, Verdict: ChainVerdict(big), Problem: big, ClientAuth: ClientAuth(big)}
 		for range 100 {
 			tls.Certificates = append(tls.Certificates, cert)
 		}

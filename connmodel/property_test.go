@@ -304,7 +304,7 @@ func (a *actor) hop(err *ConnError) {
 	case 2:
 		h.TLSEstablished(&TLSInfo{Version: "TLS 1.3"}, time.Duration(a.pick(1e9)))
 	case 3:
-		h.TLSFailed(err)
+		h.TLSFailed(err, &TLSInfo{Verdict: ChainExpired}, time.Millisecond)
 	case 4:
 		h.Fail(err)
 	case 5:

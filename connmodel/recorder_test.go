@@ -202,7 +202,7 @@ func TestFailedUpgrade(t *testing.T) {
 	h.TLSStarted()
 	h.TLSEstablished(&TLSInfo{Version: "TLS 1.2"}, time.Millisecond)
 	bad := &ConnError{Phase: PhaseTLS, Side: SideServer, Kind: KindTLS, Message: "wrong name"}
-	h.TLSFailed(bad)
+	h.TLSFailed(bad, &TLSInfo{Version: "TLS 1.2"}, time.Millisecond)
 	h.Fail(bad)
 	a.Fail(bad)
 	f := r.Close(FlowEnd{Reason: CloseFailed})
@@ -300,7 +300,7 @@ func TestVerbsOutOfPlace(t *testing.T) {
 	hop.TCPConnected(local, peer, 1, 1)
 	hop.TLSStarted()
 	hop.TLSEstablished(&TLSInfo{}, 1)
-	hop.TLSFailed(refused)
+	hop.TLSFailed(refused, nil, 0)
 	hop.UsedCredential("x")
 	hop.Bound("x")
 	hop.Done()

@@ -103,6 +103,8 @@ func (f *fields) connection(c *Connection) {
 		if t.ALPN != nil {
 			f.add("alpn", strconv.QuoteToASCII(bound(*t.ALPN, maxQuoted)))
 		}
+		f.text("verdict", string(t.Verdict))
+		f.flag("unverified", t.Unverified)
 		if n := len(t.Certificates); n > 0 {
 			f.add("certificates", strconv.Itoa(n))
 		}
@@ -208,6 +210,9 @@ func (e Event) String() string {
 	}
 	if e.Error != nil {
 		b.WriteString(": " + strconv.QuoteToASCII(bound(e.Error.Error(), maxQuoted)))
+	}
+	if e.Certificate != nil {
+		b.WriteString(": " + strconv.QuoteToASCII(bound(e.Certificate.Message, maxQuoted)))
 	}
 	return b.String()
 }

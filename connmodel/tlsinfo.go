@@ -17,7 +17,21 @@ type TLSInfo struct {
 	Certificates []Certificate
 	Truncated    bool // something above was cut to keep the record bounded
 	Resumed      bool
+
+	Verdict    ChainVerdict // what was found of the peer's chain; "" = there was none, or nobody looked
+	Problem    string       // the verdict in words; "" = all is well
+	Unverified bool         // verify = false: the verdict, whatever it is, stopped nothing
+	ClientAuth ClientAuth   // whether the peer asked for a certificate of ours; "" = it did not
 }
+
+// ClientAuth says what became of a peer's wish for our certificate.
+type ClientAuth string
+
+// What there is to say of it.
+const (
+	ClientAuthSent ClientAuth = "sent"
+	ClientAuthNone ClientAuth = "none" // there was none, or none of an authority that the peer named
+)
 
 // Bounds of what one handshake may put into a record.
 const (
@@ -27,32 +41,37 @@ const (
 	maxName         = 300 // octets of one name or protocol
 )
 
-// NewTLSInfo takes down the state of a finished handshake, in which the side that was the client offered offers. When the
+// NewTLSInfo takes down the state of a handshake, finished or failed, in which the side that was the client offered offers. When the
 // certificate was verified for an IP address, of which no SNI tells, the caller sets VerifiedName before it passes t on.
 func NewTLSInfo(cs *tls.ConnectionState, offers []string, verified bool) *TLSInfo {
-	t := &TLSInfo{
-		Version: tls.VersionName(cs.Version),
-		Cipher:  tls.CipherSuiteName(cs.CipherSuite),
-		SNI:     bound(cs.ServerName, maxName),
-		Resumed: cs.DidResume,
-	}
+	t := &TLSInfo{SNI: bound(cs.ServerName, maxName), Resumed: cs.DidResume}
 	t.Truncated = len(cs.ServerName) > maxName
-	alpn := cs.NegotiatedProtocol
-	t.ALPN = &alpn
+	if cs.Version != 0 { // a handshake that failed may not have got so far
+		t.Version = tls.VersionName(cs.Version)
+	}
+	if cs.CipherSuite != 0 {
+		t.Cipher = tls.CipherSuiteName(cs.CipherSuite)
+	}
+	if alpn := cs.NegotiatedProtocol; cs.HandshakeComplete || alpn != "" {
+		t.ALPN = &alpn
+	}
 	if verified {
 		t.VerifiedName = cs.ServerName
 	}
 	t.ALPNOffers, t.Truncated = bounded(offers, maxALPNOffers, t.Truncated)
-	t.addCertificates(cs.PeerCertificates)
+	t.AddCertificates(cs.PeerCertificates)
 	return t
 }
 
-func (t *TLSInfo) addCertificates(chain []*x509.Certificate) {
+// AddCertificates takes down the chain as the peer sent it. It is for whoever makes t, before t is passed on.
+func (t *TLSInfo) AddCertificates(chain []*x509.Certificate) {
 	if len(chain) > maxCertificates {
 		chain, t.Truncated = chain[:maxCertificates], true
 	}
+	now := time.Now()
 	for _, c := range chain {
 		cert, cut := NewCertificate(c)
+		cert.Verdict = cert.VerdictAt(now)
 		t.Truncated = t.Truncated || cut
 		t.Certificates = append(t.Certificates, cert)
 	}
@@ -82,6 +101,27 @@ const (
 	CertExpired     Verdict = "expired"
 )
 
+// ChainVerdict says what is wrong with the chain of a peer, the worst first where several things are.
+type ChainVerdict string
+
+// The verdicts of a chain.
+const (
+	ChainOK           ChainVerdict = "ok"
+	ChainExpired      ChainVerdict = "expired"           // a certificate that counts is not valid any more
+	ChainNotYetValid  ChainVerdict = "not_yet_valid"     // ... or not yet
+	ChainName         ChainVerdict = "name_mismatch"     // it is for other names
+	ChainNoName       ChainVerdict = "no_name"           // it has no subject alternative name; the common name has not counted since RFC 9525
+	ChainAuthority    ChainVerdict = "unknown_authority" // nobody who is trusted has signed it, or what leads there was not sent
+	ChainSelfSigned   ChainVerdict = "self_signed"       // it is its own authority
+	ChainOrder        ChainVerdict = "wrong_order"       // the peer's own certificate is not the first
+	ChainWeak         ChainVerdict = "weak_signature"    // signed with an algorithm that can be forged
+	ChainWeakKey      ChainVerdict = "weak_key"          // its key is too short
+	ChainUsage        ChainVerdict = "wrong_usage"       // it is not for TLS servers (or, of clients, not for those)
+	ChainPin          ChainVerdict = "pin_mismatch"      // none of the pinned keys is in it
+	ChainInvalid      ChainVerdict = "invalid"           // anything else: see Problem
+	ChainExpiringSoon ChainVerdict = "expires_soon"      // of warnings alone: nothing is wrong yet
+)
+
 // Certificate is one certificate as sent by a peer, leaf first in a list of them.
 type Certificate struct {
 	Subject   string
@@ -92,6 +132,9 @@ type Certificate struct {
 	Serial    string // hexadecimal
 	KeyType   string // "RSA 2048", "ECDSA P-256", "Ed25519"
 	SHA256    string // of the DER form, hexadecimal
+	Pin       string // of its public key, as pins of the policy are written: "sha256/BASE64"
+	Signature string // algorithm it is signed with: "SHA256-RSA"
+	Verdict   Verdict
 	IsCA      bool
 }
 

@@ -63,6 +63,6 @@ func (p *Reply) UnmarshalJSON(b []byte) error { return decode(b, p, sure((*wireR
 // UnmarshalJSON implements json.Unmarshaler. Unknown keys are an error.
 func (v *Event) UnmarshalJSON(b []byte) error {
 	return decode(b, v, func(w *wireEvent) (*Event, error) {
-		return &Event{Kind: w.Kind, Time: orZero(w.Time), Session: w.Session, Flow: w.Flow, Side: w.Side, Hop: w.Hop, Attempt: w.Attempt, Error: w.Error.value()}, nil
+		return &Event{Kind: w.Kind, Time: orZero(w.Time), Session: w.Session, Flow: w.Flow, Side: w.Side, Hop: w.Hop, Attempt: w.Attempt, Error: w.Error.value(), Certificate: w.Certificate.value()}, nil
 	})
 }

@@ -37,6 +37,7 @@ type Gateway struct {
 	Limits       Limits
 	Timeouts     connmodel.Timeouts // defaults for every flow
 	CA           *CA                // nil = where "viaduct ca init" puts it
+	WarnBefore   time.Duration      // how long before its end a peer's certificate raises a warning; 0 = 14 days
 }
 
 // CA says where the certificate authority is that signs for intercepted connections: a directory, or two files.

@@ -24,13 +24,14 @@ type gatewayBlock struct {
 }
 
 var (
-	gatewaySchema  = schema(attrs("name", "state", "timezone", "drain_timeout"), blocks("log", "admin", "records", "limits", "timeouts", "direct", "ca"))
+	gatewaySchema  = schema(attrs("name", "state", "timezone", "drain_timeout"), blocks("log", "admin", "records", "limits", "timeouts", "direct", "ca", "certificates"))
 	logSchema      = schema(attrs("level", "format"))
 	adminSchema    = schema(attrs("address"))
 	recordsSchema  = schema(attrs("path", "stdout"))
 	limitsSchema   = schema(attrs("connections", "connections_per_client"))
 	timeoutsSchema = schema(attrs("idle", "half_closed", "connect", "response"))
 	caSchema       = schema(attrs("path", "certificate", "key"))
+	certsSchema    = schema(attrs("warn_before"))
 	directSchema   = schema(attrs("source_address", "interface", "keepalive", "dial_timeout", "tls_timeout"))
 )
 
@@ -76,6 +77,9 @@ func (l *loader) buildGateway() Gateway {
 	g.Timeouts = l.timeouts(b.one("timeouts"))
 	if x := b.one("ca"); x != nil {
 		g.CA = l.authority(x)
+	}
+	if x := b.one("certificates"); x != nil {
+		g.WarnBefore = l.open(x, certsSchema).duration("warn_before")
 	}
 	if x := b.one("direct"); x != nil {
 		c := l.open(x, directSchema)

@@ -217,6 +217,7 @@ func (l *loader) build() *Config {
 	}
 	if l.gateway != nil {
 		cfg.Upstreams.Direct = l.gateway.direct
+		cfg.Upstreams.WarnBefore = cfg.Gateway.WarnBefore
 	}
 	for _, p := range l.policies {
 		l.buildPolicy(p)

@@ -122,7 +122,7 @@ func TestManualIsComplete(t *testing.T) {
 
 var allSchemas = map[string]*hcl.BodySchema{
 	"gateway": gatewaySchema, "log": logSchema, "admin": adminSchema, "records": recordsSchema, "limits": limitsSchema,
-	"timeouts": timeoutsSchema, "direct": directSchema, "ca": caSchema, "variable": variableSchema, "listener": listenerSchema,
+	"timeouts": timeoutsSchema, "direct": directSchema, "ca": caSchema, "certificates": certsSchema, "variable": variableSchema, "listener": listenerSchema,
 	"listener tls": listenerTLSSchema, "pair": pairSchema, "authenticate": authenticateSchema, "listener limits": listenerLimitsSchema,
 	"upstream": upstreamSchema, "auth": authSchema,
 	"upstream tls": hopTLSSchema, "upstream timeouts": hopTimeSchema, "pool": poolSchema, "health": healthSchema, "retry": retrySchema,

@@ -2,7 +2,6 @@ package policies
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"fmt"
 	"slices"
 	"strings"
@@ -27,26 +26,6 @@ func (b *block) tlsVersion(name string) uint16 {
 		b.l.errorAt(b.rng(name), "Unknown value", fmt.Sprintf(`%q can be "1.2" or "1.3". Older versions are broken.`, name))
 	}
 	return v
-}
-
-// clientTLS reads what the attributes ca, certificate, key and min_version say of a TLS client.
-func (b *block) clientTLS() *tls.Config {
-	conf := &tls.Config{MinVersion: b.tlsVersion("min_version")}
-	if s := b.text("ca"); s != "" {
-		r := b.rng("ca")
-		conf.RootCAs = x509.NewCertPool() // an unreadable file must not mean: trust the system's
-		if pem, full, ok := b.l.dataFile(r, s, maxPEM, "file of certificates"); ok && !conf.RootCAs.AppendCertsFromPEM(pem) {
-			b.l.errorAt(r, "No certificate", fmt.Sprintf("%s holds no certificate in PEM form (-----BEGIN CERTIFICATE-----).", full))
-		}
-	}
-	if b.has("certificate") != b.has("key") {
-		b.l.errorAt(b.src.DefRange, "Missing argument", "A client certificate needs both: certificate and key.")
-		return conf
-	}
-	if cert, ok := b.keyPair(); ok {
-		conf.Certificates = []tls.Certificate{cert}
-	}
-	return conf
 }
 
 // keyPair reads the attributes certificate and key.
@@ -81,7 +60,7 @@ func (b *block) serverName(name string) string {
 	return host
 }
 
-var planSchema = schema(attrs("mode", "server_name", "ca", "certificate", "key", "min_version"))
+var planSchema = schema(attrs("mode"), clientTLSAttrs)
 
 // tlsPlan reads the tls block of a rule.
 func (l *loader) tlsPlan(x *hcl.Block) *connmodel.TLSPlan {
@@ -92,7 +71,10 @@ func (l *loader) tlsPlan(x *hcl.Block) *connmodel.TLSPlan {
 	modes := []string{string(connmodel.TLSPassthrough), string(connmodel.TLSUpgrade)}
 	switch mode := b.text("mode"); mode {
 	case string(connmodel.TLSUpgrade):
-		return &connmodel.TLSPlan{Mode: connmodel.TLSUpgrade, ServerName: b.serverName("server_name"), Config: b.clientTLS()}
+		x := b.clientTLS()
+		p := &connmodel.TLSPlan{Mode: connmodel.TLSUpgrade, ServerName: x.serverName, Config: x.config}
+		b.plainALPN(p)
+		return p
 	case string(connmodel.TLSPassthrough):
 		for name, a := range b.attrs {
 			if name != "mode" {

@@ -10,6 +10,7 @@ import (
 	"encoding/pem"
 	"math/big"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -44,7 +45,7 @@ listener "l" {
 upstream "u" {
   url = "https://p.example:1"
   tls {
-    ca          = "b.crt"
+    ca          = ["b.crt", "a.crt"]
     certificate = "a.crt"
     key         = "a.key"
     server_name = "Inner.Example."
@@ -57,6 +58,14 @@ policy "default" {
     tls {
       mode        = "upgrade"
       ca          = "b.crt"
+      system_roots = true
+      server_name = "up.example"
+      min_version = "1.1"
+      max_version = "1.2"
+      ciphers     = ["TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256", "TLS_RSA_WITH_AES_128_CBC_SHA"]
+      alpn        = ["ssh", "http/1.1"]
+      pins        = ["sha256/AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="]
+      verify      = false
       certificate = "b.crt"
       key         = "b.key"
     }
@@ -89,6 +98,14 @@ func TestTLSFiles(t *testing.T) {
 	if p := up.TLS; p == nil || p.Mode != connmodel.TLSUpgrade || p.Config == nil || p.Config.RootCAs == nil || len(p.Config.Certificates) != 1 {
 		t.Errorf("the upgrade has %+v", p)
 	}
+	if p := up.TLS; p.ServerName != "up.example" || p.Config.MinVersion != tls.VersionTLS11 || p.Config.MaxVersion != tls.VersionTLS12 || !p.Config.InsecureSkipVerify ||
+		!slices.Equal(p.Config.CipherSuites, []uint16{tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, tls.TLS_RSA_WITH_AES_128_CBC_SHA}) || !slices.Equal(p.Config.NextProtos, []string{"ssh", "http/1.1"}) ||
+		p.Config.VerifyConnection == nil || p.Config.VerifyConnection(tls.ConnectionState{}) == nil {
+		t.Errorf("the upgrade has %+v", p)
+	}
+	if errors, warnings := d.Count(); errors != 0 || warnings != 3 { // the old version, the weak suite, and that nothing is verified
+		t.Errorf("%d warnings: %v", warnings, d.List)
+	}
 	if pass, _ := c.Programs["default"].Decide(target("x.example", 81)); pass.TLS == nil || pass.TLS.Mode != connmodel.TLSPassthrough {
 		t.Errorf("passthrough has %+v", pass.TLS)
 	}
@@ -99,6 +116,8 @@ func TestTLSFiles(t *testing.T) {
 		{`key         = "a.key"`, `key         = "b.key"`, "Certificate and key"},
 		{"    key         = \"a.key\"\n    server_name", "    server_name", "both: certificate and key"},
 		{`server_name = "Inner.Example."`, `server_name = "a b"`, "Wrong name"},
+		{`ca          = "b.crt"`, `ca          = ["b.crt", "a.key"]`, "No certificate"},
+		{`ca          = "b.crt"`, `ca          = []`, "Empty list"},
 		{`mode = "passthrough"`, `mode = "intercept"`, "Not in this version"},
 		{`certificate = "a.crt"`, `certificate = "a.key"`, "Certificate and key"},
 	} {

@@ -26,7 +26,7 @@ type upstreamBlock struct {
 var (
 	upstreamSchema = schema(attrs("url", "source_address", "interface", "keepalive", "max_connections", "plain_connect"), blocks("auth", "tls", "timeouts"))
 	authSchema     = schema(attrs("username", "password", "name"))
-	hopTLSSchema   = schema(attrs("ca", "certificate", "key", "min_version", "server_name"))
+	hopTLSSchema   = schema(clientTLSAttrs)
 	hopTimeSchema  = schema(attrs("dial", "tls", "handshake"))
 )
 
@@ -60,7 +60,9 @@ func (l *loader) buildUpstream(x *upstreamBlock) {
 	}
 	if t := b.one("tls"); t != nil {
 		c := l.open(t, hopTLSSchema)
-		s.TLS, s.ServerName = c.clientTLS(), c.serverName("server_name")
+		x := c.clientTLS()
+		s.TLS, s.ServerName, s.Pins = x.config, x.serverName, x.pins
+		c.hopALPN(x, upstream.ALPN())
 		if s.Scheme != "" && s.Scheme != "https" {
 			l.errorAt(t.DefRange, "TLS to a proxy without TLS", fmt.Sprintf("The scheme of the URL is %s, so no TLS is spoken to this proxy. Write https:// if it does.", s.Scheme))
 		}

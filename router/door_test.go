@@ -303,7 +303,7 @@ func TestEveryKindHasAnAnswer(t *testing.T) {
 		{connmodel.ConnError{Kind: connmodel.KindDenied, Side: connmodel.SideHop, Code: 403, CodeOf: "http"}, 403, "http_request_denied", 2},
 		{connmodel.ConnError{Kind: connmodel.KindDenied, Side: connmodel.SideViaduct}, 403, "destination_ip_prohibited", 2},
 		{connmodel.ConnError{Kind: connmodel.KindDenied, Side: connmodel.SideViaduct, Code: 451, CodeOf: "http"}, 451, "http_request_denied", 2},
-		{connmodel.ConnError{Kind: connmodel.KindTLS, Message: "certificate has expired"}, 502, "tls_certificate_error", 1},
+		{connmodel.ConnError{Kind: connmodel.KindTLS, Verdict: connmodel.ChainExpired}, 502, "tls_certificate_error", 1},
 		{connmodel.ConnError{Kind: connmodel.KindTLS, Code: 40, CodeOf: "tls"}, 502, "tls_alert_received", 1},
 		{connmodel.ConnError{Kind: connmodel.KindTLS}, 502, "tls_protocol_error", 1},
 		{connmodel.ConnError{Kind: connmodel.KindProtocol}, 502, "http_protocol_error", 1},

@@ -2,7 +2,6 @@ package router
 
 import (
 	"strconv"
-	"strings"
 	"unicode/utf8"
 
 	"viaduct/connmodel"
@@ -50,7 +49,7 @@ func answerFor(e *connmodel.ConnError) answer {
 		return answer{504, "connection_read_timeout"}
 	case e.Kind == connmodel.KindTLS && e.CodeOf == "tls":
 		return answer{502, "tls_alert_received"}
-	case e.Kind == connmodel.KindTLS && strings.Contains(e.Message, "certificate"):
+	case e.Kind == connmodel.KindTLS && e.Verdict != "":
 		return answer{502, "tls_certificate_error"}
 	case e.Kind == connmodel.KindLimit && (e.Side == connmodel.SideHop || e.Side == connmodel.SideServer):
 		return answer{502, "http_response_header_section_size"} // it said more than we read
@@ -84,6 +83,10 @@ func appendProxyStatus(dst []byte, name string, a answer, e *connmodel.ConnError
 	}
 	if e.CodeOf == "http" && e.Side == connmodel.SideHop {
 		dst = append(dst, "; received-status="...)
+		dst = strconv.AppendInt(dst, int64(e.Code), 10)
+	}
+	if a.error == "tls_alert_received" {
+		dst = append(dst, "; alert-id="...)
 		dst = strconv.AppendInt(dst, int64(e.Code), 10)
 	}
 	dst = append(dst, "; details="...)

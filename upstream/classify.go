@@ -29,6 +29,7 @@ type verdict struct {
 	code   int
 	codeOf string
 	retry  bool
+	chain  connmodel.ChainVerdict
 	text   string // one sentence that says what to do, where something can be done
 }
 
@@ -70,7 +71,7 @@ func classify(e *HopError) *connmodel.ConnError {
 		}
 	}
 	c := &connmodel.ConnError{Phase: e.Phase, Hop: e.Hop, HopName: e.Upstream, Kind: v.kind, Code: v.code, CodeOf: v.codeOf,
-		Retryable: v.retry, Message: v.text, Cause: e}
+		Retryable: v.retry, Verdict: v.chain, Message: v.text, Cause: e}
 	at, name := e.Hop, e.Upstream
 	if v.whose == nexts {
 		at, name = e.Hop+1, e.Next

@@ -101,7 +101,7 @@ func classRows() []classRow {
 		{"tls alert", toServer, alert(112), serverSide, 0, tlsNo, 112, byTarget, false, "server_name"},
 		{"not tls", toServer, tls.RecordHeaderError{RecordHeader: [5]byte{'H', 'T', 'T', 'P', '/'}}, serverSide, 0, tlsNo, 0, byTarget, false, "plain HTTP; check the port"},
 		{"not tls", with(onlyHop, connmodel.PhaseTLS), tls.RecordHeaderError{}, hopSide, 1, tlsNo, 0, byProxy, true, "be http://"},
-		{"tls", toServer, errors.New("tls: server selected unsupported protocol version 301"), serverSide, 0, tlsNo, 0, byTarget, false, "protocol version 301"},
+		{"tls", toServer, errors.New("tls: server selected unsupported protocol version 301"), serverSide, 0, tlsNo, 0, byTarget, false, "answered with TLS 1.0"},
 
 		{"timeout", dialHop, &net.OpError{Op: "dial", Err: os.ErrDeadlineExceeded}, hopSide, 1, timeout, 0, byProxy, true, "firewall"},
 		{"timeout", dialServer, os.ErrDeadlineExceeded, serverSide, 0, timeout, 0, byTarget, true, "no answer from www.example.com:443"},

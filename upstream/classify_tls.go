@@ -2,20 +2,21 @@ package upstream
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"strconv"
+	"strings"
 
 	"viaduct/connmodel"
+	"viaduct/upstream/certcheck"
 )
 
 func certificateRow(e *HopError) (verdict, bool) {
-	text, ok := certificateText(e)
+	f, ok := certcheck.Judge(e.Err, certcheck.Sent(e.Err))
 	if !ok {
 		return verdict{}, false
 	}
 	// Another way leads to the same server, but another proxy may have a certificate that is right.
-	return verdict{whose: peers, kind: connmodel.KindTLS, retry: !e.server(), text: text}, true
+	return verdict{whose: peers, kind: connmodel.KindTLS, retry: !e.server(), chain: f.Verdict, text: "the certificate of " + e.peer() + " " + f.Text}, true
 }
 
 func alertRow(e *HopError) (verdict, bool) {
@@ -25,17 +26,35 @@ func alertRow(e *HopError) (verdict, bool) {
 	}
 	v := verdict{whose: peers, kind: connmodel.KindTLS, retry: !e.server(), code: int(a), codeOf: "tls"}
 	v.text = e.peer() + " ended the TLS handshake: " + a.Error()
-	switch a {
-	case 40:
-		v.text += "; it has no version or cipher in common with us, or wants a client certificate"
-	case 70:
-		v.text += "; it speaks no TLS version that we allow, check min_version"
-	case 42, 43, 44, 45, 46, 48, 116:
-		v.text += "; it does not accept our client certificate, or wants one"
-	case 112:
-		v.text += "; it does not know the name we asked for, check server_name"
-	}
+	v.text += alertMeans(uint8(a), e.clientAuth)
 	return v, true
+}
+
+// alertMeans says what an alert of RFC 8446, section 6.2, is about in practice, and what to do.
+func alertMeans(a uint8, auth connmodel.ClientAuth) string {
+	switch a {
+	case 40, 42, 43, 44, 45, 46, 48, 49, 116: // what a server says of a client certificate differs from one to the next
+		switch {
+		case auth == connmodel.ClientAuthNone:
+			return "; it asked for a client certificate, and there is none that it would take: set certificate and key"
+		case auth == connmodel.ClientAuthSent:
+			return "; it does not accept our client certificate"
+		case a == 40:
+			return "; it has no version or cipher in common with us, or wants a client certificate"
+		}
+		return "; it does not accept our client certificate, or wants one"
+	case 70:
+		return "; it speaks no TLS version that we allow, check min_version and max_version"
+	case 71:
+		return "; what we offer is not safe enough for it, check ciphers"
+	case 80:
+		return "; something is wrong at the other end"
+	case 112:
+		return "; it does not know the name we asked for, check server_name"
+	case 120:
+		return "; it speaks none of the protocols that we offer, check alpn"
+	}
+	return ""
 }
 
 func recordRow(e *HopError) (verdict, bool) {
@@ -61,66 +80,13 @@ func tlsRow(e *HopError) (verdict, bool) {
 		return verdict{}, false
 	}
 	text := e.Err.Error()
+	if v, ok := strings.CutPrefix(text, "tls: server selected unsupported protocol version "); ok { // crypto/tls has no type for it
+		n, _ := strconv.ParseUint(v, 16, 16)
+		return verdict{whose: peers, kind: connmodel.KindTLS, retry: !e.server(),
+			text: e.peer() + " answered with " + tls.VersionName(uint16(n)) + ", which we do not allow; check min_version and max_version"}, true
+	}
 	if len(text) > 200 {
 		text = text[:200]
 	}
 	return verdict{whose: peers, kind: connmodel.KindTLS, retry: !e.server(), text: "the TLS handshake with " + e.peer() + " failed: " + strconv.QuoteToASCII(text)}, true
-}
-
-// certificateText says what is wrong with a certificate, and what to do.
-func certificateText(e *HopError) (string, bool) {
-	var invalid x509.CertificateInvalidError
-	var unknown x509.UnknownAuthorityError
-	var name x509.HostnameError
-	var other *tls.CertificateVerificationError
-	who := "the certificate of " + e.peer()
-	switch {
-	case errors.As(e.Err, &name):
-		return who + " is not for " + strconv.QuoteToASCII(name.Host) + " but for " + certNames(name.Certificate) + "; check server_name", true
-	case errors.As(e.Err, &unknown):
-		return who + " is signed by an authority that is not trusted" + issuer(unknown.Cert) + "; add its CA with ca", true
-	case errors.As(e.Err, &invalid) && invalid.Reason == x509.Expired && invalid.Cert != nil:
-		return who + " is not valid now: it is so from " + invalid.Cert.NotBefore.UTC().Format("2006-01-02 15:04 MST") + " to " +
-			invalid.Cert.NotAfter.UTC().Format("2006-01-02 15:04 MST") + "; it must be renewed, or a clock is wrong", true
-	case errors.As(e.Err, &invalid):
-		return who + " cannot be used: " + strconv.QuoteToASCII(invalid.Error()), true
-	case errors.As(e.Err, &other):
-		return who + " was not accepted: " + strconv.QuoteToASCII(other.Err.Error()), true
-	}
-	return "", false
-}
-
-// maxNames bounds how many names of a certificate a message lists.
-const maxNames = 5
-
-func certNames(c *x509.Certificate) string {
-	if c == nil {
-		return "other names"
-	}
-	var all []string
-	all = append(all, c.DNSNames...)
-	for _, ip := range c.IPAddresses {
-		all = append(all, ip.String())
-	}
-	if len(all) == 0 {
-		return "no name at all (it has no subject alternative name)"
-	}
-	out := ""
-	for i, n := range all {
-		switch {
-		case i == maxNames:
-			return out + " and " + strconv.Itoa(len(all)-maxNames) + " more"
-		case i > 0:
-			out += ", "
-		}
-		out += strconv.QuoteToASCII(n)
-	}
-	return out
-}
-
-func issuer(c *x509.Certificate) string {
-	if c == nil {
-		return ""
-	}
-	return " (" + strconv.QuoteToASCII(c.Issuer.String()) + ")"
 }

@@ -19,6 +19,8 @@ type HopError struct {
 	Phase    connmodel.Phase
 	Err      error
 
+	clientAuth connmodel.ClientAuth // whether the TLS peer asked for a certificate of ours
+
 	hint  string // a word of an HTTP proxy's about its refusal: see hintOf
 	shown bool   // our credentials had been shown to the hop
 	hasty bool   // so little of the flow's deadline was left that its end says nothing about the hop

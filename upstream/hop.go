@@ -38,6 +38,9 @@ func Schemes() []string {
 	return []string{schemeHTTP, schemeHTTPS, schemeSOCKS4, schemeSOCKS4a, schemeSOCKS5, schemeSOCKS5h}
 }
 
+// ALPN returns the protocols that are spoken to https proxies, by their ALPN names.
+func ALPN() []string { return []string{"http/1.1"} }
+
 // Hop is one declared proxy, ready to be gone through. It is immutable but for its counters.
 type Hop struct {
 	spec       Spec
@@ -236,7 +239,7 @@ func (h *Hop) Format(f fmt.State, _ rune) {
 func sameProxy(a, b *Spec) bool {
 	return a.Name == b.Name && a.Scheme == b.Scheme && a.Address == b.Address && a.ServerName == b.ServerName &&
 		a.SourceAddress == b.SourceAddress && a.Interface == b.Interface && sameAuth(a.Auth, b.Auth) &&
-		sameURL(a.URL, b.URL) && sameTLS(a.TLS, b.TLS)
+		sameURL(a.URL, b.URL) && sameTLS(a.TLS, b.TLS) && slices.Equal(a.Pins, b.Pins)
 }
 
 func sameAuth(a, b *Auth) bool {
@@ -258,7 +261,7 @@ func sameTLS(a, b *tls.Config) bool {
 		return a == b
 	}
 	if a.MinVersion != b.MinVersion || a.MaxVersion != b.MaxVersion || a.InsecureSkipVerify != b.InsecureSkipVerify ||
-		!slices.Equal(a.NextProtos, b.NextProtos) || (a.RootCAs == nil) != (b.RootCAs == nil) ||
+		!slices.Equal(a.NextProtos, b.NextProtos) || !slices.Equal(a.CipherSuites, b.CipherSuites) || (a.VerifyConnection == nil) != (b.VerifyConnection == nil) || (a.RootCAs == nil) != (b.RootCAs == nil) ||
 		a.RootCAs != nil && !a.RootCAs.Equal(b.RootCAs) {
 		return false
 	}

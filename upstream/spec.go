@@ -17,6 +17,11 @@ type Config struct {
 	Chains    []ChainSpec
 	Resolver  resolve.Resolver // nil = resolve.System()
 	Direct    DirectSpec
+
+	// CertificateWarning is told of certificates of proxies and servers that want attention: each handshake that shows one, from many
+	// goroutines at once. It must not block. nil = observers of the flow are told alone.
+	CertificateWarning func(*connmodel.CertificateWarning)
+	WarnBefore         time.Duration // how long before its end a certificate wants attention; 0 = 14 days
 }
 
 // Spec is one declared proxy.
@@ -26,7 +31,8 @@ type Spec struct {
 	URL        *url.URL          // as written, without userinfo; only registered schemes need it
 	Address    connmodel.Address // the proxy's own; loopback is allowed
 	Auth       *Auth             // nil = none
-	TLS        *tls.Config       // for https: own CA, client certificate, minimum version; nil = defaults; ServerName in it is ignored
+	TLS        *tls.Config       // for https: own CA, client certificate, versions, pins (VerifyConnection); nil = defaults; ServerName in it is ignored
+	Pins       []string          // those that TLS.VerifyConnection wants, for people; "" = none
 	ServerName string            // name sent and verified; "" = Address.Host
 	Timeouts   HopTimeouts
 

@@ -25,6 +25,7 @@ type Table struct {
 	hops     []*Hop  // as declared
 	pools    []*pool // as declared
 	sessions sessionCaches
+	certs    certWatch
 
 	stop    context.CancelFunc
 	probing sync.WaitGroup
@@ -60,6 +61,7 @@ func NewTable(c Config, prev *Table) (*Table, error) {
 		dialTime: orDefault(c.Direct.DialTimeout, defaultHopTimeout),
 		tlsTime:  orDefault(c.Direct.TLSTimeout, defaultHopTimeout),
 		routes:   make(map[string]*route),
+		certs:    certWatch{c.WarnBefore, c.CertificateWarning},
 	}
 	if t.resolver == nil {
 		t.resolver = resolve.System()

@@ -60,6 +60,7 @@ type tlsEnd struct {
 	kind   connmodel.Kind
 	code   int
 	says   string
+	chain  connmodel.ChainVerdict
 }
 
 func tlsEnds(t *testing.T, ca *ut.CA) []tlsEnd {
@@ -74,23 +75,23 @@ func tlsEnds(t *testing.T, ca *ut.CA) []tlsEnd {
 	old := ca.ServerTLS(t, "127.0.0.1")
 	old.MaxVersion = tls.VersionTLS12
 	return []tlsEnd{
-		{"expired", cert(ut.Expired(), "127.0.0.1"), nil, none, connmodel.KindTLS, 0, "must be renewed"},
-		{"not yet valid", cert(ut.NotYetValid(), "127.0.0.1"), nil, none, connmodel.KindTLS, 0, "not valid now"},
-		{"wrong name", cert(ut.CertOptions{}, "other.example", "third.example"), nil, none, connmodel.KindTLS, 0, `is not for "127.0.0.1" but for "other.example", "third.example"`},
-		{"name in CN alone", cert(ut.CertOptions{CNOnly: true}, "127.0.0.1"), nil, none, connmodel.KindTLS, 0, "no name at all"},
-		{"unknown authority", ut.MustCA(t).ServerTLS(t, "127.0.0.1"), nil, none, connmodel.KindTLS, 0, "not trusted"},
-		{"self-signed", cert(ut.CertOptions{SelfSigned: true}, "127.0.0.1"), nil, none, connmodel.KindTLS, 0, "not trusted"},
-		{"client certificate as a server's", cert(ut.CertOptions{Client: true}, "127.0.0.1"), nil, none, connmodel.KindTLS, 0, "cannot be used"},
-		{"old version", old, nil, func(c *tls.Config) { c.MinVersion = tls.VersionTLS13 }, connmodel.KindTLS, 70, "min_version"},
-		{"client certificate wanted", clientCA, nil, none, connmodel.KindTLS, 40, "client certificate"},
-		{"not TLS", nil, func(c net.Conn) { io.WriteString(c, "HTTP/1.1 400 Bad Request\r\n\r\n"); wait(c) }, none, connmodel.KindTLS, 0, "answered with plain HTTP"},
-		{"SSH", nil, func(c net.Conn) { io.WriteString(c, "SSH-2.0-OpenSSH_9.2\r\n"); wait(c) }, none, connmodel.KindTLS, 0, "does not speak TLS"},
-		{"closes", nil, func(c net.Conn) { c.Read(make([]byte, 4096)) }, none, connmodel.KindEOF, 0, "during the TLS handshake"},
+		{"expired", cert(ut.Expired(), "127.0.0.1"), nil, none, connmodel.KindTLS, 0, "must be renewed", connmodel.ChainExpired},
+		{"not yet valid", cert(ut.NotYetValid(), "127.0.0.1"), nil, none, connmodel.KindTLS, 0, "not valid now", connmodel.ChainNotYetValid},
+		{"wrong name", cert(ut.CertOptions{}, "other.example", "third.example"), nil, none, connmodel.KindTLS, 0, `is not for "127.0.0.1" but for "other.example", "third.example"`, connmodel.ChainName},
+		{"name in CN alone", cert(ut.CertOptions{CNOnly: true}, "127.0.0.1"), nil, none, connmodel.KindTLS, 0, "no name at all", connmodel.ChainNoName},
+		{"unknown authority", ut.MustCA(t).ServerTLS(t, "127.0.0.1"), nil, none, connmodel.KindTLS, 0, "not trusted", connmodel.ChainAuthority},
+		{"self-signed", cert(ut.CertOptions{SelfSigned: true}, "127.0.0.1"), nil, none, connmodel.KindTLS, 0, "self-signed", connmodel.ChainSelfSigned},
+		{"client certificate as a server's", cert(ut.CertOptions{Client: true}, "127.0.0.1"), nil, none, connmodel.KindTLS, 0, "cannot be used", connmodel.ChainUsage},
+		{"old version", old, nil, func(c *tls.Config) { c.MinVersion = tls.VersionTLS13 }, connmodel.KindTLS, 70, "min_version", ""},
+		{"client certificate wanted", clientCA, nil, none, connmodel.KindTLS, 40, "set certificate and key", ""},
+		{"not TLS", nil, func(c net.Conn) { io.WriteString(c, "HTTP/1.1 400 Bad Request\r\n\r\n"); wait(c) }, none, connmodel.KindTLS, 0, "answered with plain HTTP", ""},
+		{"SSH", nil, func(c net.Conn) { io.WriteString(c, "SSH-2.0-OpenSSH_9.2\r\n"); wait(c) }, none, connmodel.KindTLS, 0, "does not speak TLS", ""},
+		{"closes", nil, func(c net.Conn) { c.Read(make([]byte, 4096)) }, none, connmodel.KindEOF, 0, "during the TLS handshake", ""},
 		{"resets", nil, func(c net.Conn) {
 			c.Read(make([]byte, 1))
 			c.(*net.TCPConn).SetLinger(0)
-		}, none, connmodel.KindReset, 0, "during the TLS handshake"},
-		{"silence", nil, wait, none, connmodel.KindTimeout, 0, "during the TLS handshake"},
+		}, none, connmodel.KindReset, 0, "during the TLS handshake", ""},
+		{"silence", nil, wait, none, connmodel.KindTimeout, 0, "during the TLS handshake", ""},
 	}
 }
 
@@ -121,6 +122,11 @@ func TestTLSFailures(t *testing.T) {
 			}
 			if s := r.Snapshot().Server; s.TLSEstablished() || len(s.Attempts) != 1 || s.Attempts[0].Error != err {
 				t.Errorf("record %+v", s)
+			} else {
+				checkSeen(t, &e, s.Attempts[0].Hops)
+			}
+			if err.Verdict != e.chain {
+				t.Errorf("the verdict is %q, not %q", err.Verdict, e.chain)
 			}
 		}
 		t.Run("proxy/"+e.name, func(t *testing.T) {
@@ -145,6 +151,28 @@ func TestTLSFailures(t *testing.T) {
 				check(t, err, r, connmodel.SideServer, connmodel.BlameTarget)
 			}
 		})
+	}
+}
+
+// checkSeen: what was seen of a handshake that failed is in its record.
+func checkSeen(t *testing.T, e *tlsEnd, hops []connmodel.HopResult) {
+	t.Helper()
+	info := hops[len(hops)-1].TLSInfo
+	if info == nil || info.Verdict != e.chain || (info.Problem != "") != (e.chain != "") || info.VerifiedName != "" || info.Unverified {
+		t.Fatalf("the record of the handshake is %+v", info)
+	}
+	if e.chain == "" {
+		return
+	}
+	if len(info.Certificates) != len(e.server.Certificates[0].Certificate) || info.Version != "TLS 1.3" || info.Cipher == "" {
+		t.Errorf("seen were %+v", info)
+	}
+	want := connmodel.CertOK
+	if e.chain == connmodel.ChainExpired || e.chain == connmodel.ChainNotYetValid {
+		want = connmodel.Verdict(e.chain)
+	}
+	if c := info.Certificates[0]; c.Verdict != want || c.Pin == "" || c.Signature == "" {
+		t.Errorf("the certificate is %+v", c)
 	}
 }
 

@@ -21,7 +21,7 @@ upstream "g" {
 }
 upstream "h" {
   url = "http://proxy.example:8080"
-  tls { min_version = "1.0" } # ERROR: Unknown value # ERROR: TLS to a proxy without TLS
+  tls { min_version = "1.0" } # WARNING: Old version of TLS # ERROR: TLS to a proxy without TLS
 }
 upstream "i" {
   url = "socks4://proxy.example:1080"
