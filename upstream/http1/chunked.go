@@ -188,3 +188,14 @@ func allowedInTrailer(name string) bool {
 	}
 	return true
 }
+
+// allAllowedInTrailer reports whether a Trailer field announces none but fields that may come late.
+func allAllowedInTrailer(list string) bool {
+	for list != "" {
+		var name string
+		if name, list = cutList(list); !allowedInTrailer(name) {
+			return false
+		}
+	}
+	return true
+}

@@ -198,11 +198,13 @@ func appendConnection(dst []byte, keepAlive bool, minor uint8, upgrade string, t
 }
 
 // appendOthers writes the fields that AppendRequest and AppendResponse do not
-// write from elsewhere. Trailer means something with chunked alone.
+// write from elsewhere. Trailer means something with chunked alone, and is a
+// hint (RFC 9110 6.6.2): one that announces a field we do not pass on late is
+// left out, as strict receivers refuse the message for it.
 func appendOthers(dst []byte, h Header, dropTrailer bool) ([]byte, error) {
 	var err error
 	for i := range h {
-		if written(h[i].Name) || dropTrailer && equalFold(h[i].Name, "Trailer") {
+		if written(h[i].Name) || equalFold(h[i].Name, "Trailer") && (dropTrailer || !allAllowedInTrailer(h[i].Value)) {
 			continue
 		}
 		if dst, err = AppendField(dst, h[i].Name, h[i].Value); err != nil {

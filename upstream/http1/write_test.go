@@ -33,6 +33,8 @@ func TestAppendRequest(t *testing.T) {
 			"GET /chat HTTP/1.1\nHost: a\nUpgrade: websocket\nConnection: Upgrade\n\n"},
 		{"POST / HTTP/1.1\nHost: a\nTransfer-Encoding: chunked\nTrailer: X\n\n", OriginForm, true,
 			"POST / HTTP/1.1\nHost: a\nTrailer: X\nTransfer-Encoding: chunked\n\n"},
+		{"POST / HTTP/1.1\nHost: a\nTransfer-Encoding: chunked\nTrailer: Y\nTrailer: X, content-length\n\n", OriginForm, true,
+			"POST / HTTP/1.1\nHost: a\nTrailer: Y\nTransfer-Encoding: chunked\n\n"},
 		{"OPTIONS http://a HTTP/1.1\nHost: a\n\n", OriginForm, true, "OPTIONS * HTTP/1.1\nHost: a\n\n"},
 		{"OPTIONS http://a HTTP/1.1\nHost: a\n\n", AbsoluteForm, true, "OPTIONS http://a HTTP/1.1\nHost: a\n\n"},
 		{"CONNECT a:443 HTTP/1.1\nHost: b\nX: y\n\n", AuthorityForm, false, "CONNECT a:443 HTTP/1.1\nHost: a:443\nX: y\n\n"},
