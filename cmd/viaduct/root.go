@@ -31,5 +31,18 @@ func newRoot() (root *cobra.Command, started *bool) {
 	root.AddCommand(newRun(), newValidate(), newFmt(), newExplain(), newTest(), newReload(), newStatus(), newCA(), newVersion())
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()
+	exemplify(root)
 	return root, started
+}
+
+// exemplify gives an example to the commands that are cobra's own.
+func exemplify(root *cobra.Command) {
+	for _, c := range root.Commands() {
+		switch c.Name() {
+		case "completion":
+			c.Example = "  source <(viaduct completion bash)\n  viaduct completion fish > ~/.config/fish/completions/viaduct.fish"
+		case "help":
+			c.Example = "  viaduct help explain"
+		}
+	}
 }
