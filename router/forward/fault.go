@@ -56,7 +56,7 @@ func (x *exchange) clientFaultIn(phase connmodel.Phase, err error) *connmodel.Co
 	case timedOut(err):
 		e.Kind, e.Code, e.CodeOf, e.Message = connmodel.KindTimeout, 408, "http", "the client neither sent nor took a byte for the idle timeout"
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		e.Kind, e.Message = connmodel.KindEOF, "the client closed the connection in the middle of its request"
+		e.Kind, e.Code, e.CodeOf, e.Message = connmodel.KindEOF, 400, "http", "the client closed the connection in the middle of its request"
 	default:
 		e.Kind, e.Message = connmodel.KindReset, "the client closed the connection before its response was complete"
 	}

@@ -207,8 +207,8 @@ func TestBrokenUploads(t *testing.T) {
 		kind       connmodel.Kind
 		code       int
 	}{
-		{"short of its length", "Content-Length: 9\r\n\r\nhi", (*peer).closeWrite, connmodel.KindEOF, 0},
-		{"no last chunk", "Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n", (*peer).closeWrite, connmodel.KindEOF, 0},
+		{"short of its length", "Content-Length: 9\r\n\r\nhi", (*peer).closeWrite, connmodel.KindEOF, 400},
+		{"no last chunk", "Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n", (*peer).closeWrite, connmodel.KindEOF, 400},
 		{"reset", "Content-Length: 9\r\n\r\nhi", (*peer).reset, connmodel.KindReset, 0},
 		{"chunk of letters", "Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\nxyz\r\n", nil, connmodel.KindProtocol, 400},
 		{"chunk size wraps", "Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\nffffffffffffffff1\r\n", nil, connmodel.KindProtocol, 400},
