@@ -31,7 +31,7 @@ func TestDrain(t *testing.T) {
 	quick := okOrigin(t)
 	g := start(t, nil)
 	n := pick(60, 500)
-	drain := pick(time.Second, 10*time.Second)
+	drain := pick(3*time.Second, 10*time.Second)
 	var tunnels []net.Conn
 	for range n {
 		tunnels = append(tunnels, g.tunnel(t, target))
@@ -199,7 +199,7 @@ func TestShutdownEndsWhateverIsGoingOn(t *testing.T) {
 				waitFor(t, func() bool { return g.busy() })
 			}
 			cut, took := g.shutdownIn(100 * time.Millisecond)
-			if cut != row.cut || took > 2500*time.Millisecond {
+			if cut != row.cut || took > 10*time.Second {
 				t.Errorf("cut %d after %v, want %d at once", cut, took, row.cut)
 			}
 			if row.answer != "" {
@@ -242,7 +242,7 @@ func TestLingeringSessionsAreNotCut(t *testing.T) {
 		conns = append(conns, c)
 		g.records.next(t)
 	}
-	if cut, took := g.shutdownIn(10 * time.Millisecond); cut != 0 || took > lingerTime+2*time.Second {
+	if cut, took := g.shutdownIn(10 * time.Millisecond); cut != 0 || took > lingerTime+5*time.Second {
 		t.Errorf("%d lingering sessions counted as cut; Shutdown took %v", cut, took)
 	}
 	for _, c := range conns {
@@ -280,7 +280,7 @@ func TestClientLeavesDuringDial(t *testing.T) {
 			left := time.Now()
 			row.leave(c.(*net.TCPConn))
 			f := g.records.next(t)
-			if took := time.Since(left); took > 3*time.Second {
+			if took := time.Since(left); took > 6*time.Second {
 				t.Errorf("%s: given up after %v", row.name, took)
 			}
 			if f.Reason != connmodel.CloseClient || f.First != connmodel.SideClient || f.Error == nil || f.Error.Kind != connmodel.KindCanceled ||
@@ -331,7 +331,7 @@ func TestClientLeavesDuringAPlainRequest(t *testing.T) {
 			left := time.Now()
 			row.leave(c.(*net.TCPConn))
 			f := g.records.next(t)
-			if took := time.Since(left); took > 3*time.Second {
+			if took := time.Since(left); took > 6*time.Second {
 				t.Errorf("given up after %v", took)
 			}
 			if f.Reason != connmodel.CloseClient || f.First != connmodel.SideClient || f.Error == nil || f.Error.Kind != connmodel.KindCanceled ||

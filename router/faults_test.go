@@ -156,7 +156,7 @@ func TestSlowloris(t *testing.T) {
 			c.SetReadDeadline(began.Add(timeout + 10*time.Second))
 			_, err = io.Copy(io.Discard, c)
 			switch took := time.Since(began); {
-			case errors.Is(err, os.ErrDeadlineExceeded), took > timeout+lingerTime+2*time.Second:
+			case errors.Is(err, os.ErrDeadlineExceeded), took > timeout+lingerTime+5*time.Second:
 				late.Add(1)
 			case took < timeout-timeout/4:
 				early.Add(1)
@@ -170,7 +170,7 @@ func TestSlowloris(t *testing.T) {
 	if late.Load() > 0 || early.Load() > 0 {
 		t.Errorf("of %d slow clients %d were cut too late, %d too early", slow, late.Load(), early.Load())
 	}
-	if busy > 4*quiet+time.Second { // the machine may be busy with other things
+	if busy > 4*quiet+5*time.Second { // the machine may be busy with other things
 		t.Errorf("50 honest clients took %v beside slow ones, %v without", busy, quiet)
 	}
 	t.Logf("50 honest tunnels: %v without, %v beside %d slow clients", quiet, busy, slow)
@@ -275,7 +275,7 @@ func TestBackPressure(t *testing.T) {
 		t.Logf("a stuck tunnel holds %d KiB of heap; %d MiB had gone into the sockets", each>>10, down>>20)
 	}
 	began := time.Now()
-	if err := shake(g.tunnel(t, target), make([]byte, 16<<10)); err != nil || time.Since(began) > 2*time.Second {
+	if err := shake(g.tunnel(t, target), make([]byte, 16<<10)); err != nil || time.Since(began) > 5*time.Second {
 		t.Errorf("another tunnel: %v after %v", err, time.Since(began))
 	}
 }
@@ -321,14 +321,14 @@ func TestSlowAndHungUpstreams(t *testing.T) {
 				c.SetDeadline(time.Now().Add(20 * time.Second))
 				fmt.Fprintf(c, "CONNECT %s.example:443 HTTP/1.1\r\nHost: x\r\n\r\n", name)
 				resp, err := http.ReadResponse(bufio.NewReader(c), nil)
-				if took := time.Since(began); err != nil || resp.StatusCode != 504 || took > 4*time.Second {
+				if took := time.Since(began); err != nil || resp.StatusCode != 504 || took > 8*time.Second {
 					t.Errorf("%s: %v %v after %v", name, resp, err, took)
 				}
 			}()
 		}
 	}
 	began := time.Now()
-	if err := shake(g.tunnel(t, target), []byte("by the second member")); err != nil || time.Since(began) > 3*time.Second {
+	if err := shake(g.tunnel(t, target), []byte("by the second member")); err != nil || time.Since(began) > 8*time.Second {
 		t.Errorf("fail-over took %v: %v", time.Since(began), err)
 	}
 	wg.Wait()
@@ -399,7 +399,7 @@ func TestDescriptorsRunOut(t *testing.T) {
 		return time.Duration(u+s) * 10 * time.Millisecond
 	}
 	for i, c := range conns { // those that are served, until one is not
-		wait := 2 * time.Second
+		wait := 5 * time.Second
 		if i > 0 && served < i {
 			wait = time.Millisecond
 		}

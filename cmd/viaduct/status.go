@@ -48,7 +48,7 @@ func newStatus() *cobra.Command {
 func printStatus(w io.Writer, s *admin.Status) error {
 	p := palette(colourful(w))
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
-	fmt.Fprintf(t, "gateway\tviaduct %s, %s, up for %s, process %d\n", s.Version, s.State, time.Duration(s.Uptime*float64(time.Second)).Round(time.Second), s.PID)
+	fmt.Fprintf(t, "gateway\tviaduct %s, %s, started %s ago, process %d\n", s.Version, s.State, time.Duration(s.Uptime*float64(time.Second)).Round(time.Second), s.PID)
 	fmt.Fprintf(t, "configuration\t%d, from %s\n", s.Generation, said(s.Files))
 	fmt.Fprintf(t, "last reading\t%s\n", reloadLine(p, &s.LastReload))
 	fmt.Fprintf(t, "sessions\t%d open, %d since the start, %d flows recorded\n", s.Sessions.Open, s.Sessions.Total, s.Sessions.Flows)

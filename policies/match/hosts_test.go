@@ -293,13 +293,13 @@ func TestHostIndexDeepNames(t *testing.T) {
 func TestHostLookupIsBounded(t *testing.T) {
 	x := buildHosts(t, "example", "*.example", "a.b.example")
 	host := strings.Repeat("x", 8<<20)
-	start := time.Now()
+	start := cpuTime(t)
 	for range 2000 {
 		if x.AppendMatches(nil, host) != nil {
 			t.Fatal("found what was not there")
 		}
 	}
-	if d := time.Since(start); d > 2*time.Second*raceFactor {
+	if d := cpuTime(t) - start; d > 2*time.Second*raceFactor {
 		t.Errorf("2000 lookups took %v", d)
 	}
 }

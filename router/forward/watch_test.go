@@ -29,7 +29,7 @@ func TestBodyStandsStill(t *testing.T) {
 			r.client.say(get("/"))
 			r.client.resets()
 			hasFault(t, r.result(), connmodel.SideServer, connmodel.KindTimeout, connmodel.PhaseRelay)
-			if d := time.Since(start); d < idle || d > idle*3 {
+			if d := time.Since(start); d < idle || d > idle+5*time.Second {
 				t.Errorf("ended after %v, want a little more than %v", d, idle)
 			}
 		})
@@ -250,7 +250,7 @@ func TestClientLeavesWhileTheServerThinks(t *testing.T) {
 			left := time.Now()
 			tt.leave(r.client)
 			res := r.result()
-			if took := time.Since(left); took > 4*time.Second {
+			if took := time.Since(left); took > 8*time.Second {
 				t.Errorf("it took %v", took)
 			}
 			if res.Err == nil || res.Err.Side != connmodel.SideClient || res.Err.Kind != connmodel.KindCanceled || res.Err.Blame != connmodel.BlameNobody {
