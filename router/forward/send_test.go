@@ -269,7 +269,7 @@ func TestBrokenUploadBehindResponse(t *testing.T) {
 func TestServerDoesNotTake(t *testing.T) {
 	stop := make(chan bool)
 	r := newRig(t, func(o *peer, _ int) { o.head(); <-stop }, // it is told to before the rig waits for it
-		withParams(func(p *Params) { p.Timeouts.Idle = 100 * time.Millisecond }))
+		withParams(func(p *Params) { p.Timeouts.Idle = 500 * time.Millisecond }))
 	defer close(stop)
 	go io.Copy(r.client.Conn, io.MultiReader(strings.NewReader(postHead+"Content-Length: 1000000000\r\n\r\n"), io.LimitReader(zeros{}, 1e9)))
 	hasFault(t, r.result(), connmodel.SideServer, connmodel.KindTimeout, connmodel.PhaseRequest)
@@ -281,7 +281,7 @@ func (zeros) Read(b []byte) (int, error) { clear(b); return len(b), nil }
 
 // TestUploadOutlastsResponseTimeout: the server has its time from the end of the request on.
 func TestUploadOutlastsResponseTimeout(t *testing.T) {
-	const limit = 150 * time.Millisecond
+	const limit = 600 * time.Millisecond
 	r := newRig(t, func(o *peer, _ int) {
 		o.head()
 		o.take(5)
