@@ -173,6 +173,9 @@ func (s *Stream) requestFields(r *http1.Request) (fields []hpack.HeaderField, en
 	t := &s.to
 	add := func(name, value string) { fields = append(fields, hpack.HeaderField{Name: name, Value: value}) }
 	a := r.Authority()
+	if a.Host == "" { // RFC 9113 8.3.1; HTTP/1.0 may say none
+		return nil, false, &http1.Error{Status: 400, Reason: "no host", Section: "RFC 9113 8.3.1"}
+	}
 	if r.Method == "CONNECT" {
 		add(":method", "CONNECT")
 		add(":authority", a.String())

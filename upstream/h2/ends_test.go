@@ -88,7 +88,7 @@ func ask(t *testing.T, cl *http.Client, base string) {
 	if resp.StatusCode != 204 || body != "" {
 		t.Errorf("204: %d %q", resp.StatusCode, body)
 	}
-	big := bytes.Repeat([]byte("0123456789abcdef"), 200_000)
+	big := bytes.Repeat([]byte("0123456789abcdef"), 30_000)
 	for _, known := range []bool{true, false} {
 		var r io.Reader = bytes.NewReader(big)
 		if !known {
@@ -139,7 +139,9 @@ func ask(t *testing.T, cl *http.Client, base string) {
 }
 
 func goClient(t *testing.T, nc net.Conn) *http.Client {
-	tr := &http2.Transport{AllowHTTP: true, DialTLSContext: func(context.Context, string, string, *tls.Config) (net.Conn, error) { return nil, errors.New("one connection is enough") }}
+	tr := &http2.Transport{AllowHTTP: true, DialTLSContext: func(context.Context, string, string, *tls.Config) (net.Conn, error) {
+		return nil, errors.New("one connection is enough")
+	}}
 	cc, err := tr.NewClientConn(nc)
 	if err != nil {
 		t.Fatal(err)
