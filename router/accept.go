@@ -23,6 +23,8 @@ type door struct {
 
 	mu      sync.Mutex
 	clients map[netip.Addr]int // open sessions by client; nil until a listener limits them
+	udp     map[netip.Addr]int // UDP associations by client; nil until there is one
+	udpOpen int                // all of them
 	told    time.Time          // when a refusal was last logged
 	untold  int                // refusals since then
 }

@@ -1,6 +1,8 @@
 package router
 
 import (
+	"context"
+	"net"
 	"net/netip"
 	"time"
 
@@ -17,6 +19,9 @@ type plan struct {
 	timeouts connmodel.Timeouts
 	plain    bool   // a plain HTTP request
 	via      string // Via of the CONNECT requests to proxies
+
+	datagrams func(v6 bool) (*net.UDPConn, error) // as in upstream.Request; nil = a connection
+	own       *packetPorts                        // with datagrams
 }
 
 // newPlan turns a decision into a plan and lets hooks edit or refuse it. An edited address passes the same check as any other.
@@ -73,15 +78,19 @@ func refusedByHook(name string, err error) *connmodel.ConnError {
 // when the client leaves.
 func (s *session) dial(p *pin, rec *connmodel.Recorder, pl *plan, f *connmodel.Facts) (*upstream.Conn, *connmodel.ConnError) {
 	now := time.Now()
-	deadline := now.Add(pl.timeouts.Connect)
 	s.r.dials.begin(s, now)
 	defer s.r.dials.end(s)
+	return s.reachServer(&s.life, p, rec, pl, f, now.Add(pl.timeouts.Connect))
+}
+
+// reachServer is dial for callers who watch the client themselves.
+func (s *session) reachServer(ctx context.Context, p *pin, rec *connmodel.Recorder, pl *plan, f *connmodel.Facts, deadline time.Time) (*upstream.Conn, *connmodel.ConnError) {
 	h := s.r.opt.Hooks
 	var tried upstream.Tried
 	for again := 0; ; again++ {
 		q := pl.request(p, f)
 		q.Deadline, q.Tried = deadline, &tried
-		c, err := p.gen.cfg.Routes.Dial(&s.life, &q, rec)
+		c, err := p.gen.cfg.Routes.Dial(ctx, &q, rec)
 		if err == nil || h == nil || again == connmodel.MaxHookAgain || s.life.ended() != "" {
 			return c, err
 		}
@@ -106,10 +115,13 @@ func (pl *plan) request(p *pin, f *connmodel.Facts) upstream.Request {
 		// A proxy that is given another address in absolute-form would tell the server that address as its Host.
 		PlainConnect: pl.d.PlainConnect || pl.to.Address != f.Target,
 		TLS:          pl.to.TLS, Retry: pl.d.Retry, Client: f.Client.Addr(),
-		Via: pl.via,
+		Via: pl.via, Datagrams: pl.datagrams,
 		Check: func(ip netip.Addr) error {
 			if e := p.gen.checkAddress(pl.d, pl.to.Address, ip, pl.to.Address.Port); e != nil {
 				return e
+			}
+			if pl.datagrams != nil && pl.own.has(netip.AddrPortFrom(ip, pl.to.Address.Port)) {
+				return refusal("%s is a socket of this gateway itself", netip.AddrPortFrom(ip, pl.to.Address.Port))
 			}
 			return nil
 		},

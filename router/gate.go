@@ -50,6 +50,17 @@ func (g *gate) pass(take int, gone func() bool) bool {
 	return true
 }
 
+// take takes a place more, if there is one.
+func (g *gate) take() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.n >= g.max {
+		return false
+	}
+	g.n++
+	return true
+}
+
 // leave gives a place back. All who wait are woken: some of them only look.
 func (g *gate) leave() {
 	g.mu.Lock()

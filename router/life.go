@@ -25,13 +25,14 @@ type life struct {
 type sessionState uint8
 
 const (
-	stateIdle     sessionState = iota // nothing is asked for: before the first byte, or between two plain requests
-	stateHead                         // a request, or a handshake, has begun to come
-	stateSniff                        // the tunnel's client has not said anything yet, and a rule asks what it says
-	stateDial                         // it is decided, and the server is being reached
-	stateExchange                     // a plain request is under way
-	stateTunnel                       // relaying
-	stateLinger                       // all is said; the connection is about to be closed
+	stateIdle      sessionState = iota // nothing is asked for: before the first byte, or between two plain requests
+	stateHead                          // a request, or a handshake, has begun to come
+	stateSniff                         // the tunnel's client has not said anything yet, and a rule asks what it says
+	stateDial                          // it is decided, and the server is being reached
+	stateExchange                      // a plain request is under way
+	stateTunnel                        // relaying
+	stateDatagrams                     // the control connection of a UDP association
+	stateLinger                        // all is said; the connection is about to be closed
 )
 
 // enter notes the state that begins. It returns why the session was ended from outside, or "".
@@ -131,8 +132,11 @@ const drainGrace = 50 * time.Millisecond
 func (s *session) drain() {
 	s.life.mu.Lock()
 	defer s.life.mu.Unlock()
-	if s.life.state == stateIdle || s.life.state == stateSniff {
+	switch {
+	case s.life.state == stateIdle || s.life.state == stateSniff:
 		s.conn.SetReadDeadline(time.Now().Add(drainGrace))
+	case s.life.state == stateDatagrams && s.r.draining.Load():
+		s.life.end(connmodel.CloseDrained) // datagrams have no end that could be waited for
 	}
 }
 

@@ -92,7 +92,18 @@ type Listener struct {
 	KeepAliveTimeout time.Duration // between two plain requests on one connection; 0 = 60 s
 	SniffTimeout     time.Duration // how long a client may be silent behind its handshake, where a rule asks for its first bytes; 0 = 300 ms
 	MaxHeadBytes     int           // 0 = 64 KiB
+	UDP              *UDP          // UDP ASSOCIATE of SOCKS5; nil = refused
 	PerClient        int           // connections of one client: an IPv4 address, or a /64 of IPv6; 0 = no limit
+}
+
+// UDP says what the associations of a listener may hold. Zero fields = default.
+type UDP struct {
+	Idle         time.Duration // without a datagram: of an association, and of a target in it; 0 = 60 s
+	Associations int           // at once; 0 = 1024
+	PerClient    int           // of those, of one client (see Listener.PerClient); 0 = 32
+	Targets      int           // at once in one association; 0 = 256
+	// Nowhere says that no route of the policy carries datagrams: every association is refused (07).
+	Nowhere bool
 }
 
 // Authenticator proves a user. It must take care of its own cost: it is asked for every connection.

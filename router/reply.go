@@ -61,6 +61,9 @@ func answerFor(e *connmodel.ConnError) answer {
 
 // socks5Reply is the same for SOCKS5 (RFC 1928, section 6).
 func socks5Reply(e *connmodel.ConnError) byte {
+	if e.CodeOf == "socks5" && e.Side == connmodel.SideViaduct && e.Phase == connmodel.PhaseHandshake {
+		return byte(e.Code) // our own word
+	}
 	switch e.Kind {
 	case connmodel.KindDenied:
 		return 0x02 // not allowed by ruleset

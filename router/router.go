@@ -34,8 +34,9 @@ type Router struct {
 	stats    stats
 	kept     forward.Pool // server connections between plain requests
 
-	handshakes handshakes // sessions that have not said yet what they want
-	dials      dials      // sessions whose server is being reached
+	packets    packetPorts // sockets of associations: never a target
+	handshakes handshakes  // sessions that have not said yet what they want
+	dials      dials       // sessions whose server is being reached
 }
 
 // generation is one configuration and what was computed from it at load. It is immutable.
@@ -283,17 +284,30 @@ func (r *Router) Some(limit int, f func(*connmodel.Flow)) (open int) {
 	type one struct {
 		rec *connmodel.Recorder
 		s   *session
+		t   *target // of a UDP association
 	}
 	var list []one
 	r.sessions.each(func(s *session) {
 		if rec := s.flow.Load(); rec != nil {
 			if open++; len(list) < limit {
-				list = append(list, one{rec, s})
+				list = append(list, one{rec: rec, s: s})
 			}
+		}
+		if a := s.assoc.Load(); a != nil {
+			a.each(func(t *target) {
+				if open++; len(list) < limit {
+					list = append(list, one{t.rec, s, t})
+				}
+			})
 		}
 	})
 	for _, o := range list {
 		flow := o.rec.Snapshot()
+		if o.t != nil {
+			flow.Up, flow.Down = o.t.up.Load(), o.t.down.Load()
+			f(flow)
+			continue
+		}
 		flow.Up, flow.Down = max(flow.Up, o.s.tunnel.Up()), max(flow.Down, o.s.tunnel.Down())
 		f(flow)
 	}

@@ -17,7 +17,7 @@ func (s *session) serveSOCKS5(p *pin) {
 		s.endSOCKS(socks5NoMethod, connmodel.ProtocolSOCKS5, refused)
 		return
 	}
-	h := socks5.Server{Auth: byPassword}
+	h := socks5.Server{Auth: byPassword, UDP: p.l.UDP != nil}
 	out := make([]byte, 0, 32)
 	for {
 		n, o, ev, err := h.Step(s.in.Buffered(), out[:0])
@@ -44,6 +44,10 @@ func (s *session) serveSOCKS5(p *pin) {
 		}
 		switch ev {
 		case socks5.Request:
+			if h.Associate {
+				s.serveAssociate(p, h.Target, user)
+				return
+			}
 			s.socksRequest(p, connmodel.ProtocolSOCKS5, h.Target.Host(), h.Target.Port, user)
 			return
 		case socks5.More:
@@ -109,7 +113,12 @@ func (s *session) endSOCKS(out []byte, proto connmodel.Protocol, e *connmodel.Co
 	rec := s.begin(proto, connmodel.Address{}, time.Now())
 	s.live.Fail(e)
 	rec.Fail(e)
-	if len(out) > 1 {
+	switch n := len(out); {
+	case proto == connmodel.ProtocolSOCKS5 && n >= 10: // the reply, perhaps behind the choice of the method; without an address it has ten bytes
+		rec.Replied(int(out[n-9]), false)
+	case proto == connmodel.ProtocolSOCKS5 && n > 1:
+		rec.Replied(int(out[n-1]), false)
+	case n > 1:
 		rec.Replied(int(out[1]), false)
 	}
 	s.write(out)
@@ -130,6 +139,9 @@ func socksFault(err error) *connmodel.ConnError {
 	e := &connmodel.ConnError{
 		Phase: connmodel.PhaseHandshake, Side: connmodel.SideClient, Kind: connmodel.KindProtocol,
 		Message: "bad SOCKS request: " + err.Error(), Blame: connmodel.BlameClient, Cause: err,
+	}
+	if err == socks5.ErrNoUDP {
+		e.Message = "the client asks for UDP ASSOCIATE, which this listener does not take: it has no udp block"
 	}
 	if _, ok := err.(*socks5.AuthError); ok {
 		e.Phase, e.Kind = connmodel.PhaseAuth, connmodel.KindAuth

@@ -30,6 +30,8 @@ type attempt struct {
 	hasty   bool                // the last deadline set was cut short by the flow's
 	stopped bool                // no further attempt
 	settled bool                // run has returned
+	local   netip.AddrPort      // ends of a way of datagrams that has no connection
+	peer    netip.AddrPort
 	timed   timed
 	steps   steps
 
@@ -87,10 +89,11 @@ func (a *attempt) unwatch() {
 // walk goes the way and fills what c says about its end.
 func (a *attempt) walk(c *Conn) (net.Conn, *HopError) {
 	d, n := a.d, len(a.hops)
-	if d.target.IsValid() && d.q.Check != nil && n > 0 { // connect asks for the addresses of direct
-		if err := d.q.Check(d.target); err != nil {
-			return nil, a.failure(n+1, connmodel.PhaseDial, &guardError{err})
-		}
+	if err := a.checkTarget(); err != nil {
+		return nil, err
+	}
+	if d.q.Datagrams != nil {
+		return a.datagrams(c)
 	}
 	if a.absolute() {
 		last := a.hops[n-1]
@@ -123,6 +126,16 @@ func (a *attempt) walk(c *Conn) (net.Conn, *HopError) {
 	return conn, nil
 }
 
+// checkTarget asks whether a target that is an address may be told to a proxy.
+func (a *attempt) checkTarget() *HopError {
+	if d, n := a.d, len(a.hops); d.target.IsValid() && d.q.Check != nil && n > 0 { // connect asks for the addresses of direct
+		if err := d.q.Check(d.target); err != nil {
+			return a.failure(n+1, connmodel.PhaseDial, &guardError{err})
+		}
+	}
+	return nil
+}
+
 // absolute reports whether the last hop is left to fetch a plain request itself.
 func (a *attempt) absolute() bool {
 	q, n := a.d.q, len(a.hops)
@@ -130,15 +143,16 @@ func (a *attempt) absolute() bool {
 }
 
 // resolvedBy notes who turns the target's name into an address.
-func (a *attempt) resolvedBy() {
-	who := "viaduct"
+func (a *attempt) resolvedBy() { a.rec.ResolvedBy(a.whoResolves()) }
+
+func (a *attempt) whoResolves() string {
 	switch n := len(a.hops); {
 	case a.d.target.IsValid():
-		who = "literal"
+		return "literal"
 	case n > 0 && a.hops[n-1].takesNames() && (!a.d.q.LocalResolve || a.absolute()):
-		who = "upstream"
+		return "upstream"
 	}
-	a.rec.ResolvedBy(who)
+	return "viaduct"
 }
 
 // reach returns a connection that leads to `to` through the first n hops. It is hops applied in order: each takes the way
@@ -272,6 +286,9 @@ func (a *attempt) until(start time.Time, wait time.Duration) time.Time {
 func (a *attempt) element1(n int, to connmodel.Address) connmodel.HopRecorder {
 	if a.begun < n && a.rec.Recorder() != nil {
 		name, protocol := "", "tcp"
+		if a.d.q.Datagrams != nil {
+			protocol = "udp"
+		}
 		if n <= len(a.hops) {
 			name, protocol = a.hops[n-1].spec.Name, a.hops[n-1].spec.Scheme
 		}

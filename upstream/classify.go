@@ -10,6 +10,7 @@ import (
 	"syscall"
 
 	"viaduct/connmodel"
+	"viaduct/upstream/socks5"
 )
 
 // whose says whose end of the journey a failure belongs to.
@@ -46,6 +47,7 @@ var rows = []row{
 	{"limit", limitRow},
 	{"address family", familyRow},
 	{"unsayable host", hostRow},
+	{"datagrams", datagramRow},
 	{"http status", statusRow},
 	{"socks5 reply", socks5Row},
 	{"socks5 auth", socks5AuthRow},
@@ -172,6 +174,22 @@ func familyRow(e *HopError) (verdict, bool) {
 	case errors.Is(e.Err, errNoFamily):
 		return verdict{whose: ours, kind: connmodel.KindUnreachable, retry: true,
 			text: e.Address.String() + " has no address of the family of source_address"}, true
+	}
+	return verdict{}, false
+}
+
+// datagramRow is a way that carries connections and no datagrams: nobody's fault, and no reason to think ill of a proxy.
+func datagramRow(e *HopError) (verdict, bool) {
+	var reply *socks5.ReplyError
+	var relay *relayError
+	switch {
+	case errors.Is(e.Err, errNoDatagrams):
+		return verdict{whose: ours, kind: connmodel.KindProtocol, retry: true, text: "this way carries no datagrams: " + errNoDatagrams.Error()}, true
+	case errors.As(e.Err, &relay):
+		return verdict{whose: peers, kind: connmodel.KindProtocol, retry: true, text: relay.text}, true
+	case e.associate && errors.As(e.Err, &reply):
+		return verdict{whose: nobody, kind: connmodel.KindProtocol, retry: true, code: int(reply.Code), codeOf: "socks5",
+			text: "upstream " + e.Upstream + " relays no datagrams for us (socks5: " + reply.Code.String() + ")"}, true
 	}
 	return verdict{}, false
 }

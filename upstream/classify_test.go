@@ -34,6 +34,8 @@ var (
 
 func with(e HopError, p connmodel.Phase) HopError { e.Phase = p; return e }
 
+func associating(e HopError) HopError { e.associate = true; return e }
+
 func errno(n syscall.Errno) error {
 	return &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("connect", n)}
 }
@@ -70,6 +72,10 @@ func classRows() []classRow {
 		{"address family", with(toServer, connmodel.PhaseResolve), errNoIPv4, ourSide, 0, unreachable, 0, byUs, true, "use socks5"},
 		{"unsayable host", onlyHop, socks5.ErrName, ourSide, 1, protocol, 0, byUs, true, "no way to say www.example.com"},
 		{"unsayable host", onlyHop, socks4.ErrHost, ourSide, 1, protocol, 0, byUs, true, "no way to say"},
+
+		{"datagrams", onlyHop, errNoDatagrams, ourSide, 1, protocol, 0, byUs, true, "exactly one socks5"},
+		{"datagrams", onlyHop, &relayError{"it says that it takes datagrams at 127.0.0.1"}, hopSide, 1, protocol, 0, byProxy, true, "takes datagrams at"},
+		{"datagrams", associating(onlyHop), &socks5.ReplyError{Code: socks5.CommandNotSupported}, ourSide, 1, protocol, 7, byNobody, true, "upstream corp relays no datagrams for us (socks5: command not supported)"},
 
 		{"socks5 auth", with(onlyHop, connmodel.PhaseAuth), &socks5.AuthError{Offered: true}, hopSide, 1, auth, 0, byProxy, true, "check the credentials of upstream corp"},
 		{"socks5 auth", with(onlyHop, connmodel.PhaseGreeting), &socks5.AuthError{NoMethod: true}, hopSide, 1, auth, 0, byProxy, true, "add auth to upstream corp"},

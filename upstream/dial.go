@@ -60,6 +60,9 @@ func (t *Table) Dial(ctx context.Context, q *Request, r *connmodel.Recorder) (*C
 	if d.tried == nil {
 		d.tried = &d.own
 	}
+	if q.Datagrams != nil {
+		d.tried.passOver(rt)
+	}
 	rules := retryOf(q, rt)
 	if rules.Deadline > 0 && now.Add(rules.Deadline).Before(d.deadline) {
 		d.deadline = now.Add(rules.Deadline)

@@ -21,9 +21,10 @@ type HopError struct {
 
 	clientAuth connmodel.ClientAuth // whether the TLS peer asked for a certificate of ours
 
-	hint  string // a word of an HTTP proxy's about its refusal: see hintOf
-	shown bool   // our credentials had been shown to the hop
-	hasty bool   // so little of the flow's deadline was left that its end says nothing about the hop
+	hint      string // a word of an HTTP proxy's about its refusal: see hintOf
+	associate bool   // the hop was asked to relay datagrams
+	shown     bool   // our credentials had been shown to the hop
+	hasty     bool   // so little of the flow's deadline was left that its end says nothing about the hop
 }
 
 // Error names the place and says what the wire said.

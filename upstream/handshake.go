@@ -140,12 +140,8 @@ func (h *Hop) speak(s *steps, host string, port uint16) (bound string, early []b
 		b, early, err := socks4.Connect(s, host, port, user, h.takesNames())
 		return boundText(b.Addr(), "", b.Port()), early, err
 	case schemeSOCKS5, schemeSOCKS5h:
-		var auth *socks5.Auth
-		if h.spec.Auth != nil {
-			auth = &socks5.Auth{User: h.spec.Auth.Username, Password: h.spec.Auth.Password.Reveal()}
-		}
 		s.socks5 = true
-		b, early, err := socks5.Connect(s, host, port, auth)
+		b, early, err := socks5.Connect(s, host, port, h.socks5Auth())
 		return boundText(b.IP, b.Name, b.Port), early, err
 	}
 	return "", nil, errors.New("scheme " + h.spec.Scheme + " is not built in")

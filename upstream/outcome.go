@@ -10,6 +10,9 @@ import (
 func (a *attempt) connected(start time.Time) {
 	if a.rec.Recorder() != nil {
 		local, peer := ends(a.base)
+		if a.base == nil {
+			local, peer = a.local, a.peer
+		}
 		a.rec.Connected(local, peer)
 	}
 	for _, h := range a.hops {

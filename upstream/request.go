@@ -24,6 +24,10 @@ type Request struct {
 	Plain        bool
 	PlainConnect bool // ... but not for this request
 
+	// Datagrams says that the way is for datagrams: see Conn.Datagrams. For the route "direct" it returns the socket that will send
+	// them, to IPv6 addresses or to IPv4 addresses; it may be asked again for the same.
+	Datagrams func(v6 bool) (*net.UDPConn, error)
+
 	TLS      *connmodel.TLSPlan // Mode upgrade: TLS to the server is made here, and is part of the attempt
 	Retry    *connmodel.Retry   // instead of the pool's; nil = the pool's
 	Deadline time.Time          // for everything, all attempts; zero = 60 s from now
@@ -60,6 +64,10 @@ type Conn struct {
 	Absolute           bool   // speak absolute-form HTTP
 	ProxyAuthorization Secret // the ready field value for the proxy when Absolute; empty = none
 
+	// Datagrams is the way of datagrams, where the request was for one; then the net.Conn is the control connection of the proxy's
+	// association, whose end ends it, or nil when the way is direct.
+	Datagrams *Datagrams
+
 	Key Key
 
 	closed atomic.Bool
@@ -72,6 +80,12 @@ func (c *Conn) Close() error {
 		return nil
 	}
 	c.lease.release()
+	if d := c.Datagrams; d != nil {
+		if d.Relay == nil {
+			return nil
+		}
+		d.Relay.Close()
+	}
 	return c.Conn.Close()
 }
 

@@ -21,10 +21,11 @@ const maxAddresses = 16
 type socket struct {
 	dialer net.Dialer
 	source netip.Addr
+	iface  string
 }
 
 func newSocket(source netip.Addr, iface string, keepAlive time.Duration) *socket {
-	s := &socket{source: source.Unmap()}
+	s := &socket{source: source.Unmap(), iface: iface}
 	switch {
 	case keepAlive < 0:
 		s.dialer.KeepAlive = -1

@@ -38,6 +38,27 @@ func Connect(rw io.ReadWriter, host string, port uint16, auth *Auth) (bound Addr
 	if err != nil || port == 0 {
 		return Addr{}, nil, ErrName
 	}
+	return ask(rw, cmdConnect, target, auth)
+}
+
+// Associate asks the SOCKS server at the other end of rw to relay datagrams for
+// as long as rw is open (RFC 1928 7). It returns where the server takes them: an
+// unspecified address means its own. Nothing is due on rw after that; what came
+// nevertheless is dropped. The request does not say where our datagrams will
+// come from, as it may when that is not known.
+//
+// Deadlines, auth and errors are as for Connect; a *ProtocolError besides, when
+// the server names no port.
+func Associate(rw io.ReadWriter, auth *Auth) (relay Addr, err error) {
+	relay, _, err = ask(rw, cmdAssociate, Addr{}, auth)
+	if err == nil && relay.Port == 0 {
+		err = errRelayPort
+	}
+	return relay, err
+}
+
+// ask is the handshake for one command.
+func ask(rw io.ReadWriter, command byte, target Addr, auth *Auth) (bound Addr, leftover []byte, err error) {
 	if auth != nil && (badLength(auth.User) || badLength(auth.Password)) {
 		return Addr{}, nil, ErrCredentials
 	}
@@ -50,7 +71,7 @@ func Connect(rw io.ReadWriter, host string, port uint16, auth *Auth) (bound Addr
 	if err := c.authenticate(auth); err != nil {
 		return Addr{}, nil, err
 	}
-	if err := c.send("request", appendAddr(append(c.buf[:0], version, cmdConnect, 0x00), target)); err != nil {
+	if err := c.send("request", appendAddr(append(c.buf[:0], version, command, 0x00), target)); err != nil {
 		return Addr{}, nil, err
 	}
 	if bound, err = c.reply(); err != nil {
@@ -77,6 +98,7 @@ var (
 	errMethod     = &ProtocolError{"server chose a method that was not offered", "RFC 1928 3"}
 	errTurn       = &ProtocolError{"server spoke before it was asked", "RFC 1928 3"}
 	errReplyRSV   = &ProtocolError{"reserved byte of the reply is not 0", "RFC 1928 6"}
+	errRelayPort  = &ProtocolError{"reply to UDP ASSOCIATE names port 0", "RFC 1928 6"}
 	errReplyType  = &ProtocolError{"unknown address type in the reply", "RFC 1928 6"}
 	errSawHTTP    = &ProtocolError{"answered with HTTP, not SOCKS5", "RFC 1928 3"}
 	errSawTLS     = &ProtocolError{"answered with TLS, not SOCKS5", "RFC 1928 3"}

@@ -7,7 +7,8 @@ const (
 
 	authVersion = 0x01
 
-	cmdConnect = 0x01
+	cmdConnect   = 0x01
+	cmdAssociate = 0x03
 )
 
 // MaxMessage is the longest message of a client: user and password.
@@ -19,7 +20,7 @@ type Event uint8
 const (
 	More         Event = iota // more bytes are needed
 	Authenticate              // User and Password are there: call Verified
-	Request                   // Target is there: connect, then AppendReply
+	Request                   // Target is there: connect, or associate, then AppendReply
 )
 
 // Server is the server's side of one handshake, up to the request. It does no
@@ -30,10 +31,15 @@ const (
 // The zero value demands no authentication.
 type Server struct {
 	Auth bool // user and password are demanded (RFC 1929), nothing else accepted
+	UDP  bool // UDP ASSOCIATE is taken beside CONNECT
 
 	User     string // once Step said Authenticate
 	Password string // likewise; a secret
 	Target   Addr   // once Step said Request
+	// Associate says, once Step said Request, that it is UDP ASSOCIATE: Target is
+	// then where the client is going to send datagrams from, all zeros where it
+	// does not know.
+	Associate bool
 
 	state serverState
 }
@@ -110,6 +116,9 @@ func AppendReply(dst []byte, code Code, bound Addr) []byte {
 	return appendAddr(append(dst, version, byte(code), 0x00), bound)
 }
 
+// ErrNoUDP is a request for UDP ASSOCIATE where Server.UDP is false.
+var ErrNoUDP = &ProtocolError{"UDP ASSOCIATE, which is not taken here", "RFC 1928 4"}
+
 // Faults of clients.
 var (
 	errFailed      = &ProtocolError{"handshake has failed already", "RFC 1928 6"}
@@ -184,7 +193,9 @@ func (s *Server) request(in, out []byte) (int, []byte, error) {
 	switch {
 	case len(in) > 0 && in[0] != version:
 		return refuse(GeneralFailure, errVersion)
-	case len(in) > 1 && in[1] != cmdConnect:
+	case len(in) > 1 && in[1] == cmdAssociate && !s.UDP:
+		return refuse(CommandNotSupported, ErrNoUDP)
+	case len(in) > 1 && in[1] != cmdConnect && in[1] != cmdAssociate:
 		return refuse(CommandNotSupported, errCommand)
 	case len(in) > 2 && in[2] != 0:
 		return refuse(GeneralFailure, errReserved)
@@ -202,9 +213,9 @@ func (s *Server) request(in, out []byte) (int, []byte, error) {
 	switch {
 	case !a.IP.IsValid() && !ValidName(a.Name):
 		return refuse(GeneralFailure, errTargetName)
-	case a.Port == 0:
+	case a.Port == 0 && in[1] == cmdConnect:
 		return refuse(GeneralFailure, errTargetPort)
 	}
-	s.Target = a
+	s.Target, s.Associate = a, in[1] == cmdAssociate
 	return 3 + size, out, nil
 }

@@ -73,7 +73,7 @@ var serverTests = []struct {
 	{"line end in the user name", true, "\x05\x01\x02\x01\x03u\r\n\x02pw", "\x05\x02\x01\x01", "", "\x01\x03u\r\n\x02pw", errUser},
 	// Requests.
 	{"bind", false, "\x05\x01\x00\x05\x02\x00" + named("a", "\x00\x01"), "\x05\x00\x05\x07\x00\x01\x00\x00\x00\x00\x00\x00", "", "\x05\x02\x00" + named("a", "\x00\x01"), errCommand},
-	{"udp associate", false, "\x05\x01\x00\x05\x03\x00", "\x05\x00\x05\x07\x00\x01\x00\x00\x00\x00\x00\x00", "", "\x05\x03\x00", errCommand},
+	{"udp associate", false, "\x05\x01\x00\x05\x03\x00", "\x05\x00\x05\x07\x00\x01\x00\x00\x00\x00\x00\x00", "", "\x05\x03\x00", ErrNoUDP},
 	{"command 0", false, "\x05\x01\x00\x05\x00", "\x05\x00\x05\x07\x00\x01\x00\x00\x00\x00\x00\x00", "", "\x05\x00", errCommand},
 	{"version of the request", false, "\x05\x01\x00\x04\x01", "\x05\x00\x05\x01\x00\x01\x00\x00\x00\x00\x00\x00", "", "\x04\x01", errVersion},
 	{"reserved", false, "\x05\x01\x00\x05\x01\x01\x01", "\x05\x00\x05\x01\x00\x01\x00\x00\x00\x00\x00\x00", "", "\x05\x01\x01\x01", errReserved},
@@ -174,7 +174,7 @@ func FuzzServer(f *testing.F) {
 		f.Add([]byte(tt.in), uint8(1), tt.auth)
 	}
 	f.Fuzz(func(t *testing.T, in []byte, size uint8, auth bool) {
-		whole, split := Server{Auth: auth}, Server{Auth: auth}
+		whole, split := Server{Auth: auth, UDP: size&1 != 0}, Server{Auth: auth, UDP: size&1 != 0}
 		out, rest, ev, err := serve(&whole, bytes.Clone(in), len(in)+1, "u/pw")
 		out2, rest2, ev2, err2 := serve(&split, bytes.Clone(in), int(size)+1, "u/pw")
 		if !bytes.Equal(out, out2) || !bytes.Equal(rest, rest2) || ev != ev2 || (err == nil) != (err2 == nil) || whole.Target != split.Target {
@@ -187,7 +187,7 @@ func FuzzServer(f *testing.F) {
 			t.Fatalf("let in without the password: %q", out)
 		}
 		a := whole.Target
-		if !a.IP.IsValid() && !ValidName(a.Name) || a.Port == 0 {
+		if !a.IP.IsValid() && !ValidName(a.Name) || a.Port == 0 && !whole.Associate || whole.Associate && !whole.UDP {
 			t.Fatalf("target %q", a)
 		}
 	})
