@@ -69,6 +69,8 @@ type Listener struct {
 	Users     *Users         // nil = nobody is asked for a password
 	Realm     string
 
+	UDP *UDP // nil = SOCKS5 clients are refused UDP ASSOCIATE
+
 	HandshakeTimeout time.Duration // 0 = default
 	KeepAliveTimeout time.Duration // 0 = default
 	MaxHeadBytes     int           // 0 = default

@@ -20,7 +20,7 @@ type listenerBlock struct {
 
 var (
 	listenerSchema = schema(attrs("address", "protocols", "clients", "policy", "mode", "handshake_timeout", "keepalive_timeout", "max_head_bytes"),
-		blocks("tls", "authenticate", "limits"))
+		blocks("tls", "authenticate", "limits", "udp"))
 	authenticateSchema   = schema(attrs("htpasswd", "realm"))
 	listenerLimitsSchema = schema(attrs("connections_per_client"))
 )
@@ -53,6 +53,9 @@ func (l *loader) buildListener(x *listenerBlock, g Gateway) Listener {
 		if k := l.open(c, listenerLimitsSchema).number("connections_per_client", 1, 1_000_000); k > 0 {
 			n.PerClient = k
 		}
+	}
+	if u := b.one("udp"); u != nil {
+		l.udp(u, &n)
 	}
 	n.Policy = l.listenerPolicy(b)
 	l.checkListener(x, b, &n)

@@ -230,6 +230,7 @@ func (l *loader) build() *Config {
 	}
 	cfg.Upstreams.Chains = append(cfg.Upstreams.Chains, l.inline...)
 	l.checkRoutes(cfg)
+	l.checkDatagrams(cfg)
 	l.checkLists()
 	l.checkUse()
 	if l.diags.HasErrors() {

@@ -123,7 +123,7 @@ func TestManualIsComplete(t *testing.T) {
 var allSchemas = map[string]*hcl.BodySchema{
 	"gateway": gatewaySchema, "log": logSchema, "admin": adminSchema, "records": recordsSchema, "limits": limitsSchema,
 	"timeouts": timeoutsSchema, "direct": directSchema, "ca": caSchema, "certificates": certsSchema, "variable": variableSchema, "listener": listenerSchema,
-	"listener tls": listenerTLSSchema, "pair": pairSchema, "authenticate": authenticateSchema, "listener limits": listenerLimitsSchema,
+	"listener tls": listenerTLSSchema, "pair": pairSchema, "authenticate": authenticateSchema, "listener limits": listenerLimitsSchema, "udp": udpSchema,
 	"upstream": upstreamSchema, "auth": authSchema,
 	"upstream tls": hopTLSSchema, "upstream timeouts": hopTimeSchema, "pool": poolSchema, "health": healthSchema, "retry": retrySchema,
 	"eject": ejectSchema, "chain": chainSchema, "list": listSchema, "policy": policySchema, "rule": ruleSchema, "deny": denySchema,

@@ -71,7 +71,8 @@ func runTest(c *Config, t *Test, reached map[[2]string]bool) TestResult {
 			r.Differences = []string{fmt.Sprintf("the decision depends on the addresses of %s: say which it has in this test, with resolve = [\"…\"]", f.Target.Host)}
 			return r
 		}
-		f.Addresses, f.Have = t.resolve, connmodel.NeedAddresses
+		f.Addresses = t.resolve
+		f.Have |= connmodel.NeedAddresses
 		d, _, trace = p.Explain(&f)
 	}
 	r.Decision, r.Trace = d, trace
@@ -83,9 +84,30 @@ func runTest(c *Config, t *Test, reached map[[2]string]bool) TestResult {
 	for _, s := range d.Shadow {
 		reached[[2]string{p.name, s.Rule}] = true
 	}
+	if f.Protocol == connmodel.ProtocolUDP && !d.Denied() {
+		if why := c.noDatagrams(d); why != "" {
+			r.Differences = t.expect.dropped(d, why)
+			r.Pass = len(r.Differences) == 0
+			return r
+		}
+	}
 	r.Differences = t.expect.compare(c, d)
 	r.Pass = len(r.Differences) == 0
 	return r
+}
+
+// dropped compares with a decision that datagrams cannot follow: it is a denial of theirs.
+func (e *expectation) dropped(d *connmodel.Decision, why string) (diff []string) {
+	if e.deny == nil || !*e.deny {
+		diff = append(diff, fmt.Sprintf("the datagrams are dropped: the rule %q takes them, and %s", d.Rule, why))
+	}
+	if e.rule != "" && e.rule != d.Rule {
+		diff = append(diff, fmt.Sprintf("rule is %q, expected %q", d.Rule, e.rule))
+	}
+	if e.reason != "" || e.status != 0 {
+		diff = append(diff, "no rule denies them, so there is no reason and no status to expect")
+	}
+	return diff
 }
 
 // compare says in words how a decision differs from what is expected.

@@ -41,7 +41,7 @@ type expectation struct {
 }
 
 var (
-	testSchema = schema(attrs("client", "listener", "user", "at", "policy", "connect", "request", "socks4", "socks4a", "socks5", "resolve", "header"),
+	testSchema = schema(attrs("client", "listener", "user", "at", "policy", "connect", "request", "socks4", "socks4a", "socks5", "udp", "resolve", "header"),
 		blocks("expect"))
 	expectSchema = schema(attrs("rule", "via", "server", "deny", "reason", "policy", "tags"))
 )
@@ -53,6 +53,7 @@ var targetAttrs = []struct {
 }{
 	{"connect", connmodel.ProtocolConnect}, {"request", connmodel.ProtocolHTTP}, {"socks4", connmodel.ProtocolSOCKS4},
 	{"socks4a", connmodel.ProtocolSOCKS4a}, {"socks5", connmodel.ProtocolSOCKS5},
+	{"udp", connmodel.ProtocolUDP},
 }
 
 // testTime is when a test takes place that says nothing of time: a Monday noon.
@@ -129,12 +130,15 @@ func (l *loader) testTarget(b *block, f *connmodel.Facts) {
 		}
 	}
 	if given == nil {
-		l.errorAt(b.src.DefRange, "No target", `A test says what the client asks for: connect = "host:port", socks5 = "host:port", or request = "GET http://host/path".`)
+		l.errorAt(b.src.DefRange, "No target", `A test says what the client asks for: connect = "host:port", socks5 = "host:port", udp = "host:port", or request = "GET http://host/path".`)
 	}
 	if b.has("header") && f.Protocol != connmodel.ProtocolHTTP {
 		l.errorAt(b.rng("header"), "Without effect", `Header fields are seen in a plain request only: request = "GET http://host/path".`)
 	}
 	f.TargetIP = f.Target.IP()
+	if f.Protocol == connmodel.ProtocolUDP { // no first bytes: a datagram is no connection
+		f.Have |= connmodel.NeedHello | connmodel.NeedRequest
+	}
 }
 
 // testRequest reads "GET http://host/path".

@@ -48,9 +48,6 @@ func (t *target) reach(pl *plan, f *connmodel.Facts, deadline time.Time) *connmo
 		}
 		return t.goDirect(c)
 	}
-	if !table.CarriesDatagrams(route) {
-		return noDatagrams(route + " carries none: they go direct or through exactly one socks5 upstream, for behind another hop they would bypass it")
-	}
 	for {
 		l, first, err := a.leg(route)
 		if err != nil {

@@ -99,8 +99,8 @@ func (t *target) decideAndReach() *connmodel.ConnError {
 	if err != nil {
 		return err
 	}
-	if pl.to.TLS != nil && pl.to.TLS.Mode != connmodel.TLSPassthrough {
-		return noDatagrams("the rule asks for TLS, which datagrams have not")
+	if why := cannotCarry(p.gen.cfg.Routes, pl.to.Route, pl.to.TLS); why != "" {
+		return noDatagrams(why)
 	}
 	pl.datagrams, pl.own = a.socket, &s.r.packets
 	if d.Timeouts.Idle > 0 {
@@ -110,6 +110,26 @@ func (t *target) decideAndReach() *connmodel.ConnError {
 		a.mu.Unlock()
 	}
 	return t.reach(&pl, &f, time.Now().Add(pl.timeouts.Connect))
+}
+
+// cannotCarry says why datagrams cannot follow a decision, or "".
+func cannotCarry(routes *upstream.Table, route string, tls *connmodel.TLSPlan) string {
+	switch {
+	case tls != nil && tls.Mode != connmodel.TLSPassthrough:
+		return "the rule asks for TLS, which datagrams have not"
+	case !routes.CarriesDatagrams(route):
+		return route + " carries none: they go direct or through exactly one socks5 or socks5h upstream, for behind another hop they would bypass it"
+	}
+	return ""
+}
+
+// CheckDatagrams says why the service would drop datagrams that decision d takes, whatever their target, or "". It is for tools that
+// explain.
+func CheckDatagrams(c *Config, d *connmodel.Decision) string {
+	if why := cannotCarry(c.Routes, d.Route, d.TLS); why != "" {
+		return "the datagrams are dropped: " + why
+	}
+	return ""
 }
 
 // noDatagrams is a decision that datagrams cannot follow.

@@ -23,8 +23,8 @@ opened, dialled or resolved.
 
 Without a target and without a policy to read, it prints the default policy itself.
 
-The target is a URL or HOST:PORT. http:// is a plain request, https:// and HOST:PORT a CONNECT tunnel;
---protocol says otherwise. When a rule asks for the address of a name, --resolve says which it has;
+The target is a URL or HOST:PORT. http:// is a plain request, https:// and HOST:PORT a CONNECT tunnel,
+udp://HOST:PORT a datagram of a SOCKS5 client; --protocol says otherwise. When a rule asks for the address of a name, --resolve says which it has;
 --resolve system asks the resolver of this machine.
 
 ` + sourceHelp + `
@@ -72,7 +72,7 @@ func newExplain() *cobra.Command {
 	f.StringSliceVar(&q.resolve, "resolve", nil, "addresses that the target's name has, or system to look it up")
 	f.StringVar(&q.method, "method", "GET", "method of a plain request")
 	f.StringArrayVar(&q.headers, "header", nil, "header field of a plain request, 'Name: value'; may be repeated")
-	f.StringVar(&q.protocol, "protocol", "", "how the client asks: http, connect, socks4, socks4a, socks5")
+	f.StringVar(&q.protocol, "protocol", "", "how the client asks: http, connect, socks4, socks4a, socks5, socks5-udp")
 	f.BoolVar(&q.asJSON, "json", false, "print JSON")
 	complete(c, "protocol", func(*policies.Config) []string { return protocolNames() }, &q.src)
 	complete(c, "listener", listenerNames, &q.src)
@@ -160,7 +160,7 @@ func (q *question) listenerOf(cfg *policies.Config) (*policies.Listener, error) 
 	return nil, usageError("there is no listener %q; there are: %s", q.listener, strings.Join(listenerNames(cfg), ", "))
 }
 
-var askedBy = []connmodel.Protocol{connmodel.ProtocolHTTP, connmodel.ProtocolConnect, connmodel.ProtocolSOCKS4, connmodel.ProtocolSOCKS4a, connmodel.ProtocolSOCKS5}
+var askedBy = []connmodel.Protocol{connmodel.ProtocolHTTP, connmodel.ProtocolConnect, connmodel.ProtocolSOCKS4, connmodel.ProtocolSOCKS4a, connmodel.ProtocolSOCKS5, connmodel.ProtocolUDP}
 
 func protocolNames() (names []string) {
 	for _, p := range askedBy {
@@ -197,6 +197,9 @@ func (q *question) facts(cfg *policies.Config, l *policies.Listener, target stri
 		if f.Protocol = p; p != connmodel.ProtocolHTTP {
 			f.Request, f.Scheme = nil, ""
 		}
+	}
+	if f.Protocol == connmodel.ProtocolUDP { // no first bytes: a datagram is no connection
+		f.Have |= connmodel.NeedHello | connmodel.NeedRequest
 	}
 	if f.Request == nil && (len(q.headers) > 0 || q.method != "GET") {
 		return nil, usageError("--method and --header are of plain requests: write the target as http://HOST/PATH")
@@ -255,7 +258,12 @@ func (q *question) target(f *connmodel.Facts, text string) error {
 		return usageError("%w", err)
 	}
 	f.Target, f.TargetIP, f.Protocol = a, a.IP(), connmodel.ProtocolConnect
-	if s := strings.ToLower(scheme); s != "http" && s != "ws" {
+	switch strings.ToLower(scheme) {
+	case "udp":
+		f.Protocol = connmodel.ProtocolUDP
+		return nil
+	case "http", "ws":
+	default:
 		return nil
 	}
 	fields, err := headerFields(q.headers)

@@ -126,6 +126,13 @@ func atTheDoor(l *policies.Listener, f *connmodel.Facts) (why []string) {
 	}
 	if p := listenerWord(f.Protocol); !contains(l.Protocols, p) {
 		why = append(why, fmt.Sprintf("the listener does not speak %s", p))
+	} else if f.Protocol == connmodel.ProtocolUDP {
+		switch {
+		case l.UDP == nil:
+			why = append(why, "the listener takes no datagrams: it has no udp block")
+		case l.UDP.Nowhere:
+			why = append(why, "no rule of the policy leads datagrams anywhere, so UDP ASSOCIATE is refused")
+		}
 	}
 	return why
 }
@@ -135,7 +142,7 @@ func listenerWord(p connmodel.Protocol) string {
 	switch p {
 	case connmodel.ProtocolSOCKS4, connmodel.ProtocolSOCKS4a:
 		return policies.ProtocolSOCKS4
-	case connmodel.ProtocolSOCKS5:
+	case connmodel.ProtocolSOCKS5, connmodel.ProtocolUDP:
 		return policies.ProtocolSOCKS5
 	}
 	return policies.ProtocolHTTP
@@ -204,6 +211,11 @@ func (e *explanation) decided(rc *router.Config, table *upstream.Table, f *connm
 	hops, _ := table.Describe(d.Route) // load has checked that there is such a route
 	e.Route = hopSteps(hops)
 	e.ResolvedBy = resolvedBy(f, d, hops)
+	if f.Protocol == connmodel.ProtocolUDP {
+		if e.Refused = router.CheckDatagrams(rc, d); e.Refused != "" {
+			return
+		}
+	}
 	if refused := router.CheckTarget(rc, d, f.Target, f.Addresses); refused != nil {
 		e.Refused = refused.Message
 	}

@@ -42,6 +42,8 @@ import (
 //	notified REGEXP                 waits until a message to it matches
 //	door ADDRESS METHOD PATH STATUS [FIELD: VALUE]...  asks the control door directly; doortoken, with the token in the state
 //	freeport ADDRESS                skips the script when another program listens there
+//	packets NAME                    starts a server of datagrams that sends each back
+//	datagram PROXY TARGET TEXT      sends a text through a UDP association and waits for it to come back
 var scriptCommands = map[string]func(*testscript.TestScript, bool, []string){
 	"need": scriptNeed, "ports": scriptPorts, "origin": scriptOrigin, "upstream": scriptUpstream, "refuser": scriptRefuser,
 	"listening": scriptListening, "await": scriptAwait, "awaitfile": scriptAwaitFile, "signal": scriptSignal,

@@ -65,6 +65,9 @@ func routerListener(c *policies.Config, l *policies.Listener) (out router.Listen
 	if l.Users != nil {
 		out.Auth = l.Users
 	}
+	if u := l.UDP; u != nil {
+		out.UDP = &router.UDP{Idle: u.Idle, Associations: u.Associations, PerClient: u.PerClient, Targets: u.Targets, Nowhere: u.Nowhere}
+	}
 	for _, p := range l.Protocols {
 		switch p {
 		case policies.ProtocolHTTP:

@@ -20,6 +20,8 @@ type DanteOptions struct {
 	Deny []string
 	// Hosts are names Dante resolves, by hosts file. It needs Namespaces.
 	Hosts map[string]string
+	// UDP lets clients associate.
+	UDP bool
 	// Quiet logs errors alone, for benchmarks.
 	Quiet bool
 }
@@ -103,7 +105,14 @@ func danteConfig(port string, o DanteOptions, namespace bool) string {
 	for _, d := range o.Deny {
 		fmt.Fprintf(&b, "socks block {\n  from: 127.0.0.0/8 to: %s\n  log: error connect\n}\n", d)
 	}
-	fmt.Fprintf(&b, "socks pass {\n  from: 127.0.0.0/8 to: 127.0.0.0/8\n  command: connect\n  log: %s\n}\n", log)
+	command := "connect"
+	if o.UDP {
+		command = "connect udpassociate udpreply"
+	}
+	fmt.Fprintf(&b, "socks pass {\n  from: 127.0.0.0/8 to: 127.0.0.0/8\n  command: %s\n  log: %s\n}\n", command, log)
+	if o.UDP { // clients say 0.0.0.0 where they do not know their own address
+		fmt.Fprintf(&b, "socks pass {\n  from: 127.0.0.0/8 to: 0.0.0.0/0\n  command: udpassociate\n  log: %s\n}\n", log)
+	}
 	return b.String()
 }
 
