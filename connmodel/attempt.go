@@ -291,6 +291,14 @@ func (h HopRecorder) UsedCredential(name string) {
 	}
 }
 
+// SentProxyHeader notes that a PROXY protocol header of that version was sent to this hop.
+func (h HopRecorder) SentProxyHeader(version int) {
+	if hop := h.lock(); hop != nil {
+		hop.ProxyProto = int32(version)
+		h.unlock()
+	}
+}
+
 // Bound notes the address the proxy says it used.
 func (h HopRecorder) Bound(addr string) {
 	if hop := h.lock(); hop != nil {

@@ -33,9 +33,28 @@ type Client struct {
 	Protocol Protocol // of the first request; "" while unknown
 	User     string   // proved to the listener
 	Session  ID       // equals ID: the session is this connection, accept to close
+	// Proxied is what a load balancer in front of us said of the client; Address is then the client's, and Peer the balancer's. nil =
+	// there was no such header.
+	Proxied *ProxyHeader
 
 	// Hello is what a TLS client said first in its tunnel; nil = it was not looked into, or the client spoke no TLS.
 	Hello *ClientHello
+}
+
+// From is where the client connects from: what a load balancer told, else the other end of the socket. Zero for a Unix socket.
+func (c *Client) From() netip.AddrPort {
+	if c.Proxied != nil && c.Proxied.Source.IsValid() {
+		return c.Proxied.Source
+	}
+	return c.Peer
+}
+
+// ProxyHeader is a header of the PROXY protocol.
+type ProxyHeader struct {
+	Version     int            // 1 or 2
+	Source      netip.AddrPort // the client; zero when the balancer did not say
+	Destination netip.AddrPort // where the client connected to; zero likewise
+	Own         bool           // the balancer speaks for itself, as in a health check
 }
 
 // Server is the connection toward the far end, through the route.
@@ -81,7 +100,8 @@ type HopResult struct {
 	Connect  time.Duration // asking it to connect to the next hop or server, until its answer
 	Total    time.Duration
 
-	AuthRounds int    // authentication messages sent
+	AuthRounds int32  // authentication messages sent
+	ProxyProto int32  // version of the PROXY protocol header that was sent to it; 0 = none
 	Credential string // name of the credential used; never the secret
 	TLSInfo    *TLSInfo
 	BoundAddr  string     // address the proxy says it used, bounded; "" = none said

@@ -53,6 +53,9 @@ type Decision struct {
 	// SetHeaders and RemoveHeaders edit plain requests.
 	SetHeaders    []HeaderEdit
 	RemoveHeaders []string
+	// ProxyProtocol is the version of the PROXY protocol header that is written to the server before anything else, with the client's
+	// address; 0 = none.
+	ProxyProtocol int
 	// PlainConnect asks for CONNECT toward an http upstream even for a plain request.
 	PlainConnect bool
 	Tags         []string

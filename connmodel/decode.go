@@ -178,6 +178,12 @@ type wireClient struct {
 	Protocol Protocol   `json:"protocol"`
 	User     string     `json:"user"`
 	Hello    *wireHello `json:"tls_clienthello"`
+	Proxied  *struct {
+		Version     int            `json:"version"`
+		Source      netip.AddrPort `json:"source"`
+		Destination netip.AddrPort `json:"destination"`
+		Own         bool           `json:"own"`
+	} `json:"proxy_protocol"`
 }
 
 func (w *wireClient) value() (*Client, error) {
@@ -189,7 +195,7 @@ func (w *wireClient) value() (*Client, error) {
 		return nil, err
 	}
 	h, err := w.Hello.value()
-	return &Client{Connection: c, Listener: w.Listener, Protocol: w.Protocol, User: w.User, Session: c.ID, Hello: h}, err
+	return &Client{Connection: c, Listener: w.Listener, Protocol: w.Protocol, User: w.User, Session: c.ID, Hello: h, Proxied: (*ProxyHeader)(w.Proxied)}, err
 }
 
 type wireServer struct {
@@ -261,7 +267,8 @@ type wireHop struct {
 	Auth       *wireMS        `json:"auth_ms"`
 	Connect    *wireMS        `json:"connect_ms"`
 	Total      *wireMS        `json:"total_ms"`
-	AuthRounds int            `json:"auth_rounds"`
+	AuthRounds int32          `json:"auth_rounds"`
+	ProxyProto int32          `json:"proxy_protocol"`
 	Credential string         `json:"credential"`
 	Bound      string         `json:"bound"`
 	TLSInfo    *wireTLSFacts  `json:"tls"`
@@ -271,7 +278,7 @@ type wireHop struct {
 func (w *wireHop) value() (*HopResult, error) {
 	h := &HopResult{
 		Index: w.Index, Upstream: w.Upstream, Protocol: w.Protocol, Address: Address(w.Address), Peer: w.Peer, Local: w.Local,
-		Start: orZero(w.Start), AuthRounds: w.AuthRounds, Credential: w.Credential, BoundAddr: w.Bound, Error: w.Error.value(),
+		Start: orZero(w.Start), AuthRounds: w.AuthRounds, ProxyProto: w.ProxyProto, Credential: w.Credential, BoundAddr: w.Bound, Error: w.Error.value(),
 	}
 	if w.TLSInfo != nil {
 		h.TLSInfo = w.TLSInfo.info()

@@ -182,6 +182,17 @@ func (e *encoder) client(c *Client) {
 		e.raw(`,"tls_clienthello":`)
 		e.hello(c.Hello)
 	}
+	if h := c.Proxied; h != nil {
+		e.raw(`,"proxy_protocol":{"version":`)
+		e.int(int64(h.Version))
+		e.raw(`,"source":`)
+		e.addrPort(h.Source)
+		e.raw(`,"destination":`)
+		e.addrPort(h.Destination)
+		e.raw(`,"own":`)
+		e.bool(h.Own)
+		e.raw(`}`)
+	}
 	e.raw(`}`)
 }
 
@@ -269,6 +280,10 @@ func (e *encoder) hop(h *HopResult) {
 	if h.AuthRounds != 0 {
 		e.raw(`,"auth_rounds":`)
 		e.int(int64(h.AuthRounds))
+	}
+	if h.ProxyProto != 0 {
+		e.raw(`,"proxy_protocol":`)
+		e.int(int64(h.ProxyProto))
 	}
 	if h.Credential != "" {
 		e.raw(`,"credential":`)

@@ -104,6 +104,18 @@ func (s *Session) TLSFailed(err *ConnError, info *TLSInfo) {
 	s.Fail(err)
 }
 
+// Introduced notes what a load balancer said of the client, before anything else came.
+func (s *Session) Introduced(h ProxyHeader) {
+	s.mu.Lock()
+	if s.client.Proxied == nil {
+		s.client.Proxied = &h
+		if h.Source.IsValid() {
+			s.client.Address = AddressFrom(h.Source)
+		}
+	}
+	s.mu.Unlock()
+}
+
 // TLSEstablished notes the finished TLS handshake with the client.
 func (s *Session) TLSEstablished(info *TLSInfo) {
 	s.mu.Lock()

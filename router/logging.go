@@ -55,7 +55,7 @@ func (g LogrusLog) Close(f *connmodel.Flow) {
 	l := newLine()
 	l.id("flow", f.ID)
 	l.text("listener", f.Client.Listener)
-	l.addrPort("client", f.Client.Peer)
+	l.addrPort("client", f.Client.From())
 	l.optional("user", f.Client.User)
 	l.address("target", f.Target)
 	if f.Decision != nil {

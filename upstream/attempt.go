@@ -117,6 +117,11 @@ func (a *attempt) walk(c *Conn) (net.Conn, *HopError) {
 		return nil, err
 	}
 	a.resolvedBy()
+	if d.q.Header != nil {
+		if err := a.introduce(conn); err != nil {
+			return nil, err
+		}
+	}
 	if d.q.upgrade() {
 		if conn, err = a.upgrade(conn); err != nil {
 			return nil, err
@@ -139,7 +144,7 @@ func (a *attempt) checkTarget() *HopError {
 // absolute reports whether the last hop is left to fetch a plain request itself.
 func (a *attempt) absolute() bool {
 	q, n := a.d.q, len(a.hops)
-	return q.Plain && !q.PlainConnect && !q.upgrade() && n > 0 && a.hops[n-1].http() && !a.hops[n-1].spec.PlainConnect
+	return q.Plain && !q.PlainConnect && !q.upgrade() && q.Header == nil && n > 0 && a.hops[n-1].http() && !a.hops[n-1].spec.PlainConnect
 }
 
 // resolvedBy notes who turns the target's name into an address.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"viaduct/connmodel"
+	"viaduct/upstream/proxyproto"
 )
 
 // Request is what Dial is asked for.
@@ -37,6 +38,10 @@ type Request struct {
 	// "" = none is sent.
 	Via string
 
+	// Header is the PROXY protocol header that is written to the server, before TLS and all else; nil = none. It forces
+	// CONNECT for plain requests: a proxy that fetches by itself could not pass it on.
+	Header *proxyproto.Header
+
 	// Check is asked for every address of the target, literal or resolved here, before a socket to it is made or a proxy is
 	// told of it. It is not asked for the addresses of proxies. An error refuses the address.
 	Check func(netip.Addr) error
@@ -54,6 +59,7 @@ type Key struct {
 	Route  string
 	Target connmodel.Address // zero where the connection is to a proxy that takes any target
 	TLS    *connmodel.TLSPlan
+	Header string // PROXY protocol header that the server was sent: the connection is of that client and no other
 }
 
 // Conn is a connection that leads to the server, or, when Absolute, to the proxy that fetches from it.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"viaduct/connmodel"
+	"viaduct/upstream/proxyproto"
 	"viaduct/upstream/resolve"
 )
 
@@ -231,6 +232,9 @@ func wayName(hops []*Hop) string {
 // to a proxy that takes any target.
 func (t *Table) Key(q *Request, absolute bool) Key {
 	k := Key{table: t.id, Route: q.Route, Target: q.Target, TLS: q.TLS}
+	if q.Header != nil {
+		k.Header = string(proxyproto.Append(nil, *q.Header))
+	}
 	if absolute {
 		if r := t.routes[q.Route]; r == nil || !r.sticky {
 			k.Target = connmodel.Address{}

@@ -17,11 +17,12 @@ var mayImport = map[string][]string{
 	"upstream/http1":        {},
 	"upstream/socks4":       {},
 	"upstream/socks5":       {},
+	"upstream/proxyproto":   {},
 	"upstream/httpconnect":  {"upstream/http1"},
 	"upstream/h2":           {"upstream/http1"},
 	"upstream/auth":         {"connmodel", "upstream/http1"},
 	"upstream/resolve":      {"connmodel", "upstream/http1"},
-	"upstream":              {"connmodel", "upstream/http1", "upstream/socks4", "upstream/socks5", "upstream/httpconnect", "upstream/h2", "upstream/auth", "upstream/resolve", "upstream/certcheck"},
+	"upstream":              {"connmodel", "upstream/http1", "upstream/socks4", "upstream/socks5", "upstream/httpconnect", "upstream/h2", "upstream/auth", "upstream/resolve", "upstream/certcheck", "upstream/proxyproto"},
 	"upstream/certcheck":    {"connmodel"},
 	"upstream/upstreamtest": {},
 	"policies/match":        {"connmodel"},
@@ -33,7 +34,7 @@ var mayImport = map[string][]string{
 	"router/relay":          {"connmodel"},
 	"router/forward":        {"connmodel", "upstream/http1"},
 	"router/admin":          {"connmodel"},
-	"router": {"connmodel", "upstream", "upstream/certcheck", "upstream/resolve", "upstream/http1", "upstream/socks4", "upstream/socks5", "upstream/httpconnect", "upstream/h2",
+	"router": {"connmodel", "upstream", "upstream/certcheck", "upstream/resolve", "upstream/http1", "upstream/socks4", "upstream/socks5", "upstream/httpconnect", "upstream/h2", "upstream/proxyproto",
 		"router/ingress", "router/intercept", "router/relay", "router/forward", "router/admin"},
 }
 
