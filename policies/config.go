@@ -71,17 +71,26 @@ type Listener struct {
 
 	UDP *UDP // nil = SOCKS5 clients are refused UDP ASSOCIATE
 
-	HandshakeTimeout time.Duration // 0 = default
-	KeepAliveTimeout time.Duration // 0 = default
-	MaxHeadBytes     int           // 0 = default
-	PerClient        int           // 0 = no limit
+	HandshakeTimeout time.Duration     // 0 = default
+	KeepAliveTimeout time.Duration     // 0 = default
+	MaxHeadBytes     int               // 0 = default
+	PerClient        int               // 0 = no limit
+	Target           connmodel.Address // where all goes that comes by a listener of protocol forward
+	ProxyProtocol    *ProxyProtocol    // nil = no header is looked for
 	File             string
 	Line             int
 }
 
+// ProxyProtocol is which peers are load balancers that say first whose connection they bring.
+type ProxyProtocol struct {
+	From   []netip.Prefix // nil on a Unix socket: all are
+	Others bool           // other peers may connect for themselves
+}
+
 // The protocols of a listener.
 const (
-	ProtocolHTTP   = "http"
-	ProtocolSOCKS4 = "socks4" // with 4a
-	ProtocolSOCKS5 = "socks5"
+	ProtocolHTTP    = "http"
+	ProtocolSOCKS4  = "socks4" // with 4a
+	ProtocolSOCKS5  = "socks5"
+	ProtocolForward = "forward" // alone
 )

@@ -24,7 +24,7 @@ var (
 		"match":      {"sni", "alpn", "ja4", "country"},
 		"not":        {"sni", "alpn", "ja4", "country"},
 	}
-	laterProtocols = []string{"redirect", "tproxy", "forward"}
+	laterProtocols = []string{"redirect", "tproxy"}
 	laterModes     = []string{"terminate", "intercept"}
 )
 

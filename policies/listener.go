@@ -8,24 +8,31 @@ import (
 
 	"github.com/hashicorp/hcl/v2"
 
+	"viaduct/connmodel"
 	"viaduct/policies/match"
 )
 
 // listenerBlock is where clients connect.
 type listenerBlock struct {
-	src *hcl.Block
-	end endpoint
-	ok  bool
+	src    *hcl.Block
+	end    endpoint
+	ok     bool
+	target connmodel.Address // of protocol forward
 }
 
 var (
-	listenerSchema = schema(attrs("address", "protocols", "clients", "policy", "mode", "handshake_timeout", "keepalive_timeout", "max_head_bytes"),
-		blocks("tls", "authenticate", "limits", "udp"))
+	listenerSchema = schema(attrs("address", "protocols", "clients", "policy", "mode", "handshake_timeout", "keepalive_timeout", "max_head_bytes", "target"),
+		blocks("tls", "authenticate", "limits", "udp", "proxy_protocol"))
 	authenticateSchema   = schema(attrs("htpasswd", "realm"))
 	listenerLimitsSchema = schema(attrs("connections_per_client"))
 )
 
-var listenerProtocols = []string{ProtocolHTTP, ProtocolSOCKS4, ProtocolSOCKS5}
+// askedProtocols are told apart by the first byte, so that they can share a listener; soleProtocols need one for themselves.
+var (
+	askedProtocols    = []string{ProtocolHTTP, ProtocolSOCKS4, ProtocolSOCKS5}
+	soleProtocols     = []string{ProtocolForward}
+	listenerProtocols = append(slices.Clone(askedProtocols), soleProtocols...)
+)
 
 func (l *loader) buildListener(x *listenerBlock, g Gateway) Listener {
 	b := l.open(x.src, listenerSchema)
@@ -41,7 +48,11 @@ func (l *loader) buildListener(x *listenerBlock, g Gateway) Listener {
 		}
 	}
 	n.Protocols = l.protocols(b)
+	l.sole(x, b, &n)
 	n.Clients = b.networks("clients")
+	if c := b.one("proxy_protocol"); c != nil {
+		n.ProxyProtocol = l.proxyProtocol(c, x)
+	}
 	n.FileMode = l.fileMode(b, x)
 	if t := b.one("tls"); t != nil {
 		n.TLS = l.listenerTLS(t, x.end)
@@ -64,7 +75,7 @@ func (l *loader) buildListener(x *listenerBlock, g Gateway) Listener {
 
 func (l *loader) protocols(b *block) []string {
 	if !b.has("protocols") {
-		return slices.Clone(listenerProtocols)
+		return slices.Clone(askedProtocols)
 	}
 	var list []string
 	for _, e := range b.entries("protocols") {
@@ -178,10 +189,12 @@ func (l *loader) checkListener(x *listenerBlock, b *block, n *Listener) {
 		return
 	}
 	open := x.end.network == "tcp" && !x.end.ip.IsLoopback()
-	if open && !b.has("clients") && n.Users == nil && !n.TLS.guards() {
+	if open && n.asks() && !b.has("clients") && n.Users == nil && !n.TLS.guards() {
 		l.errorAt(b.rng("address"), "Open proxy", "Anybody who reaches this address could use the gateway. Say who may, with clients = [networks], an authenticate block or required client certificates (tls), or listen on 127.0.0.1.")
 	}
-	if n.Users != nil && open && n.TLS == nil {
+	if n.Users != nil && !n.asks() {
+		l.errorAt(b.one("authenticate").DefRange, "Nobody to be asked", "Clients of this listener know of no gateway, so they cannot be asked for a password. Say who may connect with clients = [networks].")
+	} else if n.Users != nil && open && n.TLS == nil {
 		l.warnAt(b.src.DefRange, "Passwords in the clear", "Clients send their passwords to this listener over plain TCP, where others on the network can read them. Give it a tls block, let it be reached over a protected network only, or listen on 127.0.0.1.")
 	}
 	if n.Users != nil && b.has("protocols") && slices.Contains(n.Protocols, ProtocolSOCKS4) {

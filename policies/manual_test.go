@@ -29,7 +29,7 @@ func readManual(t *testing.T) (text string, sections []section) {
 	var block *strings.Builder
 	kind, start := "", 0
 	for n, line := range strings.Split(string(src), "\n") {
-		title, isTitle := strings.CutPrefix(line, "## ")
+		title, isTitle := strings.CutPrefix(strings.Replace(line, "### ", "## ", 1), "## ") // a part of a section is one, too
 		switch {
 		case block == nil && isTitle:
 			sections = append(sections, section{title, map[string][]byte{}})

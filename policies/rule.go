@@ -26,7 +26,7 @@ type rule struct {
 }
 
 var (
-	ruleAttrs       = attrs("via", "server", "tags", "resolve_locally", "plain_connect")
+	ruleAttrs       = attrs("via", "server", "tags", "resolve_locally", "plain_connect", "send_proxy_protocol")
 	ruleBlocks      = blocks("deny", "tls", "retry", "timeouts", "headers")
 	ruleSchema      = schema(ruleAttrs, attrs("when", "shadow"), ruleBlocks, blocks("match"))
 	otherwiseSchema = schema(ruleAttrs, ruleBlocks)
@@ -50,6 +50,7 @@ func (l *loader) buildRule(p *policyBlock, x *hcl.Block, name string) *rule {
 	r.condition(l, b)
 	r.decision = connmodel.Decision{Generation: l.o.Generation, Policy: p.name, Rule: name, File: r.decl.Filename, Line: r.decl.Start.Line}
 	l.outcome(b, p, r)
+	l.checkHeader(b, r)
 	r.half = l.diags[before:].HasErrors() || l.voids > voids
 	return r
 }
@@ -131,6 +132,7 @@ func (l *loader) outcome(b *block, p *policyBlock, r *rule) {
 	l.servers = append(l.servers, serverAt{d.Server, b.rng("server")})
 	d.LocalResolve = b.boolean("resolve_locally", false)
 	d.PlainConnect = b.boolean("plain_connect", false)
+	d.ProxyProtocol = b.number("send_proxy_protocol", 1, 2)
 	d.Tags = l.tags(b)
 	if t := b.one("tls"); t != nil {
 		d.TLS = l.tlsPlan(t)
@@ -156,7 +158,7 @@ func (l *loader) denial(b *block, x *hcl.Block, d *connmodel.Decision) {
 		l.errorAt(c.rng("reason"), "Text too long", "The reason is a sentence for the person in front of the browser: at most 500 bytes.")
 	}
 	d.Tags = l.tags(b)
-	for _, name := range []string{"server", "resolve_locally", "plain_connect"} {
+	for _, name := range []string{"server", "resolve_locally", "plain_connect", "send_proxy_protocol"} {
 		if a := b.attrs[name]; a != nil {
 			l.errorAt(a.NameRange, "Without effect", fmt.Sprintf("The rule denies, so %q says nothing.", name))
 		}

@@ -129,6 +129,12 @@ func (l *loader) testTarget(b *block, f *connmodel.Facts) {
 			f.Target = b.hostPort(a.name)
 		}
 	}
+	if l.testForward(b, f, given) {
+		if b.has("header") {
+			l.errorAt(b.rng("header"), "Without effect", `Header fields are seen in a plain request only: request = "GET http://host/path".`)
+		}
+		return
+	}
 	if given == nil {
 		l.errorAt(b.src.DefRange, "No target", `A test says what the client asks for: connect = "host:port", socks5 = "host:port", udp = "host:port", or request = "GET http://host/path".`)
 	}

@@ -114,7 +114,14 @@ func (d *door) admit(nc net.Conn) {
 	p := d.pin.Load()
 	now := time.Now()
 	peer := addrPort(nc.RemoteAddr())
-	counted, reason := d.refuse(p.l, peer.Addr().WithZone(""))
+	balancer, counted, reason := p.l.introduces(peer.Addr()), false, ""
+	switch {
+	case balancer: // who it is about is told later
+	case p.l.ProxyProtocol != nil && !p.l.ProxyProtocol.Others:
+		reason = "not_a_balancer"
+	default:
+		counted, reason = d.refuse(p.l, peer.Addr().WithZone(""))
+	}
 	if reason != "" {
 		d.r.opt.Meter.SessionRefused(p.l.Name, reason)
 		d.tellRefused(p.l.Name, peer, reason, now)
@@ -124,7 +131,7 @@ func (d *door) admit(nc net.Conn) {
 	}
 	s := d.r.newSession(d, nc, p)
 	s.live = connmodel.NewSession(connmodel.Accepted{Listener: p.l.Name, Peer: peer, Local: addrPort(nc.LocalAddr()), TLS: p.tls != nil, Time: now}, d.r.opt.Hooks)
-	s.peer, s.started, s.counted = peer, now, counted
+	s.peer, s.client, s.started, s.counted, s.balancer = peer, peer, now, counted, balancer
 	d.r.sessions.add(s)
 	if oldest := d.r.handshakes.begin(s); oldest != nil && oldest.crowdedOut() {
 		d.r.opt.Meter.SessionRefused(oldest.name, "handshake_limit")

@@ -59,14 +59,14 @@ func (s *session) newAssociation(p *pin, rec *connmodel.Recorder, announced sock
 	switch {
 	case p.l.UDP.Nowhere:
 		return nil, noAssociation("no route of the policy carries datagrams: they go direct or through exactly one socks5 upstream")
-	case !ok || !s.peer.IsValid():
+	case !ok || !s.client.IsValid():
 		return nil, noAssociation("a client on a Unix socket has no address that datagrams could come from")
 	}
-	if !s.door.admitUDP(s.peer.Addr(), limits) {
+	if !s.door.admitUDP(s.client.Addr(), limits) {
 		return nil, udpLimit("the listener has as many UDP associations as it may, in all or of this client")
 	}
 	if !s.r.gate.take() {
-		s.door.releaseUDP(s.peer.Addr())
+		s.door.releaseUDP(s.client.Addr())
 		return nil, udpLimit("there is no room for the sockets of a UDP association")
 	}
 	c, err := net.ListenUDP("udp", &net.UDPAddr{IP: local.IP, Zone: local.Zone})
@@ -78,14 +78,14 @@ func (s *session) newAssociation(p *pin, rec *connmodel.Recorder, announced sock
 	}
 	if err != nil {
 		s.r.gate.leave()
-		s.door.releaseUDP(s.peer.Addr())
+		s.door.releaseUDP(s.client.Addr())
 		return nil, &connmodel.ConnError{
 			Phase: connmodel.PhaseHandshake, Side: connmodel.SideViaduct, Kind: connmodel.KindLimit,
 			Message: "there is no socket for the client's datagrams: " + err.Error(), Blame: connmodel.BlameLocal, Cause: err,
 		}
 	}
 	a := &association{
-		s: s, p: p, user: user, limits: limits, rec: rec, client: k, peer: netip.AddrPortFrom(s.peer.Addr(), announcedPort(announced, s.peer.Addr())),
+		s: s, p: p, user: user, limits: limits, rec: rec, client: k, peer: netip.AddrPortFrom(s.client.Addr(), announcedPort(announced, s.client.Addr())),
 		wires: make(map[string]*target), targets: make(map[connmodel.Address]*target), legs: make(map[string]*leg),
 		froms: make(map[netip.AddrPort]*target), last: time.Now(),
 	}
@@ -194,7 +194,7 @@ func (a *association) close() {
 	}
 	s.r.packets.remove(a.bound)
 	s.r.gate.leave()
-	s.door.releaseUDP(s.peer.Addr())
+	s.door.releaseUDP(s.client.Addr())
 	a.rec.SetMetadata("udp_targets", strconv.Itoa(a.decided))
 	for i, n := range a.dropped {
 		if n > 0 {

@@ -95,7 +95,7 @@ func (s *session) newFacts(p *pin, proto connmodel.Protocol, target connmodel.Ad
 		now = now.In(loc)
 	}
 	s.facts = connmodel.Facts{
-		Listener: p.l.Name, Client: netip.AddrPortFrom(s.peer.Addr().WithZone(""), s.peer.Port()), Time: now, User: user, Protocol: proto, Target: target, TargetIP: target.IP(),
+		Listener: p.l.Name, Client: netip.AddrPortFrom(s.client.Addr().WithZone(""), s.client.Port()), Time: now, User: user, Protocol: proto, Target: target, TargetIP: target.IP(),
 	}
 	return &s.facts
 }

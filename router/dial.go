@@ -8,6 +8,7 @@ import (
 
 	"viaduct/connmodel"
 	"viaduct/upstream"
+	"viaduct/upstream/proxyproto"
 )
 
 // plan is what is about to be dialled for one flow: the decision, perhaps edited by hooks.
@@ -17,8 +18,9 @@ type plan struct {
 	addrs    []netip.Addr // resolved for the decision; valid for the target alone
 	ip       netip.Addr   // of to.Address when it is a literal
 	timeouts connmodel.Timeouts
-	plain    bool   // a plain HTTP request
-	via      string // Via of the CONNECT requests to proxies
+	plain    bool               // a plain HTTP request
+	via      string             // Via of the CONNECT requests to proxies
+	header   *proxyproto.Header // tells the server whose connection it is; nil = nothing
 
 	datagrams func(v6 bool) (*net.UDPConn, error) // as in upstream.Request; nil = a connection
 	own       *packetPorts                        // with datagrams
@@ -33,6 +35,9 @@ func (s *session) newPlan(p *pin, rec *connmodel.Recorder, f *connmodel.Facts, d
 	pl.to = connmodel.ServerPlan{Address: f.Target, Route: d.Route, TLS: d.TLS}
 	if !d.Server.IsZero() {
 		pl.to.Address = d.Server
+	}
+	if d.ProxyProtocol != 0 {
+		pl.header = s.introduction(d.ProxyProtocol, f)
 	}
 	h := s.r.opt.Hooks
 	if f.Request != nil {
@@ -55,12 +60,12 @@ func (s *session) checkPlan(p *pin, pl *plan, f *connmodel.Facts) *connmodel.Con
 	} else {
 		pl.ip = pl.to.Address.IP()
 	}
-	if err := p.gen.checkName(pl.d, pl.to.Address, pl.ip); err != nil {
+	if err := p.gen.checkName(p.l, pl.d, pl.to.Address, pl.ip); err != nil {
 		return err
 	}
 	// When the name was resolved for a rule, a refused address is refused also where a proxy would resolve it again.
 	for _, ip := range pl.addrs {
-		if err := p.gen.checkAddress(pl.d, pl.to.Address, ip, pl.to.Address.Port); err != nil {
+		if err := p.gen.checkAddress(p.l, pl.d, pl.to.Address, ip, pl.to.Address.Port); err != nil {
 			return err
 		}
 	}
@@ -115,9 +120,9 @@ func (pl *plan) request(p *pin, f *connmodel.Facts) upstream.Request {
 		// A proxy that is given another address in absolute-form would tell the server that address as its Host.
 		PlainConnect: pl.d.PlainConnect || pl.to.Address != f.Target,
 		TLS:          pl.to.TLS, Retry: pl.d.Retry, Client: f.Client.Addr(),
-		Via: pl.via, Datagrams: pl.datagrams,
+		Via: pl.via, Header: pl.header, Datagrams: pl.datagrams,
 		Check: func(ip netip.Addr) error {
-			if e := p.gen.checkAddress(pl.d, pl.to.Address, ip, pl.to.Address.Port); e != nil {
+			if e := p.gen.checkAddress(p.l, pl.d, pl.to.Address, ip, pl.to.Address.Port); e != nil {
 				return e
 			}
 			if pl.datagrams != nil && pl.own.has(netip.AddrPortFrom(ip, pl.to.Address.Port)) {

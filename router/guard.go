@@ -78,8 +78,17 @@ func machineHas(ip netip.Addr) bool {
 	return machine.addrs[ip]
 }
 
-// checkAddress says whether a flow may have ip:port as its far end, under decision d.
-func (g *generation) checkAddress(d *connmodel.Decision, target connmodel.Address, ip netip.Addr, port uint16) *connmodel.ConnError {
+// named is the address that the policy itself sends a flow to: the server of the rule that took it, or else the target of a forward
+// listener. Zero when the client chose.
+func (l *Listener) named(d *connmodel.Decision) connmodel.Address {
+	if !d.Server.IsZero() || l == nil {
+		return d.Server
+	}
+	return l.Target
+}
+
+// checkAddress says whether a flow that came by l may have ip:port as its far end, under decision d.
+func (g *generation) checkAddress(l *Listener, d *connmodel.Decision, target connmodel.Address, ip netip.Addr, port uint16) *connmodel.ConnError {
 	if g.own.has(ip, port) {
 		return refusal("%s is an address of this gateway itself", netip.AddrPortFrom(ip, port))
 	}
@@ -88,7 +97,7 @@ func (g *generation) checkAddress(d *connmodel.Decision, target connmodel.Addres
 		return nil
 	}
 	plain := connmodel.Embedded(ip)
-	if target == d.Server && (d.Server.IP() == ip || isLocalhost(d.Server.Host) && plain.IsLoopback()) {
+	if target == l.named(d) && (target.IP() == ip || isLocalhost(target.Host) && plain.IsLoopback()) {
 		return nil
 	}
 	for _, p := range d.AllowAddresses {
@@ -104,12 +113,12 @@ func (g *generation) checkAddress(d *connmodel.Decision, target connmodel.Addres
 
 // checkName does what can be done before anything is resolved: literal addresses are checked, and so is localhost, which a
 // proxy further on would take for itself.
-func (g *generation) checkName(d *connmodel.Decision, server connmodel.Address, ip netip.Addr) *connmodel.ConnError {
+func (g *generation) checkName(l *Listener, d *connmodel.Decision, server connmodel.Address, ip netip.Addr) *connmodel.ConnError {
 	if ip.IsValid() {
-		return g.checkAddress(d, server, ip, server.Port)
+		return g.checkAddress(l, d, server, ip, server.Port)
 	}
 	if isLocalhost(server.Host) {
-		if e := g.checkAddress(d, server, loopback4, server.Port); e != nil {
+		if e := g.checkAddress(l, d, server, loopback4, server.Port); e != nil {
 			return e
 		}
 	}
@@ -139,9 +148,9 @@ func refusal(format string, args ...any) *connmodel.ConnError {
 }
 
 // CheckTarget says what the service would say of the address that decision d sends a flow to, as far as it can be said without a
-// network: for literal addresses, for localhost, and for addrs, which the name is known to have. nil = allowed. It is the check that
-// flows pass, for tools that explain.
-func CheckTarget(c *Config, d *connmodel.Decision, target connmodel.Address, addrs []netip.Addr) *connmodel.ConnError {
+// network: for literal addresses, for localhost, and for addrs, which the name is known to have. l is the listener that the flow came by,
+// or nil. nil = allowed. It is the check that flows pass, for tools that explain.
+func CheckTarget(c *Config, l *Listener, d *connmodel.Decision, target connmodel.Address, addrs []netip.Addr) *connmodel.ConnError {
 	g := &generation{cfg: c}
 	for i := range c.Listeners {
 		if n := c.Listeners[i].Network; n == "tcp" || n == "" {
@@ -157,11 +166,11 @@ func CheckTarget(c *Config, d *connmodel.Decision, target connmodel.Address, add
 	if !d.Server.IsZero() {
 		server, addrs = d.Server, nil
 	}
-	if e := g.checkName(d, server, server.IP()); e != nil {
+	if e := g.checkName(l, d, server, server.IP()); e != nil {
 		return e
 	}
 	for _, ip := range addrs {
-		if e := g.checkAddress(d, server, ip, server.Port); e != nil {
+		if e := g.checkAddress(l, d, server, ip, server.Port); e != nil {
 			return e
 		}
 	}

@@ -78,10 +78,14 @@ type Listener struct {
 	Network   string // "tcp" (also ""), "unix" or "systemd"
 	Address   string // "127.0.0.1:3128" (0.0.0.0 is IPv4 alone, "" and [::] are both), "/run/viaduct/proxy.sock"; the name of a socket for Network "systemd"
 	Protocols Protocols
-	Clients   []netip.Prefix // networks that may connect; nil = all. Unix sockets are guarded by their file mode instead
-	FileMode  uint32         // of a Unix socket; 0 = 0660
-	Policy    string
-	Decider   connmodel.Decider
+	Target    connmodel.Address // for Forward: where every connection goes
+	Clients   []netip.Prefix    // networks that may connect; nil = all. Unix sockets are guarded by their file mode instead
+	// ProxyProtocol says who has to tell, before anything else, whose connection it brings; nil = nobody. Clients and PerClient are
+	// then about the client that is told.
+	ProxyProtocol *ProxyProtocol
+	FileMode      uint32 // of a Unix socket; 0 = 0660
+	Policy        string
+	Decider       connmodel.Decider
 	// Auth proves users by name and password; nil = nobody is asked. With it SOCKS4, which cannot prove anything, is refused.
 	Auth  Authenticator
 	Realm string // of the challenge; "" = "viaduct"
@@ -111,15 +115,25 @@ type Authenticator interface {
 	Verify(user, password string) bool
 }
 
-// Protocols is a set of what a listener speaks, told apart by the first byte.
-type Protocols uint8
+// ProxyProtocol is which peers of a listener are load balancers that send a header of the PROXY protocol. A header is believed from
+// them alone, and demanded of them: without, whatever they pass on would be taken for their own.
+type ProxyProtocol struct {
+	From   []netip.Prefix // networks of the balancers; whoever may connect to a Unix socket is one
+	Others bool           // further peers may connect, as clients for themselves: a header of theirs is garbage; else they are refused
+}
 
-// The protocols of a listener.
+// Protocols is a set of what a listener speaks, told apart by the first byte.
+type Protocols uint16
+
+// The protocols of a listener. Forward goes with no other: its clients may wait for the server to speak first.
 const (
 	HTTP Protocols = 1 << iota
 	SOCKS4
 	SOCKS5
+	Forward      // a fixed target for programs that know no proxy: see Listener.Target
 	AllProtocols = HTTP | SOCKS4 | SOCKS5
+
+	targeted = Forward // nothing is asked of the client: where it goes is known without
 )
 
 // Limits of the whole router.

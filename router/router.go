@@ -104,8 +104,13 @@ func (c *Config) check() error {
 		if c.Listeners[i].Decider == nil {
 			errs = append(errs, fmt.Errorf("router: listener %q has no Decider", c.Listeners[i].Name))
 		}
-		if c.Listeners[i].Protocols&AllProtocols == 0 {
-			errs = append(errs, fmt.Errorf("router: listener %q takes no protocol", c.Listeners[i].Name))
+		switch l := &c.Listeners[i]; {
+		case l.Protocols&(AllProtocols|targeted) == 0:
+			errs = append(errs, fmt.Errorf("router: listener %q takes no protocol", l.Name))
+		case l.Protocols&targeted != 0 && l.Protocols&(l.Protocols-1) != 0:
+			errs = append(errs, fmt.Errorf("router: listener %q mixes protocols that cannot be told apart", l.Name))
+		case (l.Protocols == Forward) == l.Target.IsZero():
+			errs = append(errs, fmt.Errorf("router: listener %q: a target goes with Forward, and with nothing else", l.Name))
 		}
 		if t := c.Listeners[i].TLS; t != nil {
 			if err := t.check(); err != nil {

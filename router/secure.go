@@ -31,9 +31,11 @@ func (s *session) secure() bool {
 	if s.closing() {
 		s.drain()
 	}
-	if err := s.in.Fill(); err != nil {
-		s.silent(err)
-		return false
+	if len(s.in.Buffered()) == 0 { // else it came right behind what a balancer said
+		if err := s.in.Fill(); err != nil {
+			s.silent(err)
+			return false
+		}
 	}
 	s.life.enter(stateHead)
 	s.conn.SetDeadline(s.handshakeEnd(p.l, s.started)) // what we write may be a chain of certificates, which a client can leave unread

@@ -19,6 +19,7 @@ import (
 //	accept     acceptLoop, admit          the socket is here, the configuration is pinned
 //	handshake  secure                     TLS with the client, where the listener wants it
 //	           serveHTTP, serveSOCKS      what does the client ask for?
+//	           serveTargeted              ... or where does it go without asking?
 //	decide     decide                     which rule takes it?
 //	dial       newPlan, dial              the hooks' word, the check, the chain
 //	answer     yes, no                    in the client's own protocol
@@ -26,13 +27,19 @@ import (
 //	record     finish                     one record, always
 func (s *session) serveConn() {
 	p := s.door.pin.Load()
+	if p.l.Protocols&targeted != 0 {
+		s.serveTargeted(p)
+		return
+	}
 	s.handshakeDeadline(p.l, s.started)
 	if s.closing() {
 		s.drain()
 	}
-	if err := s.in.Fill(); err != nil {
-		s.silent(err)
-		return
+	if len(s.in.Buffered()) == 0 { // else it came right behind what a balancer said
+		if err := s.in.Fill(); err != nil {
+			s.silent(err)
+			return
+		}
 	}
 	if s.life.enter(stateHead) == "" && s.closing() {
 		s.handshakeDeadline(p.l, s.started) // the drain came first: it has shortened the wait for what is here now
@@ -206,11 +213,10 @@ func (s *session) silent(err error) {
 // clientError is a failure of the client's connection.
 func clientError(phase connmodel.Phase, err error) *connmodel.ConnError {
 	e := &connmodel.ConnError{Phase: phase, Side: connmodel.SideClient, Blame: connmodel.BlameClient, Cause: err}
-	var ne net.Error
 	switch {
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		e.Kind, e.Message = connmodel.KindEOF, "the client closed the connection before its request was complete"
-	case errors.Is(err, os.ErrDeadlineExceeded), errors.As(err, &ne) && ne.Timeout():
+	case isTimeout(err):
 		e.Kind, e.Message = connmodel.KindTimeout, "the client did not complete its request in time"
 	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
 		e.Kind, e.Message = connmodel.KindReset, "the client reset the connection"
@@ -218,4 +224,9 @@ func clientError(phase connmodel.Phase, err error) *connmodel.ConnError {
 		e.Kind, e.Message = connmodel.KindProtocol, err.Error()
 	}
 	return e
+}
+
+func isTimeout(err error) bool {
+	var ne net.Error
+	return errors.Is(err, os.ErrDeadlineExceeded) || errors.As(err, &ne) && ne.Timeout()
 }

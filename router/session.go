@@ -22,13 +22,16 @@ type session struct {
 	door    *door
 	conn    net.Conn
 	live    *connmodel.Session
-	name    string // of the listener, at accept
-	peer    netip.AddrPort
+	name    string         // of the listener, at accept
+	peer    netip.AddrPort // the other end of the socket
+	client  netip.AddrPort // who it is about: the peer, or whom a load balancer has told of; set before the handshake
 	started time.Time
 	counted bool     // for the limit per client
 	kept    bool     // at least one plain request has been answered on it
 	handed  bool     // it goes on as a tunnel, on another goroutine
 	tls     *secured // TLS with the client; nil without
+
+	balancer bool // the peer is a load balancer, which says first whose connection it brings
 
 	*desk // nil while relaying
 
@@ -97,7 +100,7 @@ func (s *session) serve() {
 	growStack()
 	s.r.stats.sessions.Add(1)
 	s.r.opt.Meter.SessionOpened(s.name)
-	if s.welcome() && s.secure() {
+	if s.introduced() && s.welcome() && s.secure() {
 		s.serveConn()
 	}
 	if s.job != nil {
@@ -157,7 +160,7 @@ func (s *session) close(panicked any) {
 	s.live.Close()
 	s.r.sessions.remove(s)
 	if s.counted {
-		s.door.release(s.peer.Addr())
+		s.door.release(s.client.Addr())
 	}
 	s.r.gate.leave()
 	s.r.opt.Meter.SessionClosed(s.name)
@@ -197,7 +200,7 @@ func (s *session) welcome() bool {
 		Message: "refused by hook client_connected: " + err.Error(), Blame: connmodel.BlameClient, Cause: err,
 	})
 	s.r.opt.Meter.SessionRefused(s.name, "hook")
-	s.r.opt.Log.Event(LevelWarn, "client refused", "listener", s.name, "client", s.peer.String(), "reason", err.Error())
+	s.r.opt.Log.Event(LevelWarn, "client refused", "listener", s.name, "client", s.client.String(), "reason", err.Error())
 	abortConn(s.conn)
 	return false
 }

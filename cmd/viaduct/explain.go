@@ -23,6 +23,8 @@ opened, dialled or resolved.
 
 Without a target and without a policy to read, it prints the default policy itself.
 
+What comes by a listener of protocol forward has one target, that of the listener: ask with --listener alone.
+
 The target is a URL or HOST:PORT. http:// is a plain request, https:// and HOST:PORT a CONNECT tunnel,
 udp://HOST:PORT a datagram of a SOCKS5 client; --protocol says otherwise. When a rule asks for the address of a name, --resolve says which it has;
 --resolve system asks the resolver of this machine.
@@ -57,10 +59,13 @@ func newExplain() *cobra.Command {
 			"  viaduct explain -c viaduct.hcl --method POST --header 'Content-Type: text/xml' http://www.example.com/upload",
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				return q.src.printDefault(c)
+			switch {
+			case len(args) > 0:
+				return q.run(c, args[0])
+			case q.listener != "":
+				return q.run(c, "")
 			}
-			return q.run(c, args[0])
+			return q.src.printDefault(c)
 		},
 	}
 	q.src.flags(c)
@@ -183,6 +188,16 @@ func (q *question) facts(cfg *policies.Config, l *policies.Listener, target stri
 	if f.Time, err = q.time(cfg.Gateway.Timezone); err != nil {
 		return nil, err
 	}
+	if slices.Contains(l.Protocols, policies.ProtocolForward) {
+		if target != "" || q.protocol != "" {
+			return nil, usageError("what comes by listener %q goes to %s: leave the target and --protocol out", l.Name, l.Target)
+		}
+		f.Target, f.TargetIP, f.Protocol = l.Target, l.Target.IP(), connmodel.ProtocolForward
+		return f, q.noRequest(f)
+	}
+	if target == "" {
+		return nil, usageError("explain what? Write a URL or HOST:PORT")
+	}
 	if err := q.target(f, target); err != nil {
 		return nil, err
 	}
@@ -201,10 +216,15 @@ func (q *question) facts(cfg *policies.Config, l *policies.Listener, target stri
 	if f.Protocol == connmodel.ProtocolUDP { // no first bytes: a datagram is no connection
 		f.Have |= connmodel.NeedHello | connmodel.NeedRequest
 	}
+	return f, q.noRequest(f)
+}
+
+// noRequest refuses what is asked of a request where there is none.
+func (q *question) noRequest(f *connmodel.Facts) error {
 	if f.Request == nil && (len(q.headers) > 0 || q.method != "GET") {
-		return nil, usageError("--method and --header are of plain requests: write the target as http://HOST/PATH")
+		return usageError("--method and --header are of plain requests: write the target as http://HOST/PATH")
 	}
-	return f, nil
+	return nil
 }
 
 func (q *question) time(zone *time.Location) (time.Time, error) {

@@ -144,6 +144,8 @@ func listenerWord(p connmodel.Protocol) string {
 		return policies.ProtocolSOCKS4
 	case connmodel.ProtocolSOCKS5, connmodel.ProtocolUDP:
 		return policies.ProtocolSOCKS5
+	case connmodel.ProtocolForward:
+		return policies.ProtocolForward
 	}
 	return policies.ProtocolHTTP
 }
@@ -216,9 +218,18 @@ func (e *explanation) decided(rc *router.Config, table *upstream.Table, f *connm
 			return
 		}
 	}
-	if refused := router.CheckTarget(rc, d, f.Target, f.Addresses); refused != nil {
+	if refused := router.CheckTarget(rc, listenerNamed(rc, f.Listener), d, f.Target, f.Addresses); refused != nil {
 		e.Refused = refused.Message
 	}
+}
+
+func listenerNamed(rc *router.Config, name string) *router.Listener {
+	for i := range rc.Listeners {
+		if rc.Listeners[i].Name == name {
+			return &rc.Listeners[i]
+		}
+	}
+	return nil
 }
 
 func hopSteps(hops []upstream.HopInfo) []hopStep {

@@ -53,6 +53,10 @@ func routerListener(c *policies.Config, l *policies.Listener) (out router.Listen
 	out = router.Listener{
 		Name: l.Name, Network: l.Network, Address: l.Address, FileMode: l.FileMode, Clients: l.Clients, Policy: l.Policy, Realm: l.Realm,
 		HandshakeTimeout: l.HandshakeTimeout, KeepAliveTimeout: l.KeepAliveTimeout, MaxHeadBytes: l.MaxHeadBytes, PerClient: l.PerClient,
+		Target: l.Target,
+	}
+	if p := l.ProxyProtocol; p != nil {
+		out.ProxyProtocol = &router.ProxyProtocol{From: p.From, Others: p.Others}
 	}
 	if l.TLS != nil {
 		out.TLS = routerTLS(l.TLS)
@@ -76,6 +80,8 @@ func routerListener(c *policies.Config, l *policies.Listener) (out router.Listen
 			out.Protocols |= router.SOCKS4
 		case policies.ProtocolSOCKS5:
 			out.Protocols |= router.SOCKS5
+		case policies.ProtocolForward:
+			out.Protocols |= router.Forward
 		default:
 			cannot("the protocol %q is not known.", p)
 		}

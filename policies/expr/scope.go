@@ -57,7 +57,7 @@ func addressName(n, meaning string, get func(*connmodel.Facts) netip.Addr) *name
 // protocols are the values of `protocol`.
 var protocols = []string{
 	string(connmodel.ProtocolHTTP), string(connmodel.ProtocolConnect), string(connmodel.ProtocolSOCKS4),
-	string(connmodel.ProtocolSOCKS4a), string(connmodel.ProtocolSOCKS5), string(connmodel.ProtocolUDP),
+	string(connmodel.ProtocolSOCKS4a), string(connmodel.ProtocolSOCKS5), string(connmodel.ProtocolUDP), string(connmodel.ProtocolForward),
 }
 
 // scope is the table of names, in the order of the manual.
@@ -70,7 +70,7 @@ var scope = slices.Concat([]*name{
 		func(f *connmodel.Facts) string { return f.User }, domain{}),
 	stringName("listener", "label of the listener that took the connection", "",
 		func(f *connmodel.Facts) string { return f.Listener }, domain{}),
-	stringName("protocol", `how the client asked: "http" (a plain request), "connect", "socks4", "socks4a", "socks5" or "socks5-udp" (datagrams)`, "",
+	stringName("protocol", `how the client asked: "http" (a plain request), "connect", "socks4", "socks4a", "socks5", "socks5-udp" (datagrams) or "forward"`, "",
 		func(f *connmodel.Facts) string { return string(f.Protocol) }, domain{values: protocols, lower: true}),
 	stringName("target.host", "name or literal address asked for; lower case, without trailing dot or brackets", "",
 		func(f *connmodel.Facts) string { return f.Target.Host }, domain{host: true, lower: true}),
