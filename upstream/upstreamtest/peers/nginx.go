@@ -17,6 +17,8 @@ type NginxOptions struct {
 	Names []string
 	// Root is a directory of further files to serve below /files/.
 	Root string
+	// ProxyProtocol makes it await a PROXY protocol header, and tell it as "told" in /headers.
+	ProxyProtocol bool
 	// NoAccessLog leaves the access log out, for benchmarks.
 	NoAccessLog bool
 }
@@ -64,7 +66,11 @@ func Nginx(ctx context.Context, dir string, o NginxOptions) (*NginxProc, error) 
 		return nil, err
 	}
 	release := func() { hold[0].Release(); hold[1].Release() }
-	listen, tlsAddr := "listen "+hold[0].Addr()+" backlog=4096;", ""
+	told := ""
+	if o.ProxyProtocol {
+		told = " proxy_protocol"
+	}
+	listen, tlsAddr := "listen "+hold[0].Addr()+" backlog=4096"+told+";", ""
 	if o.CA != nil {
 		names := o.Names
 		if len(names) == 0 {
@@ -81,7 +87,7 @@ func Nginx(ctx context.Context, dir string, o NginxOptions) (*NginxProc, error) 
 			return nil, err
 		}
 		tlsAddr = hold[1].Addr()
-		listen += fmt.Sprintf(" listen %s ssl; ssl_certificate %s; ssl_certificate_key %s;", tlsAddr, certFile, keyFile)
+		listen += fmt.Sprintf(" listen %s ssl%s; ssl_certificate %s; ssl_certificate_key %s;", tlsAddr, told, certFile, keyFile)
 	}
 	conf, err := write(own, "nginx.conf", nginxConfig(own, listen, o), 0o644)
 	if err != nil {
@@ -99,7 +105,10 @@ func Nginx(ctx context.Context, dir string, o NginxOptions) (*NginxProc, error) 
 }
 
 func nginxConfig(dir, listen string, o NginxOptions) string {
-	user, access, files := "", "access_log "+dir+"/access.log seen;", ""
+	user, access, files, told := "", "access_log "+dir+"/access.log seen;", "", ""
+	if o.ProxyProtocol {
+		told = `told: $proxy_protocol_addr:$proxy_protocol_port at $proxy_protocol_server_addr:$proxy_protocol_server_port\n`
+	}
 	if os.Getuid() == 0 {
 		user = "user root root;"
 	}
@@ -128,7 +137,7 @@ http {
     root %s/www;
     location = /headers {
       default_type text/plain;
-      return 200 "method: $request_method\nuri: $request_uri\nprotocol: $server_protocol\nscheme: $scheme\nhost: $http_host\nvia: $http_via\nproxy-authorization: $http_proxy_authorization\nauthorization: $http_authorization\nx-forwarded-for: $http_x_forwarded_for\nuser-agent: $http_user_agent\nremote: $remote_addr:$remote_port\n";
+      return 200 "method: $request_method\nuri: $request_uri\nprotocol: $server_protocol\nscheme: $scheme\nhost: $http_host\nvia: $http_via\nproxy-authorization: $http_proxy_authorization\nauthorization: $http_authorization\nx-forwarded-for: $http_x_forwarded_for\nuser-agent: $http_user_agent\nremote: $remote_addr:$remote_port\n%s";
     }
     location = /status/204 { return 204; }
     location = /status/302 { return 302 /; }
@@ -137,5 +146,5 @@ http {
     %s
   }
 }
-`, user, access, listen, dir, files)
+`, user, access, listen, dir, told, files)
 }

@@ -109,6 +109,11 @@ type HAProxyOptions struct {
 	Backend string
 	// HTTP uses mode http with keep-alive on both sides; otherwise mode tcp.
 	HTTP bool
+	// Send makes it say in front of each connection whose it is: "send-proxy" is version 1 of the PROXY protocol, "send-proxy-v2"
+	// version 2; "" says nothing.
+	Send string
+	// Accept makes it await that of its clients, and tell the backend of it as X-Forwarded-For (with HTTP).
+	Accept bool
 }
 
 // HAProxy starts haproxy in front of one backend, without a log.
@@ -117,7 +122,7 @@ func HAProxy(ctx context.Context, dir string, o HAProxyOptions) (*Proc, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := plain(o.Backend); err != nil {
+	if err := plain(o.Backend, o.Send); err != nil {
 		return nil, err
 	}
 	own, err := place(dir, "haproxy")
@@ -132,6 +137,11 @@ func HAProxy(ctx context.Context, dir string, o HAProxyOptions) (*Proc, error) {
 	if o.HTTP {
 		mode = "http\n  option http-keep-alive\n  http-reuse always"
 	}
+	accept := ""
+	if o.Accept {
+		accept = " accept-proxy"
+		mode += "\n  option forwardfor"
+	}
 	text := fmt.Sprintf(`global
   maxconn 8000
 defaults
@@ -140,9 +150,9 @@ defaults
   timeout client 1h
   timeout server 1h
 listen bench
-  bind %s
-  server origin %s
-`, mode, hold[0].Addr(), o.Backend)
+  bind %s%s
+  server origin %s %s
+`, mode, hold[0].Addr(), accept, o.Backend, o.Send)
 	conf, err := write(own, "haproxy.cfg", text, 0o644)
 	if err != nil {
 		hold[0].Release()
