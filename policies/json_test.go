@@ -57,6 +57,7 @@ func TestJSONErrors(t *testing.T) {
 		{"when", `{"policy": {"p": {"rule": [{"a": {"when": "${now.huor > 3}", "via": "direct"}}]}}}`, "Unknown name", "now.hour"},
 		{"attribute", `{"policy": {"p": {"otherwise": {"vai": "direct", "via": "direct"}}}}`, "Extraneous JSON object property", "vai"},
 		{"syntax", `{"policy": `, "", ""},
+		{"huge number", `{"locals": {"a": 1e999, "x": -1.5e+0020000000, "y": "x${local.x}"}}`, "Number too large", "three digits"},
 		{"deep", strings.Repeat(`{"a":`, 300) + "1" + strings.Repeat("}", 300), "Nested too deep", "200"},
 	} {
 		t.Run(x.name, func(t *testing.T) {

@@ -1,6 +1,7 @@
 package policies
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -111,13 +112,20 @@ func parse(name string, src []byte) (*hcl.File, hcl.Diagnostics) {
 			Detail: fmt.Sprintf("%s is longer than %d MiB. Large sets of hosts belong into a list.", name, maxFileSize>>20)}}
 	}
 	if isJSON(name) {
-		if r, deep := deepJSON(name, src); deep {
+		switch r, verdict := scanJSON(name, src); verdict {
+		case "deep":
 			return nil, tooDeep(r)
+		case "huge":
+			return nil, tooHuge(r)
 		}
 		return json.Parse(src, name)
 	}
-	if r, deep := deepHCL(name, src); deep {
+	tokens, _ := hclsyntax.LexConfig(src, name, hcl.InitialPos)
+	if r, deep := deepHCL(tokens); deep {
 		return nil, tooDeep(r)
+	}
+	if r, huge := hugeNumber(tokens); huge {
+		return nil, tooHuge(r)
 	}
 	return hclsyntax.ParseConfig(src, name, hcl.InitialPos)
 }
@@ -134,8 +142,7 @@ func tooDeep(r hcl.Range) hcl.Diagnostics {
 }
 
 // deepHCL finds the place where the file nests too deep for a parser that recurses.
-func deepHCL(name string, src []byte) (hcl.Range, bool) {
-	tokens, _ := hclsyntax.LexConfig(src, name, hcl.InitialPos)
+func deepHCL(tokens hclsyntax.Tokens) (hcl.Range, bool) {
 	depth, unary, questions := 0, 0, 0
 	for _, t := range tokens {
 		switch t.Type {
@@ -160,8 +167,30 @@ func deepHCL(name string, src []byte) (hcl.Range, bool) {
 	return hcl.Range{}, false
 }
 
-func deepJSON(name string, src []byte) (hcl.Range, bool) {
-	depth, quoted := 0, false
+// hugeNumber finds a number with an exponent of more than three digits. In a template it would be written out, all zeros of it, which
+// takes minutes for nine bytes.
+func hugeNumber(tokens hclsyntax.Tokens) (hcl.Range, bool) {
+	for _, t := range tokens {
+		if t.Type == hclsyntax.TokenNumberLit && hugeExponent(t.Bytes) {
+			return t.Range, true
+		}
+	}
+	return hcl.Range{}, false
+}
+
+func hugeExponent(number []byte) bool {
+	i := bytes.IndexAny(number, "eE")
+	return i >= 0 && len(bytes.TrimLeft(number[i+1:], "+-0")) > 3
+}
+
+func tooHuge(r hcl.Range) hcl.Diagnostics {
+	return hcl.Diagnostics{{Severity: hcl.DiagError, Summary: "Number too large",
+		Detail: "The exponent of a number has at most three digits.", Subject: &r}}
+}
+
+// scanJSON finds the place where a file in JSON nests too deep ("deep"), or has a number that is too large ("huge").
+func scanJSON(name string, src []byte) (place hcl.Range, verdict string) {
+	depth, quoted, digits := 0, false, 0 // digits of a number, or of its exponent when they are negative
 	pos := hcl.InitialPos
 	for i, c := range src {
 		switch {
@@ -176,8 +205,24 @@ func deepJSON(name string, src []byte) (hcl.Range, bool) {
 		case c == '}' || c == ']':
 			depth = max(0, depth-1)
 		}
+		switch {
+		case quoted:
+			digits = 0
+		case digits < 0 && (c >= '1' && c <= '9' || c == '0' && digits < -1):
+			digits--
+		case digits < 0 && (c == '+' || c == '-' || c == '0'):
+		case digits > 0 && (c == 'e' || c == 'E'):
+			digits = -1
+		case c >= '0' && c <= '9':
+			digits++
+		case c != '.':
+			digits = 0
+		}
 		if depth > maxNesting {
-			return hcl.Range{Filename: name, Start: pos, End: pos}, true
+			return hcl.Range{Filename: name, Start: pos, End: pos}, "deep"
+		}
+		if digits < -4 {
+			return hcl.Range{Filename: name, Start: pos, End: pos}, "huge"
 		}
 		pos.Byte++
 		pos.Column++
@@ -185,7 +230,7 @@ func deepJSON(name string, src []byte) (hcl.Range, bool) {
 			pos.Line, pos.Column = pos.Line+1, 1
 		}
 	}
-	return hcl.Range{}, false
+	return hcl.Range{}, ""
 }
 
 // escaped reports whether an odd number of backslashes stands before src[i].
