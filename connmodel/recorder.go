@@ -55,8 +55,11 @@ func (r *Recorder) Snapshot() *Flow {
 	r.session.mu.Lock()
 	defer r.session.mu.Unlock()
 	f := r.flow
-	if f.Client == nil { // a closed flow has its own
+	if f.Client == nil { // a closed flow has its own, and so has one of many on a session
 		c := r.session.client
+		if r.session.many {
+			c.User = ""
+		}
 		f.Client = &c
 	}
 	if f.Server != nil {
@@ -65,6 +68,18 @@ func (r *Recorder) Snapshot() *Flow {
 	f.Request, f.Response, f.Reply = clone(f.Request), clone(f.Response), clone(f.Reply)
 	f.Metadata = maps.Clone(f.Metadata)
 	return &f
+}
+
+// Identified notes how the client asks and who it proved to be, for this flow.
+func (r *Recorder) Identified(p Protocol, user string) {
+	if r.lock() {
+		r.session.identified(p, user)
+		if r.session.many { // another flow may say something else at once
+			c := r.session.client
+			r.flow.Client = &c
+		}
+	}
+	r.unlock()
 }
 
 func clone[T any](p *T) *T {
@@ -297,7 +312,9 @@ func (r *Recorder) halfClosed(side Side, half State) {
 			r.flow.First = side
 		}
 		if side == SideClient {
-			r.session.client.halfClosed(half, stamp(r.session.client.Start))
+			if !r.session.many {
+				r.session.client.halfClosed(half, stamp(r.session.client.Start))
+			}
 		} else if r.up {
 			r.server.halfClosed(half, r.now())
 			r.serverGone()
@@ -336,7 +353,7 @@ func (r *Recorder) Fail(err *ConnError) {
 	if r.lock() && r.flow.Error == nil {
 		r.flow.Error = err
 		switch {
-		case err.Side == SideClient && r.session.client.Error == nil:
+		case err.Side == SideClient && r.session.client.Error == nil && !r.session.many:
 			r.session.client.Error = err
 		case r.flow.Server != nil && r.server.Error == nil && (err.Side == SideServer || err.Side == SideHop):
 			r.server.Error = err
@@ -388,11 +405,17 @@ func (r *Recorder) Close(e FlowEnd) *Flow {
 		s.end(now)
 		r.serverGone()
 	}
-	if !e.KeepClient {
+	if !e.KeepClient && !r.session.many {
 		r.session.client.end(stamp(r.session.client.Start))
 	}
 	f.End = later(now, f.Decided)
 	c := r.session.client
+	if r.session.many {
+		c.User = ""
+		if f.Client != nil {
+			c.User = f.Client.User
+		}
+	}
 	f.Client = &c
 	return f
 }

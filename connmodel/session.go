@@ -16,6 +16,7 @@ type Session struct {
 	hooks  *Hooks
 	events *eventQueue // nil when nobody observes
 	closed bool
+	many   bool // see Multiplexed
 }
 
 // Accepted is what a listener knows of a new connection.
@@ -74,10 +75,22 @@ func (s *Session) Connected() {
 // Identified notes how the client asks and who it proved to be.
 func (s *Session) Identified(p Protocol, user string) {
 	s.mu.Lock()
+	s.identified(p, user)
+	s.mu.Unlock()
+}
+
+func (s *Session) identified(p Protocol, user string) {
 	if s.client.Protocol == "" {
 		s.client.Protocol = p
 	}
 	s.client.User = user
+}
+
+// Multiplexed says that flows share the connection at the same time, as the streams of HTTP/2 do. Then each has a user of its own, and the
+// end of one, or its error, is none of the client.
+func (s *Session) Multiplexed() {
+	s.mu.Lock()
+	s.many = true
 	s.mu.Unlock()
 }
 

@@ -75,6 +75,7 @@ type Listener struct {
 	KeepAliveTimeout time.Duration     // 0 = default
 	MaxHeadBytes     int               // 0 = default
 	PerClient        int               // 0 = no limit
+	MaxStreams       int               // of HTTP/2, on one connection; 0 = default
 	Target           connmodel.Address // where all goes that comes by a listener of protocol forward
 	ProxyProtocol    *ProxyProtocol    // nil = no header is looked for
 	File             string

@@ -24,7 +24,7 @@ var (
 	listenerSchema = schema(attrs("address", "protocols", "clients", "policy", "mode", "handshake_timeout", "keepalive_timeout", "max_head_bytes", "target"),
 		blocks("tls", "authenticate", "limits", "udp", "proxy_protocol"))
 	authenticateSchema   = schema(attrs("htpasswd", "realm"))
-	listenerLimitsSchema = schema(attrs("connections_per_client"))
+	listenerLimitsSchema = schema(attrs("connections_per_client", "streams_per_connection"))
 )
 
 // askedProtocols are told apart by the first byte, so that they can share a listener; soleProtocols need one for themselves.
@@ -61,8 +61,12 @@ func (l *loader) buildListener(x *listenerBlock, g Gateway) Listener {
 		l.authenticate(a, &n)
 	}
 	if c := b.one("limits"); c != nil {
-		if k := l.open(c, listenerLimitsSchema).number("connections_per_client", 1, 1_000_000); k > 0 {
+		limits := l.open(c, listenerLimitsSchema)
+		if k := limits.number("connections_per_client", 1, 1_000_000); k > 0 {
 			n.PerClient = k
+		}
+		if n.MaxStreams = limits.number("streams_per_connection", 1, 10_000); limits.has("streams_per_connection") && (n.TLS == nil || !n.TLS.HTTP2) {
+			l.errorAt(limits.rng("streams_per_connection"), "Streams without HTTP/2", `Only HTTP/2 has streams, and this listener speaks none: it needs a tls block, without http2 = false.`)
 		}
 	}
 	if u := b.one("udp"); u != nil {

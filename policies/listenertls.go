@@ -18,6 +18,7 @@ type ListenerTLS struct {
 	ClientCAs  *x509.CertPool // nil = clients are asked for no certificate
 	Optional   bool           // clients without a certificate are let in
 	UserFrom   string         // what of a certificate is the user: one of userFroms
+	HTTP2      bool           // HTTP/2 is offered beside HTTP/1.1
 }
 
 // KeyPair is a certificate with its key, and the files that it is read from, now and whenever they change.
@@ -27,7 +28,7 @@ type KeyPair struct {
 }
 
 var (
-	listenerTLSSchema = schema(attrs("certificate", "key", "min_version", "client_ca", "client_certificate", "user_from"), blocks("pair"))
+	listenerTLSSchema = schema(attrs("certificate", "key", "min_version", "client_ca", "client_certificate", "user_from", "http2"), blocks("pair"))
 	pairSchema        = schema(attrs("certificate", "key"))
 )
 
@@ -40,7 +41,7 @@ const maxPairs = 100
 // listenerTLS reads the tls block of a listener.
 func (l *loader) listenerTLS(x *hcl.Block, address endpoint) *ListenerTLS {
 	b := l.open(x, listenerTLSSchema)
-	t := &ListenerTLS{MinVersion: b.tlsVersion("min_version")}
+	t := &ListenerTLS{MinVersion: b.tlsVersion("min_version"), HTTP2: b.boolean("http2", true)}
 	t.addPair(b, "the certificate that clients see")
 	for i, p := range b.blocks {
 		if i == maxPairs-1 {

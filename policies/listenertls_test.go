@@ -67,6 +67,9 @@ func TestListenerTLS(t *testing.T) {
 		{"open", far, "", "", "error: Open proxy"},
 		{"open to passwords", far, authenticate, "", ""},
 		{"guarded by certificates", far, "", clientCA, ""},
+		{"without HTTP/2", local, "", "http2 = false", ""},
+		{"few streams", local, "limits { streams_per_connection = 10 }", "", ""},
+		{"streams without HTTP/2", local, "limits { streams_per_connection = 10 }", "http2 = false", "error: Streams without HTTP/2"},
 		{"guarded by nothing", far, "", clientCA + `client_certificate = "optional"`, "error: Open proxy"},
 	} {
 		src := strings.NewReplacer("ADDRESS", row.address, "MORE", row.more, "TLS", row.tls, "DIR", dir).Replace(tlsListener)
@@ -87,7 +90,7 @@ func TestListenerTLS(t *testing.T) {
 		}
 		n := c.Listeners[0]
 		if n.TLS == nil || n.TLS.MinVersion != tls.VersionTLS12 || n.TLS.Pairs[0].CertificateFile != dir+"/a.crt" || n.TLS.Pairs[0].KeyFile != dir+"/a.key" ||
-			n.TLS.UserFrom != "cn" || (n.TLS.ClientCAs != nil) != strings.Contains(row.tls, "client_ca") || len(n.TLS.Pairs) != 1+strings.Count(row.tls, "pair") {
+			n.TLS.UserFrom != "cn" || n.TLS.HTTP2 == strings.Contains(row.tls, "http2 = false") || (n.MaxStreams == 10) != strings.Contains(row.more, "streams") || (n.TLS.ClientCAs != nil) != strings.Contains(row.tls, "client_ca") || len(n.TLS.Pairs) != 1+strings.Count(row.tls, "pair") {
 			t.Errorf("%s: %+v", row.name, n.TLS)
 		}
 		if leaf := n.TLS.Pairs[0].Certificate.Leaf; leaf == nil || leaf.NotAfter.Before(time.Now()) {

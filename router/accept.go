@@ -162,7 +162,12 @@ func (d *door) refuse(l *Listener, client netip.Addr) (counted bool, reason stri
 	if l.Clients != nil && !contains(l.Clients, client) {
 		return false, "client_network"
 	}
-	if l.PerClient <= 0 {
+	return d.count(l, client)
+}
+
+// count counts one more of what a client may have, if the listener limits that, or says that it has enough.
+func (d *door) count(l *Listener, client netip.Addr) (counted bool, reason string) {
+	if l.PerClient <= 0 || !client.IsValid() {
 		return false, ""
 	}
 	d.mu.Lock()
@@ -215,7 +220,7 @@ func (d *door) release(client netip.Addr) {
 // the client.
 func abortConn(nc net.Conn) {
 	nc = transport(nc)
-	if t, ok := nc.(*net.TCPConn); ok {
+	if t, ok := nc.(interface{ SetLinger(sec int) error }); ok {
 		t.SetLinger(0)
 	}
 	nc.Close()

@@ -151,7 +151,7 @@ const (
 func (s *session) lingeringClose() {
 	s.in.Release()
 	s.life.enter(stateLinger)
-	if cw, ok := s.conn.(interface{ CloseWrite() error }); !ok || cw.CloseWrite() != nil {
+	if cw, ok := s.conn.(interface{ CloseWrite() error }); !ok || cw.CloseWrite() != nil || s.stream { // frames do not overtake each other
 		return
 	}
 	wait := lingerTime

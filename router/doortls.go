@@ -129,6 +129,9 @@ func newDoorTLS(l *Listener, log Log) *doorTLS {
 	}
 	if l.Protocols&HTTP != 0 {
 		d.config.NextProtos = []string{"http/1.1"}
+		if t.HTTP2 {
+			d.config.NextProtos = []string{"h2", "http/1.1"}
+		}
 	}
 	if t.ClientCAs != nil {
 		d.config.ClientCAs = t.ClientCAs
@@ -195,6 +198,8 @@ func (s *session) certified(p *pin) (string, *connmodel.ConnError) {
 	if t == nil || t.conn == nil {
 		return "", nil
 	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	if t.by != p.tls {
 		cs := t.conn.ConnectionState()
 		user, err := p.tls.again(&cs, time.Now())

@@ -37,6 +37,17 @@ func (g *gate) await(gone func() bool) bool { return g.pass(0, gone) }
 // enter waits for a place and takes it.
 func (g *gate) enter(gone func() bool) bool { return g.pass(1, gone) }
 
+// try takes a place if there is one.
+func (g *gate) try() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.n >= g.max {
+		return false
+	}
+	g.n++
+	return true
+}
+
 func (g *gate) pass(take int, gone func() bool) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -35,11 +35,7 @@ func (s *session) serveHTTP() {
 // nextRequest waits for the first byte of a further request. It holds no buffer meanwhile, and a drain may end it.
 func (s *session) nextRequest(l *Listener) bool {
 	if len(s.in.Buffered()) == 0 {
-		keep := l.KeepAliveTimeout
-		if keep <= 0 {
-			keep = defaultKeepAlive
-		}
-		if !s.idle(keep) || s.in.Fill() != nil {
+		if !s.idle(l.keepAlive()) || s.in.Fill() != nil {
 			return false
 		}
 	}
@@ -185,7 +181,7 @@ func (s *session) servePlain(p *pin) bool {
 	if refused != nil {
 		return s.noPlain(p, rec, refused)
 	}
-	s.live.Identified(connmodel.ProtocolHTTP, user)
+	rec.Identified(connmodel.ProtocolHTTP, user)
 	s.life.enter(stateDial)
 	f := s.newFacts(p, connmodel.ProtocolHTTP, target, user, now)
 	f.Scheme = scheme

@@ -33,6 +33,7 @@ const (
 	stateTunnel                        // relaying
 	stateDatagrams                     // the control connection of a UDP association
 	stateLinger                        // all is said; the connection is about to be closed
+	stateStreams                       // the connection of HTTP/2 streams, which are sessions of their own
 )
 
 // enter notes the state that begins. It returns why the session was ended from outside, or "".
@@ -137,6 +138,8 @@ func (s *session) drain() {
 		s.conn.SetReadDeadline(time.Now().Add(drainGrace))
 	case s.life.state == stateDatagrams && s.r.draining.Load():
 		s.life.end(connmodel.CloseDrained) // datagrams have no end that could be waited for
+	case s.life.state == stateStreams:
+		s.tls.server.Shutdown()
 	}
 }
 
@@ -146,7 +149,12 @@ func (s *session) abort(reason connmodel.CloseReason) (cut bool) {
 	l := &s.life
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.state == stateLinger {
+	switch l.state {
+	case stateLinger:
+		return false
+	case stateStreams: // its streams are aborted, and with the last of them it ends
+		l.end(reason)
+		s.tls.server.Shutdown()
 		return false
 	}
 	first := l.why == ""
@@ -168,7 +176,7 @@ func (s *session) crowdedOut() bool {
 	l := &s.life
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.why != "" || l.state != stateIdle && l.state != stateHead {
+	if l.why != "" || l.state != stateIdle && l.state != stateHead && l.state != stateStreams {
 		return false
 	}
 	l.end(connmodel.CloseLimit)

@@ -97,7 +97,8 @@ type Listener struct {
 	SniffTimeout     time.Duration // how long a client may be silent behind its handshake, where a rule asks for its first bytes; 0 = 300 ms
 	MaxHeadBytes     int           // 0 = 64 KiB
 	UDP              *UDP          // UDP ASSOCIATE of SOCKS5; nil = refused
-	PerClient        int           // connections of one client: an IPv4 address, or a /64 of IPv6; 0 = no limit
+	PerClient        int           // connections of one client, and streams on them: an IPv4 address, or a /64 of IPv6; 0 = no limit
+	MaxStreams       int           // of HTTP/2 at once on one connection; 0 = 250
 }
 
 // UDP says what the associations of a listener may hold. Zero fields = default.
@@ -138,7 +139,7 @@ const (
 
 // Limits of the whole router.
 type Limits struct {
-	// Connections is how many clients may be connected at once; 0 = what the descriptor limit allows, less a reserve. At most half of
+	// Connections is how many clients may be connected at once, each stream of HTTP/2 counted as one more; 0 = what the descriptor limit allows, less a reserve. At most half of
 	// them, but 32 in any case, may be at their handshake: beyond that the one that has been at it for longest is closed.
 	Connections int
 	// Timeouts are the defaults for every flow; zero fields = 1 h idle, 60 s half-closed, 60 s connect, 5 min response.

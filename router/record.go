@@ -25,7 +25,7 @@ type Stats struct {
 func (r *Router) Stats() Stats {
 	return Stats{
 		Sessions:     r.stats.sessions.Load(),
-		SessionsOpen: r.sessions.len(),
+		SessionsOpen: r.sessions.connections(),
 		Flows:        r.stats.flows.Load(),
 		Panics:       r.stats.panics.Load(),
 	}

@@ -2,12 +2,13 @@ package router
 
 import "sync"
 
-// registry knows every open session, as a list through the sessions themselves: joining and leaving allocate nothing.
+// registry knows every open session, those of streams included, as a list through the sessions themselves: joining and leaving allocate nothing.
 type registry struct {
-	mu   sync.Mutex
-	root session // only its links are used
-	n    int
-	idle chan struct{} // closed when the last session leaves; nil while nobody waits
+	mu      sync.Mutex
+	root    session // only its links are used
+	n       int     // streams included
+	streams int
+	idle    chan struct{} // closed when the last session leaves; nil while nobody waits
 }
 
 func (g *registry) init() { g.root.next, g.root.prev = &g.root, &g.root }
@@ -17,6 +18,9 @@ func (g *registry) add(s *session) {
 	s.prev, s.next = g.root.prev, &g.root
 	s.prev.next, s.next.prev = s, s
 	g.n++
+	if s.stream {
+		g.streams++
+	}
 	g.mu.Unlock()
 }
 
@@ -25,6 +29,9 @@ func (g *registry) remove(s *session) {
 	s.prev.next, s.next.prev = s.next, s.prev
 	s.prev, s.next = nil, nil
 	g.n--
+	if s.stream {
+		g.streams--
+	}
 	if g.n == 0 && g.idle != nil {
 		close(g.idle)
 		g.idle = nil
@@ -41,10 +48,11 @@ func (g *registry) each(f func(*session)) {
 	}
 }
 
-func (g *registry) len() int {
+// connections is how many of them are not streams of another.
+func (g *registry) connections() int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.n
+	return g.n - g.streams
 }
 
 // empty returns a channel that is closed once no session is open.

@@ -6,17 +6,24 @@ import (
 	"crypto/x509"
 	"errors"
 	"net"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"viaduct/connmodel"
+	"viaduct/upstream/h2"
 )
 
-// secured is what a session has of TLS with its client.
+// secured is what a session has of TLS with its client. The sessions of HTTP/2 streams share that of their connection.
 type secured struct {
-	by    *doorTLS  // whose authorities have verified user
-	conn  *tls.Conn // nil before the handshake is done
-	user  string    // that the client's certificate proves; "" = it has none
-	http2 bool      // agreed by ALPN
+	conn    *tls.Conn    // nil before the handshake is done
+	http2   bool         // agreed by ALPN
+	server  *h2.Server   // of the connection, when it is one of streams; set when it enters stateStreams
+	counted atomic.Int64 // streams that count for the limit of their client and have not begun
+
+	mu   sync.Mutex
+	by   *doorTLS // whose authorities have verified user
+	user string   // that the client's certificate proves; "" = it has none
 }
 
 // secure makes the TLS handshake with the client, where its listener wants one, and reports whether there is a client to go on with. It

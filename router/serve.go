@@ -75,7 +75,7 @@ func notTaken(message string) *connmodel.ConnError {
 
 // serveTunnel is the way of a CONNECT or SOCKS request once its target and user are known.
 func (s *session) serveTunnel(p *pin, rec *connmodel.Recorder, proto connmodel.Protocol, target connmodel.Address, user string) {
-	s.live.Identified(proto, user)
+	rec.Identified(proto, user)
 	s.understood()
 	s.life.enter(stateDial)
 	f := s.newFacts(p, proto, target, user, time.Now())

@@ -29,6 +29,7 @@ type session struct {
 	counted bool     // for the limit per client
 	kept    bool     // at least one plain request has been answered on it
 	handed  bool     // it goes on as a tunnel, on another goroutine
+	stream  bool     // it is a stream of HTTP/2: live, name and tls are those of its connection
 	tls     *secured // TLS with the client; nil without
 
 	balancer bool // the peer is a load balancer, which says first whose connection it brings
@@ -101,7 +102,11 @@ func (s *session) serve() {
 	s.r.stats.sessions.Add(1)
 	s.r.opt.Meter.SessionOpened(s.name)
 	if s.introduced() && s.welcome() && s.secure() {
-		s.serveConn()
+		if s.tls != nil && s.tls.http2 {
+			s.serveStreams()
+		} else {
+			s.serveConn()
+		}
 	}
 	if s.job != nil {
 		s.leaveDesk()
@@ -157,13 +162,17 @@ func (s *session) close(panicked any) {
 	s.r.handshakes.end(s)
 	s.bind(nil)
 	s.leaveDesk()
-	s.live.Close()
+	if !s.stream {
+		s.live.Close()
+	}
 	s.r.sessions.remove(s)
 	if s.counted {
 		s.door.release(s.client.Addr())
 	}
 	s.r.gate.leave()
-	s.r.opt.Meter.SessionClosed(s.name)
+	if !s.stream {
+		s.r.opt.Meter.SessionClosed(s.name)
+	}
 }
 
 func (s *session) panicked(p any) {
@@ -220,10 +229,18 @@ func (s *session) handshakeDeadline(l *Listener, from time.Time) {
 	s.conn.SetReadDeadline(s.handshakeEnd(l, from))
 }
 
-func (s *session) handshakeEnd(l *Listener, from time.Time) time.Time {
-	d := l.HandshakeTimeout
-	if d <= 0 {
-		d = defaultHandshake
+func (s *session) handshakeEnd(l *Listener, from time.Time) time.Time { return from.Add(l.handshake()) }
+
+func (l *Listener) handshake() time.Duration {
+	if l.HandshakeTimeout <= 0 {
+		return defaultHandshake
 	}
-	return from.Add(d)
+	return l.HandshakeTimeout
+}
+
+func (l *Listener) keepAlive() time.Duration {
+	if l.KeepAliveTimeout <= 0 {
+		return defaultKeepAlive
+	}
+	return l.KeepAliveTimeout
 }

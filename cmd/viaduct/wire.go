@@ -53,7 +53,8 @@ func routerListener(c *policies.Config, l *policies.Listener) (out router.Listen
 	out = router.Listener{
 		Name: l.Name, Network: l.Network, Address: l.Address, FileMode: l.FileMode, Clients: l.Clients, Policy: l.Policy, Realm: l.Realm,
 		HandshakeTimeout: l.HandshakeTimeout, KeepAliveTimeout: l.KeepAliveTimeout, MaxHeadBytes: l.MaxHeadBytes, PerClient: l.PerClient,
-		Target: l.Target,
+		MaxStreams: l.MaxStreams,
+		Target:     l.Target,
 	}
 	if p := l.ProxyProtocol; p != nil {
 		out.ProxyProtocol = &router.ProxyProtocol{From: p.From, Others: p.Others}
@@ -91,7 +92,7 @@ func routerListener(c *policies.Config, l *policies.Listener) (out router.Listen
 
 func routerTLS(t *policies.ListenerTLS) *router.ListenerTLS {
 	out := &router.ListenerTLS{
-		MinVersion: t.MinVersion, ClientCAs: t.ClientCAs, ClientOptional: t.Optional, UserFrom: router.UserFrom(t.UserFrom),
+		MinVersion: t.MinVersion, ClientCAs: t.ClientCAs, ClientOptional: t.Optional, UserFrom: router.UserFrom(t.UserFrom), HTTP2: t.HTTP2,
 	}
 	for _, p := range t.Pairs {
 		out.Pairs = append(out.Pairs, router.KeyPair{Certificate: p.Certificate, CertificateFile: p.CertificateFile, KeyFile: p.KeyFile})

@@ -57,10 +57,16 @@ func (s *Server) alive() bool {
 	return g.raw != nil && g.raw.Control(g.peek) == nil && g.quiet
 }
 
+// leaver is a connection that is no socket and knows itself whether its peer has left: a stream of HTTP/2.
+type leaver interface{ Gone(early bool) bool }
+
 // Gone reports whether the peer of c has closed or reset its connection. After FIN alone it may only have closed its half; but with
 // nothing said before it that waits to be read, and nothing to hear for long, it is taken for one that left, as servers do. early says
 // that something it said waits here: then only a reset counts.
 func Gone(c net.Conn, early bool) bool {
+	if w, ok := c.(leaver); ok {
+		return w.Gone(early)
+	}
 	g := newGlance(c)
 	if g.raw == nil {
 		return false

@@ -19,5 +19,5 @@
 //
 // An orderly end of one side becomes an orderly end of the other. A reset, a lost connection or a TLS stream cut short becomes a reset of the other side
 // (once the kernel has delivered what came before it), so that nobody takes half a message for a whole one. Unix sockets have no reset, and wrappers without
-// NetConn() net.Conn hide theirs: they are just closed.
+// NetConn() net.Conn hide theirs: they are just closed, unless they have SetLinger(int) error themselves.
 package relay

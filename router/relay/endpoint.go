@@ -27,11 +27,11 @@ var past = time.Unix(1, 0)
 // kick wakes whoever waits on the connection.
 func (e *endpoint) kick() { e.conn.SetDeadline(past) }
 
-// reset closes the connection so that the peer sees it broken: a TCP peer gets RST, and a TLS peer no close_notify before it. A wrapper that does not
-// show what it wraps is just closed.
+// reset closes the connection so that the peer sees it broken: a TCP peer gets RST, and a TLS peer no close_notify before it. Others that can be closed
+// so have SetLinger, too. A wrapper that does not show what it wraps is just closed.
 func (e *endpoint) reset() {
 	c, _ := e.transport()
-	if c, ok := c.(*net.TCPConn); ok {
+	if c, ok := c.(interface{ SetLinger(sec int) error }); ok {
 		c.SetLinger(0)
 	}
 	e.close(true)

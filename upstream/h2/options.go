@@ -10,6 +10,9 @@ type ServerOptions struct {
 	Absolute bool
 	// ExtendedConnect announces RFC 8441, and takes it: WebSocket as an Upgrade.
 	ExtendedConnect bool
+	// Admit is asked before each request; false refuses it in a way that lets the client send it again (REFUSED_STREAM). For each true, handle is
+	// called once. It must not block, nor call the Server or a Stream. nil admits all.
+	Admit func() bool
 
 	MaxStreams       int           // open at the same time; default 250
 	HeaderBytes      int           // of a header list, counted as RFC 9113 6.5.2 does; default 64 KiB

@@ -83,6 +83,10 @@ func (c *conn) request(id uint32, fields []hpack.HeaderField, end, large bool) e
 		c.putReset(id, http2.ErrCodeProtocol)
 		return c.early()
 	}
+	if admit := c.opt.Admit; admit != nil && !admit() {
+		c.putReset(id, http2.ErrCodeRefusedStream)
+		return c.early()
+	}
 	c.streams[id] = s
 	c.idleSince = noTime
 	c.server.active++

@@ -172,6 +172,14 @@ func (s *Stream) WaitRead() error {
 	}
 }
 
+// Gone reports whether the peer has left: it has reset the stream, the connection has ended, or, with a tunnel not granted yet and nothing
+// of it here, the peer has ended its side already. early says that something of it was read before: then only the first two count.
+func (s *Stream) Gone(early bool) bool {
+	s.c.mu.Lock()
+	defer s.c.mu.Unlock()
+	return s.err != nil || s.in.held && s.remoteEnd && s.buf.len() == 0 && !early
+}
+
 // op dresses an error as a net.Conn does.
 func (s *Stream) op(what string, err error) error {
 	return &net.OpError{Op: what, Net: "h2", Source: s.c.nc.LocalAddr(), Addr: s.c.nc.RemoteAddr(), Err: err}

@@ -26,6 +26,10 @@ listener "c" {
     cyphers            = "all"  # ERROR: Unsupported argument
   }
 }
+listener "d" {
+  address = "127.0.0.1:3131"
+  limits { streams_per_connection = 10 } # ERROR: Streams without HTTP/2
+}
 policy "default" {
   otherwise { via = direct }
 }
