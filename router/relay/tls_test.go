@@ -33,7 +33,7 @@ func tlsLink(t testing.TB) link {
 			t.Fatal(err)
 		}
 	}
-	peer.SetDeadline(time.Now().Add(30 * time.Second))
+	peer.SetDeadline(time.Now().Add(patience))
 	t.Cleanup(func() { peer.Close(); ours.Close() })
 	return link{peer, ours}
 }
