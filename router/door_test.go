@@ -176,7 +176,7 @@ func TestClientNetworksAndLimits(t *testing.T) {
 		c.Listeners[0].Clients = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
 	})
 	if c, err := net.Dial("tcp", g.addr); err == nil { // the reset may come before connect returns
-		c.SetDeadline(time.Now().Add(5 * time.Second))
+		c.SetDeadline(time.Now().Add(30 * time.Second))
 		io.WriteString(c, "CONNECT x:1 HTTP/1.1\r\n")
 		if b, err := io.ReadAll(c); len(b) != 0 || err == nil {
 			t.Errorf("a client outside the networks got %q, %v", b, err)
@@ -194,7 +194,7 @@ func TestClientNetworksAndLimits(t *testing.T) {
 		}
 	}
 	if third, err := net.Dial("tcp", g.addr); err == nil {
-		third.SetDeadline(time.Now().Add(5 * time.Second))
+		third.SetDeadline(time.Now().Add(30 * time.Second))
 		if n, err := third.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Errorf("the third connection of one client: %d bytes, %v", n, err)
 		}
@@ -224,7 +224,7 @@ func TestConnectionLimitQueues(t *testing.T) {
 		t.Errorf("%d sessions open, limit 2", n)
 	}
 	a.Close()
-	third.SetReadDeadline(time.Now().Add(5 * time.Second))
+	third.SetReadDeadline(time.Now().Add(30 * time.Second))
 	if got, err := io.ReadAll(third); err != nil || !strings.HasPrefix(string(got), "HTTP/1.1 200") {
 		t.Errorf("after one has left: %q %v", got, err)
 	}

@@ -67,7 +67,7 @@ func (m *memory) next(t *testing.T) *connmodel.Flow {
 	t.Helper()
 	select {
 	case <-m.more:
-	case <-time.After(10 * time.Second):
+	case <-time.After(30 * time.Second):
 		t.Fatal("no record came")
 	}
 	m.mu.Lock()
@@ -382,10 +382,10 @@ func TestShutdownDrainsAndCuts(t *testing.T) {
 // waitFor waits until a condition that the gateway brings about by itself holds.
 func waitFor(t *testing.T, cond func() bool) {
 	t.Helper()
-	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
+	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
 		if cond() {
 			return
 		}
 	}
-	t.Fatal("the condition did not come true in 5 s")
+	t.Fatal("the condition did not come true in 30 s")
 }

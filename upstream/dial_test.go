@@ -58,7 +58,7 @@ func recorder(target connmodel.Address) *connmodel.Recorder {
 // say sends text through c and reads it back.
 func say(t testing.TB, c net.Conn, text string) {
 	t.Helper()
-	c.SetDeadline(time.Now().Add(5 * time.Second))
+	c.SetDeadline(time.Now().Add(30 * time.Second))
 	if _, err := io.WriteString(c, text); err != nil {
 		t.Fatal(err)
 	}

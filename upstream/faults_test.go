@@ -78,7 +78,7 @@ func TestLongEarlyBytes(t *testing.T) {
 	}
 	defer c.Close()
 	got := append([]byte(nil), c.Early...)
-	c.SetReadDeadline(time.Now().Add(5 * time.Second))
+	c.SetReadDeadline(time.Now().Add(30 * time.Second))
 	rest := make([]byte, len(tail)-len(got))
 	if _, err := io.ReadFull(c, rest); err != nil {
 		t.Fatalf("%d of %d bytes came: %v", len(got), len(tail), err)

@@ -38,7 +38,7 @@ func TestMain(m *testing.M) {
 }
 
 // patience is how long a test waits for what must come.
-const patience = 10 * time.Second
+const patience = 30 * time.Second
 
 // peer is one end of a connection in the hands of a test.
 type peer struct {
