@@ -81,7 +81,7 @@ func TestNoPipes(t *testing.T) {
 func TestStalledReaders(t *testing.T) {
 	p := &pipePool{most: 8, reserve: 2, size: 1 << 20, least: 64 << 10, rest: time.Hour}
 	usePipes(t, p)
-	const stuck = 16 // twice the pipes
+	const stuck = 16      // twice the pipes
 	const size = 12 << 20 // more than the socket buffers on the way hold
 	b := random(size)
 	var ms runtime.MemStats
