@@ -73,6 +73,7 @@ type Listener struct {
 
 	HandshakeTimeout time.Duration     // 0 = default
 	KeepAliveTimeout time.Duration     // 0 = default
+	SniffTimeout     time.Duration     // 0 = default
 	MaxHeadBytes     int               // 0 = default
 	PerClient        int               // 0 = no limit
 	MaxStreams       int               // of HTTP/2, on one connection; 0 = default

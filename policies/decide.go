@@ -51,14 +51,41 @@ type index struct {
 // scratch is room for one evaluation.
 type scratch struct{ found, one match.Bits }
 
-// verdict is the outcome of a test when facts may be missing.
+// verdict is the outcome of a test when facts may be missing. Everything above yes depends on some, and says on which.
 type verdict uint8
 
 const (
 	no verdict = iota
 	yes
-	unknown // depends on the addresses of the target
 )
+
+// unknown is the verdict that depends on facts; need is not 0.
+func unknown(need connmodel.Need) verdict { return verdict(need) << 1 }
+
+// need is what the verdict depends on; 0 = it is known.
+func (v verdict) need() connmodel.Need { return connmodel.Need(v >> 1) }
+
+// and is the verdict of two tests that must both hold.
+func (v verdict) and(o verdict) verdict {
+	switch {
+	case v == no || o == no:
+		return no
+	case v == yes:
+		return o
+	case o == yes:
+		return v
+	}
+	return v | o
+}
+
+// first is what of a need is gathered first: the addresses, because a look at the client's first bytes makes the client be told yes
+// before anything is reached.
+func first(need connmodel.Need) connmodel.Need {
+	if need&connmodel.NeedAddresses != 0 {
+		return connmodel.NeedAddresses
+	}
+	return need
+}
 
 // Decide implements connmodel.Decider.
 func (p *Program) Decide(f *connmodel.Facts) (*connmodel.Decision, connmodel.Need) {
@@ -183,7 +210,8 @@ func (x *index) markAddress(b match.Bits, a netip.Addr) {
 func (p *Program) walk(found match.Bits, direct bool, f *connmodel.Facts, t *tracer) (*connmodel.Decision, connmodel.Need) {
 	var shadow []connmodel.ShadowVerdict
 	var noted *rule     // shadow rule that has been noted already
-	var waiting *clause // holds if the addresses are right; the rest of its rule may hold without them
+	var waiting *clause // holds if facts that are lacking are right; the rest of its rule may hold without them
+	var need connmodel.Need
 	for id, ok := found.Next(0); ok; id, ok = found.Next(id + 1) {
 		c := &p.clauses[id]
 		if waiting != nil && c.rule != waiting.rule {
@@ -203,16 +231,18 @@ func (p *Program) walk(found match.Bits, direct bool, f *connmodel.Facts, t *tra
 			noted = c.rule
 			shadow = append(shadow, c.rule.verdict())
 		case c.rule.shadow: // a rule that decides nothing causes no look-up
-		case v == unknown && waiting == nil:
-			waiting = c
-		case v == yes && (waiting == nil || waiting.decision == c.decision):
+		case v > yes:
+			if need |= v.need(); waiting == nil {
+				waiting = c
+			}
+		case waiting == nil || waiting.decision == c.decision:
 			t.took(id)
 			return withShadow(c.decision, shadow), 0
 		}
 	}
 	if waiting != nil {
 		t.waits(waiting)
-		return nil, connmodel.NeedAddresses
+		return nil, first(need)
 	}
 	return withShadow(p.fallback, shadow), 0
 }

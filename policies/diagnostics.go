@@ -12,7 +12,9 @@ import (
 
 // Diagnostics is everything that was found wrong, with the sources it was found in. The zero value says that all is well.
 type Diagnostics struct {
-	List    hcl.Diagnostics
+	List hcl.Diagnostics
+	// Notes are what is right and yet good to know, such as which rule makes a client wait. They are in no count.
+	Notes   hcl.Diagnostics
 	sources map[string][]byte
 	hidden  hidden
 }
@@ -72,6 +74,7 @@ func (d Diagnostics) Err() error {
 // Append adds those of o, for instance what Load says of the policy that Default wrote.
 func (d *Diagnostics) Append(o Diagnostics) {
 	d.List = append(d.List, o.List...)
+	d.Notes = append(d.Notes, o.Notes...)
 	for name, src := range o.sources {
 		if d.sources == nil {
 			d.sources, d.hidden = make(map[string][]byte), hidden{}
@@ -127,6 +130,13 @@ func (d Diagnostics) WriteText(w io.Writer, color bool) error {
 	return nil
 }
 
+// WriteNotes writes the notes in the same form.
+func (d Diagnostics) WriteNotes(w io.Writer, color bool) error {
+	notes := d
+	notes.List, notes.Notes = d.Notes, d.Notes
+	return notes.WriteText(w, color)
+}
+
 func (d Diagnostics) writeOne(b *strings.Builder, x *hcl.Diagnostic, color bool) {
 	paint := func(code, s string) string {
 		if !color {
@@ -137,6 +147,9 @@ func (d Diagnostics) writeOne(b *strings.Builder, x *hcl.Diagnostic, color bool)
 	severity, code := "error", red
 	if x.Severity == hcl.DiagWarning {
 		severity, code = "warning", yellow
+	}
+	if slices.Contains(d.Notes, x) {
+		severity, code = "note", bold
 	}
 	if x.Subject != nil {
 		fmt.Fprintf(b, "%s: ", paint(bold, fmt.Sprintf("%s:%d:%d", printable(x.Subject.Filename), x.Subject.Start.Line, x.Subject.Start.Column)))
@@ -227,7 +240,7 @@ func wrap(text string, width int) []string {
 }
 
 // MarshalJSON writes {"valid", "errors", "warnings", "diagnostics": [{"severity", "summary", "detail", "file", "line",
-// "column", "end_line", "end_column", "snippet"}]}.
+// "column", "end_line", "end_column", "snippet"}]}, and "notes" of the same form, if there are any.
 func (d Diagnostics) MarshalJSON() ([]byte, error) {
 	type one struct {
 		Severity  string `json:"severity"`
@@ -240,15 +253,22 @@ func (d Diagnostics) MarshalJSON() ([]byte, error) {
 		EndColumn int    `json:"end_column,omitempty"`
 		Snippet   string `json:"snippet,omitempty"`
 	}
-	all := make([]one, 0, len(d.List))
-	for _, x := range d.List {
+	all, notes := make([]one, 0, len(d.List)), []one(nil)
+	for i, x := range slices.Concat(d.List, d.Notes) {
 		o := one{Severity: "error", Summary: x.Summary, Detail: x.Detail}
 		if x.Severity == hcl.DiagWarning {
 			o.Severity = "warning"
 		}
+		if i >= len(d.List) {
+			o.Severity = "note"
+		}
 		if r := x.Subject; r != nil {
 			o.File, o.Line, o.Column, o.EndLine, o.EndColumn = r.Filename, r.Start.Line, r.Start.Column, r.End.Line, r.End.Column
 			o.Snippet, _, _, _ = d.snippet(r)
+		}
+		if i >= len(d.List) {
+			notes = append(notes, o)
+			continue
 		}
 		all = append(all, o)
 	}
@@ -258,5 +278,6 @@ func (d Diagnostics) MarshalJSON() ([]byte, error) {
 		Errors      int   `json:"errors"`
 		Warnings    int   `json:"warnings"`
 		Diagnostics []one `json:"diagnostics"`
-	}{errors == 0, errors, warnings, all})
+		Notes       []one `json:"notes,omitempty"`
+	}{errors == 0, errors, warnings, all, notes})
 }

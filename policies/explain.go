@@ -2,6 +2,7 @@ package policies
 
 import (
 	"fmt"
+	"strings"
 
 	"viaduct/connmodel"
 	"viaduct/policies/match"
@@ -88,10 +89,10 @@ func (p *Program) explainRule(t *tracer, f *connmodel.Facts, id, end int) (match
 		switch v := t.outcome[uint32(c)]; {
 		case v == yes && (p.clauses[c].rule.shadow || t.taken == c):
 			return true, p.whyYes(&p.clauses[c], f)
-		case v == unknown && t.taken < 0 && p.clauses[c].rule.shadow:
-			return false, "it depends on the addresses of the target, and a shadow rule causes no look-up"
-		case v == unknown && t.taken < 0:
-			return false, fmt.Sprintf("it depends on the addresses of %s, which have to be resolved first", f.Target.Host)
+		case v > yes && t.taken < 0 && p.clauses[c].rule.shadow:
+			return false, lackingWords(v.need(), f) + ", and a shadow rule causes none to be gathered"
+		case v > yes && t.taken < 0:
+			return false, lackingWords(v.need(), f)
 		}
 	}
 	for c := id; c < end; c++ {
@@ -125,6 +126,21 @@ func (p *Program) whyNot(t *tracer, f *connmodel.Facts, id uint32) (attribute, s
 		return byWhen, whenWords(c.rule, f, "false")
 	}
 	return byNothing, "it does not hold"
+}
+
+// lackingWords says on what the outcome depends.
+func lackingWords(need connmodel.Need, f *connmodel.Facts) string {
+	var parts []string
+	if need&connmodel.NeedAddresses != 0 {
+		parts = append(parts, fmt.Sprintf("the addresses of %s, which have to be resolved first", short(f.Target.Host)))
+	}
+	if need&connmodel.NeedHello != 0 {
+		parts = append(parts, "the ClientHello of the client, which has to be waited for")
+	}
+	if need&connmodel.NeedRequest != 0 {
+		parts = append(parts, "the HTTP request in the tunnel, which has to be waited for")
+	}
+	return "it depends on " + strings.Join(parts, ", and on ")
 }
 
 func whenWords(r *rule, f *connmodel.Facts, value string) string {

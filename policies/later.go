@@ -21,8 +21,8 @@ var (
 		kindListener: {"shadow"},
 		kindList:     {"url"},
 		kindPolicy:   {"shadow"},
-		"match":      {"sni", "alpn", "ja4", "country"},
-		"not":        {"sni", "alpn", "ja4", "country"},
+		"match":      {"country"},
+		"not":        {"country"},
 	}
 	laterProtocols = []string{"redirect", "tproxy"}
 	laterModes     = []string{"terminate", "intercept"}

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/hashicorp/hcl/v2"
 
@@ -21,7 +22,7 @@ type listenerBlock struct {
 }
 
 var (
-	listenerSchema = schema(attrs("address", "protocols", "clients", "policy", "mode", "handshake_timeout", "keepalive_timeout", "max_head_bytes", "target"),
+	listenerSchema = schema(attrs("address", "protocols", "clients", "policy", "mode", "handshake_timeout", "keepalive_timeout", "sniff_timeout", "max_head_bytes", "target"),
 		blocks("tls", "authenticate", "limits", "udp", "proxy_protocol"))
 	authenticateSchema   = schema(attrs("htpasswd", "realm"))
 	listenerLimitsSchema = schema(attrs("connections_per_client", "streams_per_connection"))
@@ -39,6 +40,7 @@ func (l *loader) buildListener(x *listenerBlock, g Gateway) Listener {
 	n := Listener{
 		Name: x.src.Labels[0], File: x.src.DefRange.Filename, Line: x.src.DefRange.Start.Line,
 		HandshakeTimeout: b.duration("handshake_timeout"), KeepAliveTimeout: b.duration("keepalive_timeout"),
+		SniffTimeout: l.sniffTimeout(b),
 		MaxHeadBytes: b.number("max_head_bytes", 1024, 1<<20), PerClient: g.Limits.PerClient,
 	}
 	if b.need("address", `where clients connect, such as "127.0.0.1:3128"`) {
@@ -75,6 +77,17 @@ func (l *loader) buildListener(x *listenerBlock, g Gateway) Listener {
 	n.Policy = l.listenerPolicy(b)
 	l.checkListener(x, b, &n)
 	return n
+}
+
+// maxSniff bounds the wait for a client that is silent because it waits itself.
+const maxSniff = 30 * time.Second
+
+func (l *loader) sniffTimeout(b *block) time.Duration {
+	d := b.duration("sniff_timeout")
+	if d > maxSniff {
+		l.errorAt(b.rng("sniff_timeout"), "Number out of range", `"sniff_timeout" keeps clients waiting that wait for the server themselves: at most 30s.`)
+	}
+	return d
 }
 
 func (l *loader) protocols(b *block) []string {

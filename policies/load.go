@@ -36,6 +36,7 @@ type loader struct {
 	files   []*hcl.File
 	sources map[string][]byte
 	diags   hcl.Diagnostics
+	notes   hcl.Diagnostics
 	data    []string                 // other files read
 	foreign map[*hcl.Diagnostic]bool // those of diags that HCL wrote
 	hiding  hidden                   // see hidden; made when it is first asked for
@@ -100,8 +101,12 @@ func Load(o Options) (*Config, Diagnostics) {
 		cfg = l.build()
 	}
 	d := Diagnostics{}
-	if len(l.diags) > 0 {
+	if len(l.diags)+len(l.notes) > 0 {
 		d = newDiagnostics(l.diags, l.sources, l.hides(), func(x *hcl.Diagnostic) bool { return l.foreign[x] })
+		for _, x := range l.notes {
+			d.hidden.seal(x, l.sources, false)
+		}
+		d.Notes = l.notes
 	}
 	d.sorted(l.names)
 	if d.HasErrors() {
@@ -261,6 +266,11 @@ func (l *loader) errorAt(r hcl.Range, summary, detail string) {
 }
 func (l *loader) warnAt(r hcl.Range, summary, detail string) {
 	l.report(hcl.DiagWarning, r, summary, detail)
+}
+
+// noteAt says what is right and yet good to know.
+func (l *loader) noteAt(r hcl.Range, summary, detail string) {
+	l.notes = append(l.notes, &hcl.Diagnostic{Severity: hcl.DiagWarning, Summary: summary, Detail: detail, Subject: &r})
 }
 
 func (l *loader) report(s hcl.DiagnosticSeverity, r hcl.Range, summary, detail string) {

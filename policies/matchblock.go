@@ -26,6 +26,9 @@ type tests struct {
 	headers   []header
 	addresses *networks
 	literal   bool // addresses: of literal targets only
+	snis      *hosts
+	alpn      []string
+	ja4       []pattern
 	nots      []*tests
 }
 
@@ -41,7 +44,7 @@ type hosts struct {
 	words    words
 	patterns []hostPattern
 	lists    []*list
-	set      *match.HostSet // for not blocks, which no index decides
+	set      *match.HostSet // for not blocks and server names, which no index decides
 }
 
 type ports struct {
@@ -79,7 +82,8 @@ type header struct {
 }
 
 var (
-	testAttrs   = attrs("listener", "client", "time", "user", "protocol", "host", "port", "scheme", "method", "path", "header", "address", "resolve")
+	testAttrs = attrs("listener", "client", "time", "user", "protocol", "host", "port", "scheme", "method", "path", "header", "address", "resolve",
+		"sni", "alpn", "ja4")
 	matchSchema = schema(testAttrs, blocks("not"))
 	notSchema   = schema(testAttrs)
 )
@@ -115,6 +119,7 @@ func (l *loader) buildMatch(x *hcl.Block) *tests {
 	if b.has("resolve") && !b.has("address") {
 		l.errorAt(b.rng("resolve"), "Without effect", `"resolve" says whether "address" may resolve names, and there is no "address" beside it.`)
 	}
+	l.helloTests(b, t)
 	for _, n := range b.blocks {
 		t.nots = append(t.nots, l.buildMatch(n).standalone())
 	}
@@ -124,11 +129,7 @@ func (l *loader) buildMatch(x *hcl.Block) *tests {
 // standalone makes the sets that decide without an index.
 func (t *tests) standalone() *tests {
 	if t.hosts != nil {
-		var sb match.HostSetBuilder
-		for p := range t.hosts.indexed() {
-			_ = sb.Add(p) // checked when it was read
-		}
-		t.hosts.set = sb.Build()
+		t.hosts.buildSet()
 	}
 	for _, n := range []*networks{t.clients, t.addresses} {
 		if n == nil {
@@ -143,6 +144,15 @@ func (t *tests) standalone() *tests {
 	return t
 }
 
+// buildSet makes the set that decides without an index.
+func (h *hosts) buildSet() {
+	var sb match.HostSetBuilder
+	for p := range h.indexed() {
+		_ = sb.Add(p) // checked when it was read
+	}
+	h.set = sb.Build()
+}
+
 // release lets go of what only building the indexes needed: the entries of large lists.
 func (t *tests) release() {
 	for _, n := range []*networks{t.clients, t.addresses} {
@@ -152,6 +162,9 @@ func (t *tests) release() {
 	}
 	if t.hosts != nil {
 		t.hosts.lists = nil
+	}
+	if t.snis != nil {
+		t.snis.lists = nil
 	}
 	for _, n := range t.nots {
 		n.release()

@@ -159,7 +159,8 @@ func (k *taker) covers(t *tests) bool {
 		subset(windowTexts(t.windows), windowTexts(a.windows)) && subset(texts2(t.users), texts2(a.users)) && subset(texts2(t.paths), texts2(a.paths)) &&
 		k.coversHosts(t.hosts) && coversPorts(a.ports, t.ports) && coversNetworks(a.clients, t.clients) &&
 		coversNetworks(a.addresses, t.addresses) && (a.addresses == nil || !a.literal || t.literal) &&
-		coversHeaders(a.headers, t.headers) && coversNots(a.nots, t.nots)
+		coversHeaders(a.headers, t.headers) && coversNots(a.nots, t.nots) &&
+		subset(t.alpn, a.alpn) && subset(texts2(t.ja4), texts2(a.ja4)) && coversNames(a.snis, t.snis)
 }
 
 // subset reports whether a test for b takes all that one for a takes; nil is no test, which takes everything.
@@ -226,6 +227,15 @@ func (k *taker) coversHost(p *hostPattern) bool {
 		}
 	}
 	return false
+}
+
+// coversNames is coversHosts for server names, of which there are few.
+func coversNames(a, b *hosts) bool {
+	if a == nil || b == nil {
+		return a == nil
+	}
+	k := newTaker(&tests{hosts: a})
+	return k.coversHosts(b)
 }
 
 func coversPorts(a, b *ports) bool {

@@ -52,6 +52,7 @@ func (l *loader) buildRule(p *policyBlock, x *hcl.Block, name string) *rule {
 	l.outcome(b, p, r)
 	l.checkHeader(b, r)
 	r.half = l.diags[before:].HasErrors() || l.voids > voids
+	l.earlyYes(r, b.rng("when"))
 	return r
 }
 

@@ -65,15 +65,14 @@ func runTest(c *Config, t *Test, reached map[[2]string]bool) TestResult {
 	}
 	f := t.facts
 	d, need, trace := p.Explain(&f)
-	if need&connmodel.NeedAddresses != 0 {
-		if t.resolve == nil {
+	for need != 0 {
+		missing := t.gather(&f, need)
+		if missing != "" {
 			r.Trace = trace
-			r.Differences = []string{fmt.Sprintf("the decision depends on the addresses of %s: say which it has in this test, with resolve = [\"…\"]", f.Target.Host)}
+			r.Differences = []string{missing}
 			return r
 		}
-		f.Addresses = t.resolve
-		f.Have |= connmodel.NeedAddresses
-		d, _, trace = p.Explain(&f)
+		d, need, trace = p.Explain(&f)
 	}
 	r.Decision, r.Trace = d, trace
 	if d == nil {
@@ -108,6 +107,24 @@ func (e *expectation) dropped(d *connmodel.Decision, why string) (diff []string)
 		diff = append(diff, "no rule denies them, so there is no reason and no status to expect")
 	}
 	return diff
+}
+
+// gather adds what the test says of facts that the decision depends on, or says what it should. A client that is not said to speak TLS
+// or HTTP in its tunnel is silent there.
+func (t *Test) gather(f *connmodel.Facts, need connmodel.Need) (missing string) {
+	switch {
+	case need&connmodel.NeedAddresses != 0:
+		if t.resolve == nil {
+			return fmt.Sprintf("the decision depends on the addresses of %s: say which it has in this test, with resolve = [\"…\"]", f.Target.Host)
+		}
+		f.Addresses = t.resolve
+	case need&connmodel.NeedHello != 0 && t.hello == nil && !t.silent:
+		return `the decision depends on what the TLS client in the tunnel says: write sni = "name" (with alpn and ja4 if they matter), or sni = "" for a client that speaks no TLS`
+	default:
+		f.Hello = t.hello
+	}
+	f.Have |= need
+	return ""
 }
 
 // compare says in words how a decision differs from what is expected.

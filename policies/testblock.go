@@ -1,6 +1,7 @@
 package policies
 
 import (
+	"crypto/tls"
 	"fmt"
 	"net/netip"
 	"net/url"
@@ -27,6 +28,8 @@ type Test struct {
 	policy  string
 	facts   connmodel.Facts
 	resolve []netip.Addr // nil = not said
+	hello   *connmodel.ClientHello
+	silent  bool // it is said that there is no hello
 	expect  expectation
 }
 
@@ -41,7 +44,7 @@ type expectation struct {
 }
 
 var (
-	testSchema = schema(attrs("client", "listener", "user", "at", "policy", "connect", "request", "socks4", "socks4a", "socks5", "udp", "resolve", "header"),
+	testSchema = schema(attrs("client", "listener", "user", "at", "policy", "connect", "request", "socks4", "socks4a", "socks5", "udp", "resolve", "header", "sni", "alpn", "ja4"),
 		blocks("expect"))
 	expectSchema = schema(attrs("rule", "via", "server", "deny", "reason", "policy", "tags"))
 )
@@ -79,6 +82,7 @@ func (l *loader) buildTest(x *testBlock) Test {
 		}
 		t.resolve = append(t.resolve, a.Unmap())
 	}
+	l.testHello(b, &t)
 	t.policy = l.testPolicy(b, f)
 	if e := b.one("expect"); e != nil {
 		l.expectation(e, &t)
@@ -211,6 +215,30 @@ func (l *loader) testHeader(b *block) testFields {
 		}
 	}
 	return fields
+}
+
+// testHello reads what the TLS client in the tunnel says.
+func (l *loader) testHello(b *block, t *Test) {
+	h := &connmodel.ClientHello{Versions: []uint16{tls.VersionTLS13}}
+	if s := b.text("sni"); s != "" {
+		name, err := connmodel.CanonicalHost(s)
+		if err != nil || isAddress(name) {
+			l.errorAt(b.rng("sni"), "Wrong host", fmt.Sprintf("%q is no name that a TLS client can ask for.", s))
+		}
+		h.SNI, t.hello = name, h
+	}
+	for _, e := range b.entries("alpn") {
+		h.ALPN, t.hello = append(h.ALPN, e.text), h
+	}
+	if s := b.text("ja4"); s != "" {
+		h.JA4, t.hello = s, h
+	}
+	t.silent = b.has("sni") && t.hello == nil
+	for _, name := range helloAttrs {
+		if b.has(name) && t.facts.Protocol == connmodel.ProtocolHTTP {
+			l.errorAt(b.rng(name), "Without effect", fmt.Sprintf("A plain request has no TLS, so %q says nothing. Write connect or socks5.", name))
+		}
+	}
 }
 
 // testPolicy is the policy named, else that of the listener, else the default.

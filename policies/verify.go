@@ -7,7 +7,7 @@ import (
 	"viaduct/connmodel"
 )
 
-// holds verifies what the indexes could not say. A name is resolved only when nothing cheaper says no.
+// holds verifies what the indexes could not say. Facts are gathered only when nothing that is known says no.
 func (c *clause) holds(f *connmodel.Facts) verdict {
 	v := yes
 	if c.rest != nil {
@@ -17,13 +17,13 @@ func (c *clause) holds(f *connmodel.Facts) verdict {
 		}
 	}
 	if c.asks && lacking(f) {
-		v = unknown
+		v = v.and(unknown(connmodel.NeedAddresses))
 	}
 	if w := c.rule.when; w != nil {
 		value, need := w.Test(f)
 		switch {
 		case need != 0:
-			v = unknown
+			v = v.and(unknown(need))
 		case !value:
 			return no
 		}
@@ -48,12 +48,15 @@ const (
 	byPath
 	byHeader
 	byAddress
+	bySNI
+	byALPN
+	byJA4
 	byNot
 	byWhen
 )
 
-// first returns the first test that does not hold and no; or byNothing with yes; or the test whose outcome depends on
-// addresses that are not known, with unknown, if nothing else says no.
+// first returns the first test that does not hold and no; or byNothing with yes; or a test whose outcome depends on facts that are
+// not known, with what all of them together need, if nothing else says no.
 func (t *tests) first(f *connmodel.Facts) (attribute, verdict) {
 	switch {
 	case t.listeners != nil && !slices.Contains(t.listeners, f.Listener):
@@ -72,30 +75,94 @@ func (t *tests) first(f *connmodel.Facts) (attribute, verdict) {
 		return byHost, no
 	case t.ports != nil && !t.ports.set.Contains(f.Target.Port):
 		return byPort, no
-	case t.methods != nil && (f.Request == nil || !slices.Contains(t.methods, f.Request.Method)):
+	}
+	by, v := byNothing, yes
+	if t.asksRequest() {
+		if a, w := t.takesRequest(f); w == no {
+			return a, no
+		} else if w != yes {
+			by, v = a, w
+		}
+	}
+	if t.addresses != nil {
+		if w := t.takesAddress(f); w == no {
+			return byAddress, no
+		} else if w != yes {
+			by, v = byAddress, v.and(w)
+		}
+	}
+	if t.asksHello() {
+		if a, w := t.takesHello(f); w == no {
+			return a, no
+		} else if w != yes {
+			by, v = a, v.and(w)
+		}
+	}
+	for _, n := range t.nots {
+		switch _, inner := n.first(f); {
+		case inner == yes:
+			return byNot, no
+		case inner != no:
+			by, v = byNot, v.and(inner)
+		}
+	}
+	return by, v
+}
+
+func (t *tests) asksRequest() bool { return t.methods != nil || t.paths != nil || t.headers != nil }
+
+// takesRequest makes the tests of an HTTP request. Tunnels that were not looked into may begin with one.
+func (t *tests) takesRequest(f *connmodel.Facts) (attribute, verdict) {
+	if f.Request == nil {
+		by := byHeader
+		switch {
+		case t.methods != nil:
+			by = byMethod
+		case t.paths != nil:
+			by = byPath
+		}
+		if need := f.Lacks(connmodel.NeedRequest); need != 0 {
+			return by, unknown(need)
+		}
+		return by, no
+	}
+	switch {
+	case t.methods != nil && !slices.Contains(t.methods, f.Request.Method):
 		return byMethod, no
 	case t.paths != nil && !anyPath(t.paths, f):
 		return byPath, no
 	case t.headers != nil && failingHeader(t.headers, f) != nil:
 		return byHeader, no
 	}
-	by, v := byNothing, yes
-	if t.addresses != nil {
-		if v = t.takesAddress(f); v == no {
-			return byAddress, no
-		} else if v == unknown {
-			by = byAddress
+	return byNothing, yes
+}
+
+func (t *tests) asksHello() bool { return t.snis != nil || t.alpn != nil || t.ja4 != nil }
+
+// takesHello makes the tests of a ClientHello. Without one, and without a server name in it, none of them holds.
+func (t *tests) takesHello(f *connmodel.Facts) (attribute, verdict) {
+	h := f.Hello
+	switch {
+	case h == nil:
+		by := byJA4
+		switch {
+		case t.snis != nil:
+			by = bySNI
+		case t.alpn != nil:
+			by = byALPN
 		}
-	}
-	for _, n := range t.nots {
-		switch _, inner := n.first(f); inner {
-		case yes:
-			return byNot, no
-		case unknown:
-			by, v = byNot, unknown
+		if need := f.Lacks(connmodel.NeedHello); need != 0 {
+			return by, unknown(need)
 		}
+		return by, no
+	case t.snis != nil && (h.SNI == "" || !t.snis.take(h.SNI)):
+		return bySNI, no
+	case t.alpn != nil && !slices.ContainsFunc(t.alpn, h.Offers):
+		return byALPN, no
+	case t.ja4 != nil && !slices.ContainsFunc(t.ja4, func(p pattern) bool { return p.takes(h.JA4) }):
+		return byJA4, no
 	}
-	return by, v
+	return byNothing, yes
 }
 
 func anyWindow(ws []*window, f *connmodel.Facts) bool {
@@ -161,7 +228,7 @@ func (h *header) holds(f *connmodel.Facts) bool {
 	return false
 }
 
-// take reports whether a pattern takes the host. The set is there in not blocks only.
+// take reports whether a pattern takes the host. The set is there in not blocks and of server names only.
 func (h *hosts) take(host string) bool {
 	if h.set != nil && h.set.Contains(host) {
 		return true
@@ -182,7 +249,7 @@ func (t *tests) takesAddress(f *connmodel.Facts) verdict {
 	case t.literal:
 		return no
 	case lacking(f):
-		return unknown
+		return unknown(connmodel.NeedAddresses)
 	}
 	for _, a := range f.Addresses {
 		if t.addresses.holds(a) {

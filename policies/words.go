@@ -57,6 +57,8 @@ func (t *tests) notWords(a attribute, f *connmodel.Facts) string {
 		return t.notRequestWords(a, f)
 	case byAddress:
 		return t.addressWords(f)
+	case bySNI, byALPN, byJA4:
+		return t.notHelloWords(a, f)
 	case byNot:
 		return fmt.Sprintf("its not block holds: %s", t.holdingNot(f).yesWords(f))
 	}
@@ -65,6 +67,9 @@ func (t *tests) notWords(a attribute, f *connmodel.Facts) string {
 
 func (t *tests) notRequestWords(a attribute, f *connmodel.Facts) string {
 	if f.Request == nil {
+		if f.Have&connmodel.NeedRequest != 0 && f.Protocol != connmodel.ProtocolConnect {
+			return "the client sends no plain HTTP request in its tunnel"
+		}
 		return "there is no plain HTTP request to look at: it is a tunnel"
 	}
 	switch a {
@@ -79,6 +84,30 @@ func (t *tests) notRequestWords(a attribute, f *connmodel.Facts) string {
 		h = &t.headers[0]
 	}
 	return fmt.Sprintf("header %s is not %s", h.name, wordsOf(texts(h.values)).one())
+}
+
+func (t *tests) notHelloWords(a attribute, f *connmodel.Facts) string {
+	h := f.Hello
+	switch {
+	case h == nil && f.Request != nil:
+		return "there is no ClientHello to look at: it is a plain HTTP request"
+	case h == nil:
+		return "the client sends no ClientHello: it speaks no TLS, or waits for the server"
+	case a == bySNI && h.SNI == "":
+		return "the client sends no server name (SNI)"
+	case a == bySNI:
+		return fmt.Sprintf("sni %s is not %s", short(h.SNI), t.snis.words.one())
+	case a == byALPN:
+		return fmt.Sprintf("alpn %s is not %s", offersText(h), wordsOf(t.alpn).of("protocols"))
+	}
+	return fmt.Sprintf("ja4 %s is not %s", short(h.JA4), wordsOf(texts(t.ja4)).one())
+}
+
+func offersText(h *connmodel.ClientHello) string {
+	if len(h.ALPN) == 0 {
+		return "none"
+	}
+	return short(strings.Join(h.ALPN, ","))
 }
 
 func (t *tests) addressWords(f *connmodel.Facts) string {
@@ -162,6 +191,19 @@ func (t *tests) yesWords(f *connmodel.Facts) string {
 	}
 	if t.addresses != nil {
 		add("address %s is in %s", addressText(f), t.addresses.words.of("networks"))
+	}
+	if t.snis != nil {
+		if by := t.snis.matching(f.Hello.SNI); by == f.Hello.SNI {
+			add("sni %s", by)
+		} else {
+			add("sni %s is %s", short(f.Hello.SNI), by)
+		}
+	}
+	if t.alpn != nil {
+		add("alpn %s has %s", offersText(f.Hello), wordsOf(t.alpn).of("protocols"))
+	}
+	if t.ja4 != nil {
+		add("ja4 %s", short(f.Hello.JA4))
 	}
 	if len(t.nots) > 0 {
 		add("no not block holds")

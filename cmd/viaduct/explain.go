@@ -27,7 +27,8 @@ What comes by a listener of protocol forward has one target, that of the listene
 
 The target is a URL or HOST:PORT. http:// is a plain request, https:// and HOST:PORT a CONNECT tunnel,
 udp://HOST:PORT a datagram of a SOCKS5 client; --protocol says otherwise. When a rule asks for the address of a name, --resolve says which it has;
---resolve system asks the resolver of this machine.
+--resolve system asks the resolver of this machine. When a rule asks what a TLS client says first in its
+tunnel, --sni, --alpn and --ja4 say it; --sni "" is a client that speaks no TLS there.
 
 ` + sourceHelp + `
 
@@ -44,6 +45,11 @@ type question struct {
 	method   string
 	headers  []string
 	protocol string
+	sni      string
+	alpn     []string
+	ja4      string
+	inner    *connmodel.RequestFacts
+	hello    bool // one of sni, alpn and ja4 was given
 	asJSON   bool
 }
 
@@ -59,6 +65,7 @@ func newExplain() *cobra.Command {
 			"  viaduct explain -c viaduct.hcl --method POST --header 'Content-Type: text/xml' http://www.example.com/upload",
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
+			q.hello = c.Flags().Changed("sni") || c.Flags().Changed("alpn") || c.Flags().Changed("ja4")
 			switch {
 			case len(args) > 0:
 				return q.run(c, args[0])
@@ -78,6 +85,9 @@ func newExplain() *cobra.Command {
 	f.StringVar(&q.method, "method", "GET", "method of a plain request")
 	f.StringArrayVar(&q.headers, "header", nil, "header field of a plain request, 'Name: value'; may be repeated")
 	f.StringVar(&q.protocol, "protocol", "", "how the client asks: http, connect, socks4, socks4a, socks5, socks5-udp")
+	f.StringVar(&q.sni, "sni", "", "server name that the TLS client in the tunnel asks for")
+	f.StringSliceVar(&q.alpn, "alpn", nil, "protocols that it offers, such as h2,http/1.1")
+	f.StringVar(&q.ja4, "ja4", "", "its JA4 fingerprint")
 	f.BoolVar(&q.asJSON, "json", false, "print JSON")
 	complete(c, "protocol", func(*policies.Config) []string { return protocolNames() }, &q.src)
 	complete(c, "listener", listenerNames, &q.src)
@@ -210,6 +220,7 @@ func (q *question) facts(cfg *policies.Config, l *policies.Listener, target stri
 			return nil, usageError("--protocol http: write the target as a URL, http://%s/", target)
 		}
 		if f.Protocol = p; p != connmodel.ProtocolHTTP {
+			q.inner = f.Request // behind SOCKS a rule may look into the tunnel for it
 			f.Request, f.Scheme = nil, ""
 		}
 	}
@@ -221,8 +232,26 @@ func (q *question) facts(cfg *policies.Config, l *policies.Listener, target stri
 
 // noRequest refuses what is asked of a request where there is none.
 func (q *question) noRequest(f *connmodel.Facts) error {
-	if f.Request == nil && (len(q.headers) > 0 || q.method != "GET") {
+	if f.Request == nil && q.inner == nil && (len(q.headers) > 0 || q.method != "GET") {
 		return usageError("--method and --header are of plain requests: write the target as http://HOST/PATH")
+	}
+	return q.checkHello(f)
+}
+
+// checkHello looks at what is said of the TLS client in the tunnel.
+func (q *question) checkHello(f *connmodel.Facts) error {
+	if f.Protocol == connmodel.ProtocolHTTP && q.hello {
+		return usageError("--sni, --alpn and --ja4 are of a TLS client in a tunnel: write the target as https://HOST or HOST:PORT")
+	}
+	if q.sni != "" {
+		name, err := connmodel.CanonicalHost(q.sni)
+		if err != nil {
+			return usageError("--sni: %w", err)
+		}
+		if _, err := netip.ParseAddr(name); err == nil {
+			return usageError("--sni %s: a server name never is an address", q.sni)
+		}
+		q.sni = name
 	}
 	return nil
 }

@@ -29,6 +29,9 @@ func (e *explanation) print(w io.Writer) error {
 	if len(e.Resolved) > 0 {
 		fmt.Fprintf(w, "the name has the address %s\n", strings.Join(e.Resolved, ", "))
 	}
+	if e.SNI != "" || e.ALPN != nil || e.JA4 != "" {
+		fmt.Fprintf(w, "the client begins TLS with %s\n", e.helloWords())
+	}
 	fmt.Fprintf(w, "\npolicy %s\n", e.Policy)
 	t := &connmodel.Trace{}
 	for _, s := range e.Rules {
@@ -42,6 +45,16 @@ func (e *explanation) print(w io.Writer) error {
 	}
 	e.printOutcome(w, p)
 	return nil
+}
+
+func (e *explanation) helloWords() string {
+	var parts []string
+	for _, p := range [][2]string{{"sni", e.SNI}, {"alpn", strings.Join(e.ALPN, ",")}, {"ja4", e.JA4}} {
+		if p[1] != "" {
+			parts = append(parts, p[0]+" "+p[1])
+		}
+	}
+	return strings.Join(parts, ", ")
 }
 
 func (e *explanation) printOutcome(w io.Writer, p palette) {

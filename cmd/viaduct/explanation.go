@@ -27,7 +27,10 @@ type explanation struct {
 	Policy   string     `json:"policy"`
 	Time     time.Time  `json:"time"`
 	Resolved []string   `json:"resolved,omitempty"` // addresses that rules were told
-	Accept   []string   `json:"accept,omitempty"`   // why the client would not get as far as the policy
+	SNI      string     `json:"sni,omitempty"`      // of the TLS client in the tunnel, where rules were told
+	ALPN     []string   `json:"alpn_offers,omitempty"`
+	JA4      string     `json:"ja4,omitempty"`
+	Accept   []string   `json:"accept,omitempty"` // why the client would not get as far as the policy
 	Rules    []ruleStep `json:"rules"`
 	// Open says why there is no decision: a fact is missing.
 	Open       string    `json:"open,omitempty"`
@@ -92,14 +95,17 @@ func explainFlow(ctx context.Context, cfg *policies.Config, l *policies.Listener
 		e.Method, e.Path = r.Method, r.Path
 	}
 	d, need, trace := cfg.Programs[l.Policy].Explain(f)
-	if d == nil && need&connmodel.NeedAddresses != 0 {
-		if err := q.gather(ctx, f); err != nil {
+	for d == nil {
+		had := f.Have
+		if err := q.gatherAll(ctx, f, need); err != nil {
 			return nil, err
 		}
-		if f.Have&connmodel.NeedAddresses != 0 {
-			d, need, trace = cfg.Programs[l.Policy].Explain(f)
+		if f.Have == had {
+			break
 		}
+		d, need, trace = cfg.Programs[l.Policy].Explain(f)
 	}
+	e.hello(f)
 	for _, a := range f.Addresses {
 		e.Resolved = append(e.Resolved, a.String())
 	}
@@ -109,7 +115,7 @@ func explainFlow(ctx context.Context, cfg *policies.Config, l *policies.Listener
 		}
 	}
 	if d == nil {
-		e.Open = "a rule asks for the " + need.String() + " of " + f.Target.Host + ": say which with --resolve IP,…, or look it up with --resolve system"
+		e.Open = stillOpen(f, need)
 		return e, nil
 	}
 	e.decided(rc, table, f, d)
@@ -166,6 +172,49 @@ func contains(list []string, s string) bool {
 		}
 	}
 	return false
+}
+
+// stillOpen says which question the command line leaves open.
+func stillOpen(f *connmodel.Facts, need connmodel.Need) string {
+	if need&connmodel.NeedAddresses != 0 {
+		return "a rule asks for the " + need.String() + " of " + f.Target.Host + ": say which with --resolve IP,…, or look it up with --resolve system"
+	}
+	early := ""
+	switch f.Protocol {
+	case connmodel.ProtocolConnect, connmodel.ProtocolSOCKS4, connmodel.ProtocolSOCKS4a, connmodel.ProtocolSOCKS5:
+		early = "; the gateway would tell it yes and wait for that"
+	}
+	return "a rule asks what the client says first in its tunnel" + early + ": say it with --sni NAME (and --alpn, --ja4), or --sni \"\" for one that speaks no TLS"
+}
+
+// gatherAll gets the facts that a rule asks for, as far as the command line says them. A client that speaks TLS, or is said to be silent,
+// sends no plain request.
+func (q *question) gatherAll(ctx context.Context, f *connmodel.Facts, need connmodel.Need) error {
+	if need&connmodel.NeedAddresses != 0 {
+		return q.gather(ctx, f)
+	}
+	if q.inner != nil && f.Protocol != connmodel.ProtocolConnect { // it is no ClientHello
+		if need&connmodel.NeedRequest != 0 {
+			f.Request = q.inner
+		}
+		f.Have |= need
+		return nil
+	}
+	if !q.hello && need&connmodel.NeedHello != 0 {
+		return nil
+	}
+	if q.sni != "" || q.alpn != nil || q.ja4 != "" {
+		f.Hello = &connmodel.ClientHello{SNI: q.sni, ALPN: q.alpn, JA4: q.ja4}
+	}
+	f.Have |= need
+	return nil
+}
+
+// hello notes what rules were told of the client's first bytes.
+func (e *explanation) hello(f *connmodel.Facts) {
+	if h := f.Hello; h != nil {
+		e.SNI, e.ALPN, e.JA4 = h.SNI, h.ALPN, h.JA4
+	}
 }
 
 // gather gets the addresses that a rule asks for, as the command line says.

@@ -64,6 +64,12 @@ func printValidation(c *cobra.Command, cfg *policies.Config, diags policies.Diag
 	if len(diags.List) > 0 {
 		fmt.Fprintln(w)
 	}
+	if err := diags.WriteNotes(w, bool(p)); err != nil {
+		return err
+	}
+	if len(diags.Notes) > 0 {
+		fmt.Fprintln(w)
+	}
 	errors, warnings := diags.Count()
 	problems := count(errors, "error") + ", " + count(warnings, "warning")
 	if cfg == nil {

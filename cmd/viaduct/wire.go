@@ -52,7 +52,7 @@ func routerListener(c *policies.Config, l *policies.Listener) (out router.Listen
 	}
 	out = router.Listener{
 		Name: l.Name, Network: l.Network, Address: l.Address, FileMode: l.FileMode, Clients: l.Clients, Policy: l.Policy, Realm: l.Realm,
-		HandshakeTimeout: l.HandshakeTimeout, KeepAliveTimeout: l.KeepAliveTimeout, MaxHeadBytes: l.MaxHeadBytes, PerClient: l.PerClient,
+		HandshakeTimeout: l.HandshakeTimeout, KeepAliveTimeout: l.KeepAliveTimeout, SniffTimeout: l.SniffTimeout, MaxHeadBytes: l.MaxHeadBytes, PerClient: l.PerClient,
 		MaxStreams: l.MaxStreams,
 		Target:     l.Target,
 	}

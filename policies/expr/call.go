@@ -180,6 +180,8 @@ func (c *compiler) wantText(k *call, i int) *node {
 		hint = " Use cidr(address, networks...), or tostring() if the text of it is meant."
 	case kindAddresses:
 		hint = " Use cidr(target.addresses, networks...)."
+	case kindTexts:
+		hint = " Use contains(tls.alpn, protocol)."
 	case kindList, kindMap, kindNull:
 		hint = ""
 	}

@@ -64,6 +64,8 @@ func (c *compiler) equal(rng hcl.Range, l, r *node) *node {
 		n.test = func(f *connmodel.Facts) bool { return a(f) == b(f) }
 	case kindAddresses:
 		return c.errorf(n.rng, wrongType, "Lists of addresses are not compared. Use contains(target.addresses, address) or cidr(target.addresses, networks...).")
+	case kindTexts:
+		return c.errorf(n.rng, wrongType, `Lists are not compared. Use contains(tls.alpn, "h2").`)
 	default:
 		return c.errorf(n.rng, wrongType, "Lists and maps that depend on the flow are not compared. Compare their elements.")
 	}
@@ -92,7 +94,9 @@ func (c *compiler) mismatch(n, l, r *node) *node {
 	if l.kind == kindString && r.kind == kindNumber {
 		hint = " Put the number in quotes, or use tonumber(text, default)."
 	}
-	if l.kind == kindAddress && r.kind == kindList || l.kind == kindAddresses {
+	if l.kind == kindTexts {
+		hint = ` Use contains(tls.alpn, "h2").`
+	} else if l.kind == kindAddress && r.kind == kindList || l.kind == kindAddresses {
 		hint = " Use cidr(address, networks...) or contains(list, address)."
 	} else if r.kind == kindList {
 		hint = " Use contains(list, value)."

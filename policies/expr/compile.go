@@ -11,6 +11,8 @@ import (
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/zclconf/go-cty/cty"
 	"github.com/zclconf/go-cty/cty/function"
+
+	"viaduct/connmodel"
 )
 
 const (
@@ -32,6 +34,7 @@ type compiler struct {
 	diags     hcl.Diagnostics
 	warnings  int
 	names     []*use
+	needs     connmodel.Need // of all names
 }
 
 // defaultFunctions are those of a scope that brings none.

@@ -17,6 +17,7 @@ type Options struct {
 type Condition struct {
 	eval  func(*connmodel.Facts) bool
 	tri   func(*connmodel.Facts) tri // nil when no fact has to be gathered
+	needs connmodel.Need             // what it may ask for
 	fixed bool                       // eval always gives the same
 	names []*use
 }
@@ -49,7 +50,7 @@ func Compile(e hcl.Expression, consts *hcl.EvalContext, o Options) (*Condition, 
 	}
 	cond := &Condition{eval: n.test, names: c.names, fixed: n.constant()}
 	if n.reach != nil {
-		cond.tri = n.outcome()
+		cond.tri, cond.needs = n.outcome(), c.needs
 	}
 	return cond, c.diags
 }
@@ -67,25 +68,15 @@ func (c *Condition) Eval(f *connmodel.Facts) bool { return c.eval(f) }
 // nothing. It asks only if the value really depends on what is missing: an operand that decides without it is enough,
 // wherever it stands.
 func (c *Condition) Test(f *connmodel.Facts) (value bool, need connmodel.Need) {
-	if c.tri == nil || !lacksAddresses(f) {
+	if c.tri == nil || f.Lacks(c.needs) == 0 {
 		return c.eval(f), 0
 	}
-	switch c.tri(f) {
-	case yes:
-		return true, 0
-	case no:
-		return false, 0
-	}
-	return false, connmodel.NeedAddresses
+	v := c.tri(f)
+	return v == yes, v.need()
 }
 
 // Needs is the set of facts that the condition may ask for.
-func (c *Condition) Needs() connmodel.Need {
-	if c.tri == nil {
-		return 0
-	}
-	return connmodel.NeedAddresses
-}
+func (c *Condition) Needs() connmodel.Need { return c.needs }
 
 // NeedsFor is the set of facts that must be gathered to know the value for f; 0 when Eval(f) is right already.
 func (c *Condition) NeedsFor(f *connmodel.Facts) connmodel.Need {

@@ -72,6 +72,70 @@ func TestNeeds(t *testing.T) {
 	}
 }
 
+// TestNeedsOfFirstBytes: what is in the tunnel is asked for only if the value depends on it, and by each protocol only what it can have.
+func TestNeedsOfFirstBytes(t *testing.T) {
+	const address, hello, request = connmodel.NeedAddresses, connmodel.NeedHello, connmodel.NeedRequest
+	const in = `cidr(target.addresses, "10.0.0.0/8")`
+	for _, tt := range []struct {
+		src            string
+		connect, socks connmodel.Need
+	}{
+		{`tls.sni == "www.example"`, hello, hello},
+		{`tls.hello`, hello, hello},
+		{`!tls.ech && target.port == 443`, hello, hello},
+		{`tls.ech && target.port == 80`, 0, 0},
+		{`tls.ja4 == "x" || target.port == 443`, 0, 0},
+		{`contains(tls.alpn, "h2")`, hello, hello},
+		{`length(tls.alpn) > 1 && client.user == "anna"`, 0, 0},
+		{`target.sni_mismatch`, hello, hello},
+		{`request.method == "GET"`, 0, request},
+		{`request.header["x"] == ""`, 0, request},
+		{`request.path == "/a" || tls.sni == "a.example"`, hello, hello | request},
+		{`tls.sni == "www.example" && ` + in, hello | address, hello | address},
+		{in + ` ? tls.ech : target.port == 443`, hello | address, hello | address},
+		{`(target.port == 80 ? length(tls.alpn) : 1) == 1`, 0, 0},
+		{`(tls.ech ? 1 : length(target.addresses)) == 1`, hello | address, hello | address},
+		{`!(tls.ech || ` + in + `)`, hello | address, hello | address},
+	} {
+		c := compile(t, tt.src)
+		f := unseen()
+		f.Have = 0
+		if _, need := c.Test(f); need != tt.connect {
+			t.Errorf("%s: a CONNECT needs %q, expected %q", tt.src, need, tt.connect)
+		}
+		f.Protocol = connmodel.ProtocolSOCKS5
+		if _, need := c.Test(f); need != tt.socks || need&^c.Needs() != 0 {
+			t.Errorf("%s: SOCKS needs %q of %q, expected %q", tt.src, need, c.Needs(), tt.socks)
+		}
+		f.Have = address | hello | request
+		if _, need := c.Test(f); need != 0 {
+			t.Errorf("%s: needs %q, and all is there", tt.src, need)
+		}
+		f.HelloUnread, f.RequestUnread, f.Addresses = true, true, nil
+		if _, need := c.Test(f); need != tt.socks && tt.socks&address == 0 {
+			t.Errorf("%s: needs %q of what could not be read, expected %q", tt.src, need, tt.socks&^address)
+		}
+		plain := unresolved()
+		if _, need := c.Test(plain); need&^address != 0 {
+			t.Errorf("%s: a plain request needs %q", tt.src, need)
+		}
+	}
+	f := unseen()
+	f.Have = 0
+	f.TargetIP = netip.MustParseAddr("192.0.2.1")
+	if need := compile(t, `target.sni_mismatch`).NeedsFor(f); need != 0 {
+		t.Errorf("an address has no name to compare, and %q is asked for", need)
+	}
+	c := compile(t, `tls.sni == "a.example" && contains(tls.alpn, "h2") && request.method == "GET"`)
+	f = unseen()
+	if d := c.Describe(f); d != `tls.sni = (not looked at), tls.alpn = (not looked at), request.method = ""` {
+		t.Errorf("%s", d)
+	}
+	if d := c.Describe(tunnel()); d != `tls.sni = "www.example", tls.alpn = ["h2", "http/1.1"], request.method = ""` {
+		t.Errorf("%s", d)
+	}
+}
+
 func TestDescribe(t *testing.T) {
 	long := request()
 	long.User = strings.Repeat("ä", 60)
@@ -326,6 +390,7 @@ func TestScopeTable(t *testing.T) {
 		test := map[string]string{
 			"string": n.Name + ` != ""`, "number": n.Name + ` == 1`, "IP address": n.Name + ` == null`, "date": n.Name + ` == "2026-11-23"`,
 			"time of day": n.Name + ` == "09:30"`, "list of IP addresses": `length(` + n.Name + `) == 1`, "map of strings": n.Name + `["x"] == ""`,
+			"bool": n.Name, "list of strings": `contains(` + n.Name + `, "h2")`,
 		}[n.Type]
 		if test == "" || n.Meaning == "" {
 			t.Errorf("%+v", n)

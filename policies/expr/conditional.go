@@ -114,7 +114,7 @@ func branchText(test func(*connmodel.Facts) bool, x, y func(*connmodel.Facts) st
 	}
 }
 
-// branchReach makes the node depend on missing addresses only where the branch that is taken does.
+// branchReach makes the node depend on missing facts only where the branch that is taken does.
 func branchReach(n, cond, a, b *node) {
 	if n.reach == nil {
 		return
@@ -122,28 +122,31 @@ func branchReach(n, cond, a, b *node) {
 	if n.kind == kindBool {
 		cond, x, y := cond.outcome(), a.outcome(), b.outcome()
 		n.setOutcome(func(f *connmodel.Facts) tri {
-			switch cond(f) {
+			c := cond(f)
+			switch c {
 			case yes:
 				return x(f)
 			case no:
 				return y(f)
 			}
-			if v := x(f); v == y(f) {
-				return v
+			a, b := x(f), y(f)
+			if a == b && a <= yes {
+				return a
 			}
-			return unknown
+			return unknown(c.need() | a.need() | b.need())
 		})
 		return
 	}
 	choose, x, y := cond.outcome(), a.reach, b.reach
-	n.reach = func(f *connmodel.Facts) bool {
-		switch choose(f) {
-		case yes:
-			return x != nil && x(f)
-		case no:
-			return y != nil && y(f)
+	n.reach = func(f *connmodel.Facts) (need connmodel.Need) {
+		c := choose(f)
+		if c != no && x != nil {
+			need |= x(f)
 		}
-		return true
+		if c != yes && y != nil {
+			need |= y(f)
+		}
+		return need | c.need()
 	}
 }
 

@@ -13,6 +13,7 @@ type domain struct {
 	values []string // all it can be; nil = anything
 	lower  bool     // never holds upper-case letters
 	host   bool     // a canonical host or address
+	empty  bool     // a host that may be ""
 	method bool     // an HTTP method
 }
 
@@ -21,8 +22,10 @@ func (c *compiler) checkText(d domain, n *node, text string) bool {
 	switch {
 	case d.values != nil && !slices.Contains(d.values, text):
 		c.errorf(n.rng, neverMatches, "%s is never %q.%s It can be %s.", d.name, text, didYouMean(text, d.values), oneOf(d.values))
+	case d.host && d.empty && text == "":
+		return true
 	case d.host:
-		return c.checkHost(n, text)
+		return c.checkHost(d.name, n, text)
 	case d.method && text != strings.ToUpper(text) && slices.Contains(methods, strings.ToUpper(text)):
 		c.errorf(n.rng, neverMatches, "Methods are written in capitals: %q.", strings.ToUpper(text))
 	case d.lower && text != strings.ToLower(text):
@@ -37,15 +40,19 @@ func (c *compiler) checkText(d domain, n *node, text string) bool {
 var methods = []string{"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"}
 
 // checkHost reports a text that is no canonical host.
-func (c *compiler) checkHost(n *node, text string) bool {
+func (c *compiler) checkHost(name string, n *node, text string) bool {
 	canonical, err := connmodel.CanonicalHost(text)
 	switch {
 	case strings.HasPrefix(text, "*.") || strings.HasPrefix(text, "."):
-		c.errorf(n.rng, neverMatches, `target.host is the whole name. Use endswith(target.host, %q), or host in match.`, strings.TrimPrefix(text, "*"))
+		in := "host"
+		if name == "tls.sni" {
+			in = "sni"
+		}
+		c.errorf(n.rng, neverMatches, `%s is the whole name. Use endswith(%s, %q), or %s in match.`, name, name, strings.TrimPrefix(text, "*"), in)
 	case err != nil:
-		c.errorf(n.rng, neverMatches, "target.host is never %q: %s.", text, err)
+		c.errorf(n.rng, neverMatches, "%s is never %q: %s.", name, text, err)
 	case canonical != text:
-		c.errorf(n.rng, neverMatches, "target.host is canonical, so it is never %q. Write %q.", text, canonical)
+		c.errorf(n.rng, neverMatches, "%s is canonical, so it is never %q. Write %q.", name, text, canonical)
 	default:
 		return true
 	}

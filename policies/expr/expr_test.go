@@ -68,7 +68,18 @@ func tunnel() *connmodel.Facts {
 	return &connmodel.Facts{
 		Listener: "lan", Time: monday.AddDate(0, 0, 5).Add(12 * time.Hour), Protocol: connmodel.ProtocolSOCKS5,
 		Target: connmodel.Address{Host: "192.0.2.1", Port: 443}, TargetIP: netip.MustParseAddr("192.0.2.1"),
+		Have:  connmodel.NeedHello | connmodel.NeedRequest,
+		Hello: &connmodel.ClientHello{SNI: "www.example", ALPN: []string{"h2", "http/1.1"}, JA4: "t13d1516h2_8daaf6152771_e5627efa2ab1", ECH: true},
 	}
+}
+
+// unseen is a CONNECT tunnel to a name that was not looked into.
+func unseen() *connmodel.Facts {
+	f := tunnel()
+	f.Protocol, f.Have, f.Hello = connmodel.ProtocolConnect, connmodel.NeedAddresses, nil
+	f.Target.Host, f.TargetIP = "www.example", netip.Addr{}
+	f.Addresses = []netip.Addr{netip.MustParseAddr("10.9.0.5")}
+	return f
 }
 
 // unresolved is like request without the addresses of the target.

@@ -28,6 +28,10 @@ func hclContext(f *connmodel.Facts) *hcl.EvalContext {
 	for _, a := range targetAddresses(f) {
 		addresses = append(addresses, address(a))
 	}
+	var offers []cty.Value
+	for _, p := range hello(f).ALPN {
+		offers = append(offers, cty.StringVal(p))
+	}
 	path, query := requestPath(f)
 	method, fields := "", map[string]cty.Value{}
 	for _, name := range []string{"user-agent", "USER-AGENT", "x-none", "content-length", "x-user", "x-forwarded-for", "x-day"} {
@@ -45,7 +49,11 @@ func hclContext(f *connmodel.Facts) *hcl.EvalContext {
 		"protocol": cty.StringVal(string(f.Protocol)),
 		"target": cty.ObjectVal(map[string]cty.Value{
 			"host": cty.StringVal(f.Target.Host), "port": number(int(f.Target.Port)), "ip": address(f.TargetIP),
-			"addresses": cty.TupleVal(addresses), "scheme": cty.StringVal(f.Scheme),
+			"addresses": cty.TupleVal(addresses), "scheme": cty.StringVal(f.Scheme), "sni_mismatch": cty.BoolVal(f.SNIMismatch()),
+		}),
+		"tls": cty.ObjectVal(map[string]cty.Value{
+			"hello": cty.BoolVal(f.Hello != nil), "sni": cty.StringVal(hello(f).SNI), "alpn": cty.TupleVal(offers),
+			"ja4": cty.StringVal(hello(f).JA4), "ech": cty.BoolVal(hello(f).ECH),
 		}),
 		"now": cty.ObjectVal(map[string]cty.Value{
 			"hour": number(f.Time.Hour()), "minute": number(f.Time.Minute()), "second": number(f.Time.Second()),

@@ -31,6 +31,7 @@ func (c *compiler) header(n *name, rng hcl.Range, steps []step) (*node, []step) 
 		return append(dst, "(hidden)"...)
 	})
 	x := flow(kindString, hcl.RangeBetween(rng, steps[0].rng))
+	c.gathers(n, x)
 	x.str = func(f *connmodel.Facts) string { return headerValue(f, field) }
 	x.domain.name = n.name
 	return x, steps[1:]

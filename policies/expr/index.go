@@ -98,6 +98,8 @@ func (c *compiler) index(n *node, s step) *node {
 		return c.indexList(n, s)
 	case n.kind == kindMap:
 		return c.errorf(s.rng, mayFail, "Whether the key exists depends on the flow. Use lookup(map, key, default).")
+	case n.kind == kindTexts:
+		return c.errorf(s.rng, mayFail, "The list may be empty. Use contains(tls.alpn, protocol) or length(tls.alpn).")
 	case n.kind == kindAddresses:
 		return c.errorf(s.rng, notHere, "A name resolves to addresses in no order. Use cidr(target.addresses, networks...) or contains(target.addresses, address), which look at all of them.")
 	}

@@ -11,7 +11,7 @@ import (
 )
 
 var listFunctions = []factFunction{
-	{"contains(list, value)", "true if one element equals the value. The list is known at load, written in place, or target.addresses; long lists cost no more than short ones", 2, 2, buildContains},
+	{"contains(list, value)", "true if one element equals the value. The list is known at load, written in place, target.addresses or tls.alpn; long lists cost no more than short ones", 2, 2, buildContains},
 	{"length(value)", "how many characters a text, elements a list, or addresses target.addresses has", 1, 1, buildLength},
 	{"lookup(map, key, default)", "the value of key in a map that is known at load, default if it has none", 3, 3, buildLookup},
 	{"element(list, index)", "an element of a list, counted from 0 and starting over behind the end", 2, 2, buildElement},
@@ -25,6 +25,8 @@ func buildContains(c *compiler, k *call) *node {
 	switch {
 	case list.kind == kindAddresses:
 		return c.targetHas(k, x)
+	case list.kind == kindTexts:
+		return c.textsHave(k, x)
 	case list.kind == kindString:
 		return c.errorf(list.rng, wrongType, "contains looks into a list, and this is a text. Use strcontains(text, part).")
 	case list.kind != kindList:
@@ -195,6 +197,17 @@ func (c *compiler) targetHas(k *call, x *node) *node {
 	return n
 }
 
+// textsHave compiles contains(tls.alpn, x).
+func (c *compiler) textsHave(k *call, x *node) *node {
+	if x = c.wantText(k, 1); x.kind == kindBad {
+		return x
+	}
+	n := flow(kindBool, k.rng, k.args...)
+	list, get := k.args[0].texts, x.str
+	n.test = func(f *connmodel.Facts) bool { return slices.Contains(list(f), get(f)) }
+	return n
+}
+
 func buildLength(c *compiler, k *call) *node {
 	x := k.args[0]
 	n := flow(kindNumber, k.rng, x)
@@ -211,6 +224,10 @@ func buildLength(c *compiler, k *call) *node {
 			}
 			return float64(len(f.Addresses))
 		}
+	case kindTexts:
+		n.span = span{0, maxText, true}
+		get := x.texts
+		n.num = func(f *connmodel.Facts) float64 { return float64(len(get(f))) }
 	case kindList:
 		return c.constant(numberValue(len(x.elems)), k.rng)
 	default:

@@ -29,13 +29,14 @@ func negation(n *node, rng hcl.Range) *node {
 	if n.reach != nil {
 		t := n.outcome()
 		x.setOutcome(func(f *connmodel.Facts) tri {
-			switch t(f) {
+			switch v := t(f); v {
 			case yes:
 				return no
 			case no:
 				return yes
+			default:
+				return v
 			}
-			return unknown
 		})
 	}
 	return x
@@ -206,15 +207,18 @@ func joinOutcome(list []*node, and bool) func(*connmodel.Facts) tri {
 	}
 	decides := known(!and)
 	return func(f *connmodel.Facts) tri {
-		result := known(and)
+		missing := no
 		for _, t := range outcomes {
-			switch t(f) {
-			case decides:
+			switch v := t(f); {
+			case v == decides:
 				return decides
-			case unknown:
-				result = unknown
+			case v > yes:
+				missing |= v
 			}
 		}
-		return result
+		if missing != no {
+			return missing
+		}
+		return known(and)
 	}
 }

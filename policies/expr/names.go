@@ -5,6 +5,8 @@ import (
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/zclconf/go-cty/cty"
+
+	"viaduct/connmodel"
 )
 
 // fact finds a name of the flow and returns the steps that follow it.
@@ -45,6 +47,10 @@ func (c *compiler) hint(given string, known []string) string {
 		return " The host and port of a request are target.host and target.port."
 	case "client.ip":
 		return ` Did you mean "client.address"?`
+	case "tls.alpns", "tls.alpn_offers", "tls.protocols":
+		return ` Did you mean "tls.alpn"?`
+	case "target.sni", "client.sni":
+		return ` Did you mean "tls.sni"?`
 	case "target.address":
 		return ` Did you mean "target.ip" (a literal address) or "target.addresses" (resolved if need be)?`
 	}
@@ -54,15 +60,27 @@ func (c *compiler) hint(given string, known []string) string {
 // use makes the node of a name.
 func (c *compiler) use(n *name, rng hcl.Range) *node {
 	c.used(n.name, n.show)
-	x := &node{kind: n.kind, rng: rng, str: n.str, num: n.num, addr: n.addr, span: n.span, domain: n.domain}
+	x := &node{kind: n.kind, rng: rng, str: n.str, num: n.num, addr: n.addr, test: n.test, texts: n.texts, span: n.span, domain: n.domain}
 	x.domain.name = n.name
 	if n.name == "listener" && c.options.Listeners != nil {
 		x.domain.values = c.options.Listeners
 	}
-	if n.kind == kindAddresses {
-		x.reach, x.cost = lacksAddresses, costGather
-	}
+	c.gathers(n, x)
 	return x
+}
+
+// gathers notes on what fact the node of a name depends.
+func (c *compiler) gathers(n *name, x *node) {
+	if n.need == 0 {
+		return
+	}
+	c.needs |= n.need
+	if x.reach = n.reach; x.reach == nil {
+		x.reach = lacking(n.need)
+	}
+	if n.need != connmodel.NeedRequest { // mostly there
+		x.cost = costGather
+	}
 }
 
 // checkRoot reports a first name that does not exist.

@@ -39,7 +39,7 @@ func (c *compiler) inNetworks(k *call, a *node, in func(netip.Addr) bool) *node 
 		n.test = func(f *connmodel.Facts) bool { return anyTarget(f, in) }
 	case kindString:
 		if a.domain.host {
-			return c.errorf(a.rng, wrongType, "target.host may be a name. Use target.ip (a literal address) or target.addresses (resolved if the outcome depends on it).")
+			return c.errorf(a.rng, wrongType, "%s may be a name. Use target.ip (a literal address) or target.addresses (resolved if the outcome depends on it).", a.domain.name)
 		}
 		get := a.str
 		n.searching()

@@ -23,6 +23,7 @@ const (
 	kindDate                  // now.date: node.num is year*10000 + month*100 + day, node.str the text
 	kindClock                 // now.time: node.num is hour*60 + minute, node.str the text
 	kindHeaders               // request.header, which can only be indexed
+	kindTexts                 // tls.alpn: node.texts
 	kindList                  // a list of constants (node.val) or of elements (node.elems)
 	kindMap                   // a map or object of constants (node.val)
 )
@@ -30,7 +31,7 @@ const (
 var kindNames = [...]string{
 	kindBad: "invalid", kindNull: "null", kindBool: "a bool", kindNumber: "a number", kindString: "a string",
 	kindAddress: "an IP address", kindAddresses: "a list of IP addresses", kindDate: "a date", kindClock: "a time of day",
-	kindHeaders: "the header of a request", kindList: "a list", kindMap: "a map",
+	kindHeaders: "the header of a request", kindTexts: "a list of texts", kindList: "a list", kindMap: "a map",
 }
 
 func (k kind) String() string { return kindNames[k] }
@@ -53,15 +54,16 @@ type node struct {
 	str  func(*connmodel.Facts) string
 	addr func(*connmodel.Facts) netip.Addr
 
+	texts func(*connmodel.Facts) []string
+
 	span   span    // of kindNumber, kindDate and kindClock
 	elems  []*node // of kindList when its elements have positions of their own, or are not constant
 	facts  bool    // a constant, but only because of what facts can be (now.hour < 30)
 	domain domain  // of kindString: what the text can be
 	cost   uint8
 
-	// reach reports whether the value depends on addresses that are lacking; nil = never. tri is its finer form for
-	// conditions.
-	reach func(*connmodel.Facts) bool
+	// reach says on which facts that are lacking the value depends; nil = never on any. tri is its finer form for conditions.
+	reach func(*connmodel.Facts) connmodel.Need
 	tri   func(*connmodel.Facts) tri
 }
 

@@ -35,6 +35,10 @@ type name struct {
 	str    func(*connmodel.Facts) string
 	num    func(*connmodel.Facts) float64
 	addr   func(*connmodel.Facts) netip.Addr
+	test   func(*connmodel.Facts) bool
+	texts  func(*connmodel.Facts) []string
+	need   connmodel.Need                        // what has to be gathered for it
+	reach  func(*connmodel.Facts) connmodel.Need // when; nil = always
 	span   span
 	domain domain
 	// never says why the name is never null, "" if it can be.
@@ -48,6 +52,12 @@ func stringName(n, meaning, never string, get func(*connmodel.Facts) string, d d
 
 func numberName(n, meaning string, lo, hi float64, get func(*connmodel.Facts) float64) *name {
 	return &name{name: n, typ: "number", meaning: meaning, kind: kindNumber, num: get, span: span{lo, hi, true}}
+}
+
+// of says that the name's fact has to be gathered.
+func (n *name) of(need connmodel.Need) *name {
+	n.need = need
+	return n
 }
 
 func addressName(n, meaning string, get func(*connmodel.Facts) netip.Addr) *name {
@@ -78,23 +88,32 @@ var scope = slices.Concat([]*name{
 		func(f *connmodel.Facts) float64 { return float64(f.Target.Port) }),
 	addressName("target.ip", "the address, when the client asked for a literal one; null for names",
 		func(f *connmodel.Facts) netip.Addr { return f.TargetIP }),
-	{name: "target.addresses", typ: "list of IP addresses", kind: kindAddresses,
+	{name: "target.addresses", typ: "list of IP addresses", kind: kindAddresses, need: connmodel.NeedAddresses,
 		meaning: "what the name resolves to, or the literal address; resolved only if the outcome depends on it, and never twice"},
 	stringName("target.scheme", `"http" for plain requests; "" for tunnels, since what is inside is not known`, `it is "" for tunnels`,
 		func(f *connmodel.Facts) string { return f.Scheme }, domain{values: []string{"http", ""}, lower: true}),
-}, nowNames, []*name{
+	{name: "target.sni_mismatch", typ: "bool", kind: kindBool, need: connmodel.NeedHello,
+		meaning: "true when a TLS client asks the server for another name than it asked the gateway for; false without SNI, and where the target is an address",
+		test:    (*connmodel.Facts).SNIMismatch,
+		reach: func(f *connmodel.Facts) connmodel.Need {
+			if f.TargetIP.IsValid() {
+				return 0
+			}
+			return f.Lacks(connmodel.NeedHello)
+		}},
+}, nowNames, tlsNames, []*name{
 	stringName("request.method", `method of a plain request, as sent; "" for tunnels`, `it is "" for tunnels`,
 		func(f *connmodel.Facts) string {
 			if f.Request == nil {
 				return ""
 			}
 			return f.Request.Method
-		}, domain{method: true}),
+		}, domain{method: true}).of(connmodel.NeedRequest),
 	stringName("request.path", `path of a plain request, as sent, without the query; "" for tunnels`, `it is "" for tunnels`,
-		func(f *connmodel.Facts) string { path, _ := requestPath(f); return path }, domain{}),
+		func(f *connmodel.Facts) string { path, _ := requestPath(f); return path }, domain{}).of(connmodel.NeedRequest),
 	stringName("request.query", `query of a plain request, as sent, without the question mark; "" for tunnels`, `it is "" without a query`,
-		func(f *connmodel.Facts) string { _, query := requestPath(f); return query }, domain{}),
-	{name: "request.header", typ: "map of strings", kind: kindHeaders,
+		func(f *connmodel.Facts) string { _, query := requestPath(f); return query }, domain{}).of(connmodel.NeedRequest),
+	{name: "request.header", typ: "map of strings", kind: kindHeaders, need: connmodel.NeedRequest,
 		meaning: `request.header["name"]: first value of a header field of a plain request, name in any case; "" when absent and for tunnels`},
 })
 
@@ -132,7 +151,17 @@ const maxShown = 80
 
 // show appends the value of the name, as explain prints it.
 func (n *name) show(dst []byte, f *connmodel.Facts) []byte {
+	switch missing := f.Lacks(n.need); {
+	case missing&connmodel.NeedAddresses != 0:
+		return append(dst, "(not resolved)"...)
+	case missing != 0:
+		return append(dst, "(not looked at)"...)
+	}
 	switch n.kind {
+	case kindBool:
+		return strconv.AppendBool(dst, n.test(f))
+	case kindTexts:
+		return appendTexts(dst, n.texts(f))
 	case kindNumber:
 		return strconv.AppendFloat(dst, n.num(f), 'f', -1, 64)
 	case kindString, kindDate, kindClock:
@@ -140,9 +169,6 @@ func (n *name) show(dst []byte, f *connmodel.Facts) []byte {
 	case kindAddress:
 		return appendAddress(dst, n.addr(f))
 	case kindAddresses:
-		if lacksAddresses(f) {
-			return append(dst, "(not resolved)"...)
-		}
 		dst = append(dst, '[')
 		for i, a := range targetAddresses(f) {
 			if i > 0 {

@@ -2,14 +2,20 @@ package expr
 
 import "viaduct/connmodel"
 
-// tri is the value of a condition when facts may be missing: Kleene's logic of three values.
+// tri is the value of a condition when facts may be missing: Kleene's logic of three values. Everything above yes is the third one, that
+// depends on facts that have to be gathered, and says on which.
 type tri uint8
 
 const (
 	no tri = iota
 	yes
-	unknown // depends on facts that have to be gathered
 )
+
+// unknown is the value that depends on facts; need is not 0.
+func unknown(need connmodel.Need) tri { return tri(need) << 1 }
+
+// need is what the value depends on; 0 = it is known.
+func (t tri) need() connmodel.Need { return connmodel.Need(t >> 1) }
 
 func known(v bool) tri {
 	if v {
@@ -18,12 +24,7 @@ func known(v bool) tri {
 	return no
 }
 
-// lacksAddresses reports whether target.addresses would have to be resolved. A literal target is its own address.
-func lacksAddresses(f *connmodel.Facts) bool {
-	return f.Have&connmodel.NeedAddresses == 0 && !f.TargetIP.IsValid()
-}
-
-// outcome is the three-valued form of a condition; it is only asked when addresses are lacking.
+// outcome is the three-valued form of a condition; it is only asked when facts are lacking.
 func (n *node) outcome() func(*connmodel.Facts) tri {
 	if n.tri != nil {
 		return n.tri
@@ -33,8 +34,8 @@ func (n *node) outcome() func(*connmodel.Facts) tri {
 		return func(f *connmodel.Facts) tri { return known(test(f)) }
 	}
 	return func(f *connmodel.Facts) tri {
-		if reach(f) {
-			return unknown
+		if need := reach(f); need != 0 {
+			return unknown(need)
 		}
 		return known(test(f))
 	}
@@ -43,12 +44,12 @@ func (n *node) outcome() func(*connmodel.Facts) tri {
 // setOutcome gives a condition its three-valued form.
 func (n *node) setOutcome(t func(*connmodel.Facts) tri) {
 	n.tri = t
-	n.reach = func(f *connmodel.Facts) bool { return t(f) == unknown }
+	n.reach = func(f *connmodel.Facts) connmodel.Need { return t(f).need() }
 }
 
 // reaches joins what operands reach that are all evaluated.
-func reaches(operands ...*node) func(*connmodel.Facts) bool {
-	var all func(*connmodel.Facts) bool
+func reaches(operands ...*node) func(*connmodel.Facts) connmodel.Need {
+	var all func(*connmodel.Facts) connmodel.Need
 	for _, o := range operands {
 		r := o.reach
 		switch prev := all; {
@@ -56,8 +57,13 @@ func reaches(operands ...*node) func(*connmodel.Facts) bool {
 		case prev == nil:
 			all = r
 		default:
-			all = func(f *connmodel.Facts) bool { return prev(f) || r(f) }
+			all = func(f *connmodel.Facts) connmodel.Need { return prev(f) | r(f) }
 		}
 	}
 	return all
+}
+
+// lacking is what reach is of a name whose fact has to be gathered.
+func lacking(need connmodel.Need) func(*connmodel.Facts) connmodel.Need {
+	return func(f *connmodel.Facts) connmodel.Need { return f.Lacks(need) }
 }

@@ -62,6 +62,22 @@ var valueTable = []struct {
 	{`length(target.addresses) == 2`, true, false},
 	{`length(target.addresses) == 1`, false, true},
 
+	// what the TLS client in the tunnel says
+	{`tls.hello`, false, true},
+	{`tls.sni == "www.example"`, false, true},
+	{`tls.sni == ""`, true, false},
+	{`endswith(tls.sni, ".example")`, false, true},
+	{`tls.sni == target.host`, false, false},
+	{`contains(tls.alpn, "h2")`, false, true},
+	{`contains(tls.alpn, client.user)`, false, false},
+	{`length(tls.alpn) == 2`, false, true},
+	{`length(tls.alpn) == 0`, true, false},
+	{`glob("t13d*h2_*", tls.ja4)`, false, true},
+	{`tls.ech`, false, true},
+	{`tls.ech == false`, true, false},
+	{`target.sni_mismatch`, false, false},
+	{`!target.sni_mismatch`, true, true},
+
 	// the clock: monday 2026-11-23 09:30:15, saturday 2026-11-28 21:30:15
 	{`now.hour == 9`, true, false},
 	{`now.hour == 21`, false, true},

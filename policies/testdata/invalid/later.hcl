@@ -21,8 +21,7 @@ policy "default" {
   rule "a" {
     match {
       host = list.ads
-      sni  = "x.example" # ERROR: Not in this version
-      ja4  = "t13d" # ERROR: Not in this version
+      country = "DE" # ERROR: Not in this version
       cuntry = "DE" # ERROR: Unsupported argument
     }
     via = direct
