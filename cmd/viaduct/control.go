@@ -25,6 +25,10 @@ type control struct {
 	source
 	address string
 	token   string // file
+	// guess says that a policy which cannot be read is no reason to give up: the default place is asked, and notes is told so. It is for
+	// commands that change nothing.
+	guess bool
+	notes io.Writer
 }
 
 const controlHelp = `The gateway is found by --admin, VIADUCT_ADMIN, the policy given with --config or VIADUCT_CONFIG, or
@@ -47,7 +51,11 @@ func (k *control) find() (address, token string, err error) {
 		address = os.Getenv("VIADUCT_ADMIN")
 	}
 	if address == "" && len(k.paths(nil)) > 0 {
-		if g, err = k.gateway(); err != nil {
+		g, err = k.gateway()
+		switch {
+		case err != nil && k.guess && codeIsProblem(err):
+			fmt.Fprintf(k.notes, "viaduct: %v\nviaduct: asking at the default place, %s\n", err, k.usualPlace())
+		case err != nil:
 			return "", "", err
 		}
 		address = g.Admin
@@ -69,6 +77,12 @@ func (k *control) find() (address, token string, err error) {
 		return "", "", fmt.Errorf("the door at %s asks for a token: %w", address, err)
 	}
 	return address, token, nil
+}
+
+// codeIsProblem reports whether an error is of what was found, not of how the command was written.
+func codeIsProblem(err error) bool {
+	code, _ := codeOf(err, true)
+	return code != exitUsage
 }
 
 // gateway reads the gateway block of a policy, which need not be good otherwise than in form.

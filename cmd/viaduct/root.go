@@ -28,6 +28,10 @@ func newRoot() (root *cobra.Command, started *bool) {
 			*started = true
 		},
 	}
+	v := buildVersion()
+	root.Version = v.Version
+	root.SetVersionTemplate(v.text())
+	root.Flags().Bool("version", false, "print the version")
 	root.AddCommand(newRun(), newValidate(), newFmt(), newExplain(), newTest(), newReload(), newStatus(), newCA(), newVersion())
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()

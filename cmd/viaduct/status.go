@@ -18,6 +18,8 @@ and pools with their health, and counters.
 
 ` + controlHelp + `
 
+When the policy cannot be read, the default place is asked all the same.
+
 Exit codes: 0 the gateway runs, 1 it is not reachable, 2 usage.`
 
 func newStatus() *cobra.Command {
@@ -31,6 +33,7 @@ func newStatus() *cobra.Command {
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			var s admin.Status
+			k.guess, k.notes = true, c.ErrOrStderr()
 			if _, err := k.ask(c.Context(), http.MethodGet, "/v1/status", &s); err != nil {
 				return err
 			}

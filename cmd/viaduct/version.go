@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"runtime"
 	"runtime/debug"
 	"sync"
@@ -44,6 +45,15 @@ var buildVersion = sync.OnceValue(func() versionInfo {
 	return v
 })
 
+// text is the version on one line.
+func (v *versionInfo) text() string {
+	text := "viaduct " + v.Version
+	if v.Revision != "" {
+		text += " " + v.Revision
+	}
+	return fmt.Sprintf("%s %s %s\n", text, v.Go, v.Platform)
+}
+
 func newVersion() *cobra.Command {
 	var asJSON bool
 	c := &cobra.Command{
@@ -57,11 +67,7 @@ func newVersion() *cobra.Command {
 			if asJSON {
 				return writeJSON(c.OutOrStdout(), v)
 			}
-			text := "viaduct " + v.Version
-			if v.Revision != "" {
-				text += " " + v.Revision
-			}
-			_, err := fmt.Fprintf(c.OutOrStdout(), "%s %s %s\n", text, v.Go, v.Platform)
+			_, err := io.WriteString(c.OutOrStdout(), v.text())
 			return err
 		},
 	}
