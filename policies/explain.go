@@ -55,6 +55,17 @@ func (p *Program) Explain(f *connmodel.Facts) (*connmodel.Decision, connmodel.Ne
 	return d, need, p.trace(t, f, need)
 }
 
+// Asks names the rule that asks for a fact which f does not have, so that there is no decision; "" = none does. It is for the words of an
+// error: it costs as much as Explain.
+func (p *Program) Asks(f *connmodel.Facts) (rule, file string, line int) {
+	d, need, trace := p.Explain(f)
+	if n := len(trace.Steps); d == nil && need != 0 && n > 0 {
+		s := &trace.Steps[n-1]
+		return s.Rule, s.File, s.Line
+	}
+	return "", "", 0
+}
+
 // trace puts what the tracer saw into words, rule by rule, up to the one that decided.
 func (p *Program) trace(t *tracer, f *connmodel.Facts, need connmodel.Need) *connmodel.Trace {
 	out := &connmodel.Trace{}

@@ -2,6 +2,7 @@ package policies
 
 import (
 	"flag"
+	"fmt"
 	"net/netip"
 	"os"
 	"strings"
@@ -78,5 +79,37 @@ func TestExplainGolden(t *testing.T) {
 	}
 	if out.String() != string(want) {
 		t.Errorf("got\n%s\nexpected\n%s", out.String(), want)
+	}
+}
+
+// TestAsks: the rule that keeps a flow from being decided, and none when nothing does.
+func TestAsks(t *testing.T) {
+	c, d := Load(Options{Source: map[string][]byte{"p.hcl": []byte(`policy "default" {
+  rule "web" {
+    match { port = 80 }
+    via = direct
+  }
+  rule "lab" {
+    match { address = "192.0.2.0/24" }
+    via = direct
+  }
+  otherwise { via = direct }
+}
+`)}, Lenient: true})
+	if c == nil {
+		t.Fatal(d.Err())
+	}
+	p := c.Programs["default"]
+	ask := func(port uint16, have connmodel.Need) string {
+		rule, file, line := p.Asks(&connmodel.Facts{Target: connmodel.Address{Host: "a.example", Port: port}, Have: have})
+		return fmt.Sprint(rule, file, line)
+	}
+	if got := ask(443, 0); got != fmt.Sprint("lab", "p.hcl", 6) {
+		t.Error(got)
+	}
+	for _, got := range []string{ask(80, 0), ask(443, connmodel.NeedAddresses)} {
+		if got != fmt.Sprint("", "", 0) {
+			t.Error(got)
+		}
 	}
 }

@@ -3,6 +3,7 @@ package router
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"time"
 
@@ -58,13 +59,31 @@ func (s *session) gatherAddresses(p *pin, f *connmodel.Facts) *connmodel.ConnErr
 		}
 		return &connmodel.ConnError{
 			Phase: connmodel.PhaseResolve, Side: connmodel.SideViaduct, Kind: kind,
-			Message: "a rule asks for the address of " + f.Target.Host + ", and it could not be resolved: " + err.Error(),
+			Message: asking(p.l.Decider, f) + " asks for the address of " + f.Target.Host + ", and it could not be resolved: " + err.Error(),
 			Blame:   connmodel.BlameTarget, Cause: err,
 		}
 	}
 	f.Addresses = addrs
 	f.Have |= connmodel.NeedAddresses
 	return nil
+}
+
+// asking names the rule that asks for what f lacks, where the decider can tell.
+func asking(d connmodel.Decider, f *connmodel.Facts) string {
+	teller, ok := d.(interface {
+		Asks(f *connmodel.Facts) (rule, file string, line int)
+	})
+	if !ok {
+		return "a rule"
+	}
+	rule, file, line := teller.Asks(f)
+	switch {
+	case rule == "":
+		return "a rule"
+	case file == "":
+		return fmt.Sprintf("rule %q", rule)
+	}
+	return fmt.Sprintf("rule %q (%s:%d)", rule, file, line)
 }
 
 // denial is what a refused client is told.

@@ -63,6 +63,7 @@ type hopState struct {
 	attempts atomic.Uint64
 	failures atomic.Uint64 // attempts that failed at this hop by its fault
 	row      atomic.Uint64 // of those failures, in a row
+	rejects  atomic.Bool   // it answered the last plain request with 407
 	worked   atomic.Bool   // it did its part at least once
 	last     atomic.Pointer[failure]
 	names    names

@@ -15,14 +15,30 @@ func (a *attempt) connected(start time.Time) {
 		}
 		a.rec.Connected(local, peer)
 	}
-	for _, h := range a.hops {
+	n := len(a.hops)
+	open := false // whether the last proxy carries anything is not known yet: see Conn.Answered
+	if n > 0 {
+		switch s := a.hops[n-1].state; {
+		case a.absolute():
+			open = s.rejects.Load() || !s.worked.Load()
+		case s.rejects.Load():
+			s.rejects.Store(false)
+		}
+	}
+	for i, h := range a.hops {
 		h.state.attempts.Add(1)
-		h.state.well()
+		if !open || i < n-1 {
+			h.state.well()
+		}
 	}
 	if len(a.picks) > 0 {
 		now := time.Now()
 		for i := range a.picks {
 			p := &a.picks[i]
+			if open && p.last == n {
+				p.member.undecided(p.probe)
+				continue
+			}
 			p.member.succeeded(now, max(now.Sub(start), 1), p.probe)
 		}
 	}

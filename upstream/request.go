@@ -95,6 +95,41 @@ func (c *Conn) Close() error {
 	return c.Conn.Close()
 }
 
+// Answered tells what the proxy that fetches plain requests (Absolute) made of one: nil, or the error that it wants other credentials than
+// we show. That is known only when the connection is long up, and is a fault of the proxy's as if a tunnel had been refused: its failures
+// and its places in pools count it, and while nothing better is known of it, connecting alone is no success. Other connections
+// have nothing to tell.
+func (c *Conn) Answered(err *connmodel.ConnError) {
+	n := len(c.lease.hops)
+	if !c.Absolute || n == 0 {
+		return
+	}
+	s := c.lease.hops[n-1].state
+	if err == nil && !s.rejects.Load() && s.worked.Load() {
+		return
+	}
+	now := time.Now()
+	s.rejects.Store(err != nil)
+	if err == nil {
+		s.well()
+	} else {
+		s.failures.Add(1)
+		s.row.Add(1)
+		s.last.Store(&failure{now, err})
+	}
+	for i := len(c.lease.picks) - 1; i >= 0; i-- { // the innermost that holds it
+		switch p := &c.lease.picks[i]; {
+		case p.last != n || p.first == n:
+		case err == nil:
+			p.member.succeeded(now, 0, p.probe)
+			return
+		default:
+			p.member.failed(now, err, p.probe)
+			return
+		}
+	}
+}
+
 // String names the route and the target.
 func (c *Conn) String() string {
 	return "upstream.Conn(" + c.Key.Route + " to " + c.Key.Target.String() + ")"

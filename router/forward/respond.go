@@ -10,10 +10,13 @@ import (
 // respond passes the final response on. From its first byte on there is no way back: a fault is told by breaking the connection.
 func (x *exchange) respond() Result {
 	p, r := x.p, &x.resp
-	switch {
-	case r.Status == 407:
-		return x.instead(x.challenged())
-	case r.Status == 101:
+	if r.Status == 407 {
+		e := x.challenged()
+		x.answered(e)
+		return x.instead(e)
+	}
+	x.answered(nil)
+	if r.Status == 101 {
 		return x.upgrade()
 	}
 	if connectionBound(r.Header, "WWW-Authenticate") {
@@ -41,6 +44,12 @@ func (x *exchange) respond() Result {
 	return Result{
 		Responded: true, Up: x.up, Down: n, KeepClient: keepClient,
 		KeepServer: keepServer && x.sent && len(x.srv.In.Buffered()) == 0 && x.line.clean(), // surplus: RFC 9112, section 9.2
+	}
+}
+
+func (x *exchange) answered(e *connmodel.ConnError) {
+	if x.srv.Answered != nil {
+		x.srv.Answered(e)
 	}
 }
 

@@ -24,6 +24,9 @@ type Server struct {
 
 	// Record is what the record of the flow that opened it said of it.
 	Record *connmodel.Server
+	// Answered is told of each answer: nil, or the error of a proxy that answers 407, which is for it or our credentials to account for,
+	// not for the client; nil = nobody is told.
+	Answered func(*connmodel.ConnError)
 	// Close closes the connection and gives back what it counts for. It must be safe to call twice.
 	Close func() error
 
