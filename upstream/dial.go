@@ -3,7 +3,10 @@ package upstream
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -20,9 +23,10 @@ type dialing struct {
 	target   netip.Addr // when Target is an address
 
 	attempt  attempt
-	attempts int   // begun, where there is a choice
-	own      Tried // when the request brings none
-	lent     bool  // a registered dialer was given a reference
+	attempts int      // begun, where there is a choice
+	failed   []string // the ways of attempts that failed
+	own      Tried    // when the request brings none
+	lent     bool     // a registered dialer was given a reference
 }
 
 // dialings are used again: one is a kilobyte and a half, and lives as long as a handshake.
@@ -72,11 +76,38 @@ func (t *Table) Dial(ctx context.Context, q *Request, r *connmodel.Recorder) (*C
 		if err == nil {
 			return conn, nil
 		}
+		d.failed = append(d.failed, d.attempt.name)
 		if n >= rules.Attempts || !allows(&rules, err) || !d.again(rt, &rules, n, err) {
-			return nil, err
+			return nil, d.inAll(err)
 		}
 		now = time.Now()
 	}
+}
+
+// inAll says of the error of the last attempt how many there were, and by which ways: each has its own error in the record, but whoever is
+// told of the flow's alone must not think that nothing else was tried.
+func (d *dialing) inAll(last *connmodel.ConnError) *connmodel.ConnError {
+	if len(d.failed) < 2 || last.Kind == connmodel.KindCanceled {
+		return last
+	}
+	e := *last
+	e.Message = fmt.Sprintf("%d attempts failed (%s); the last: %s", len(d.failed), listed(d.failed), last.Message)
+	return &e
+}
+
+// listed joins names, each of them once, and not too many.
+func listed(names []string) string {
+	const most = 8
+	var once []string
+	for _, n := range names {
+		if !slices.Contains(once, n) {
+			once = append(once, n)
+		}
+	}
+	if more := len(once) - most; more > 0 {
+		return strings.Join(once[:most], ", ") + fmt.Sprintf(" and %d more", more)
+	}
+	return strings.Join(once, ", ")
 }
 
 // again waits before another attempt, and reports whether there may be one.

@@ -167,6 +167,34 @@ func TestFailOver(t *testing.T) {
 	}
 }
 
+// TestAllMembersFail: the error of the flow says how many attempts there were and by which members; what it means is that of the last.
+func TestAllMembersFail(t *testing.T) {
+	f := newFarm(t, 3, PoolSpec{Retry: &connmodel.Retry{Attempts: 3, Backoff: time.Millisecond}}, ut.Options{})
+	for _, p := range f.proxies {
+		p.Down()
+	}
+	tab := table(t, f.config)
+	r := recorder(f.to)
+	_, err := tab.Dial(t.Context(), &Request{Route: "pool.pool", Target: f.to}, r)
+	if err == nil {
+		t.Fatal("connected")
+	}
+	if want := "hop 1 (p2): 3 attempts failed (p0, p1, p2); the last: connection refused"; !strings.HasPrefix(err.Error(), want) {
+		t.Errorf("%v\nwant %s", err, want)
+	}
+	if err.Kind != connmodel.KindRefused || err.Blame != connmodel.BlameProxy || err.HopName != "p2" || !err.Retryable {
+		t.Errorf("%+v", err)
+	}
+	for i, a := range r.Snapshot().Server.Attempts {
+		if a.Error == nil || strings.Contains(a.Error.Message, "attempts failed") {
+			t.Errorf("attempt %d: %v", i+1, a.Error)
+		}
+	}
+	if _, err := tab.Dial(t.Context(), &Request{Route: "upstream.p0", Target: f.to}, nil); err == nil || strings.Contains(err.Message, "attempts") {
+		t.Errorf("one attempt: %v", err)
+	}
+}
+
 // TestNoMemberTwice: four attempts over three members that all fail try each once before one is tried again, and a second
 // Dial with the same Tried goes on where the first ended.
 func TestNoMemberTwice(t *testing.T) {
