@@ -14,7 +14,7 @@ const (
 	EventTLSStart           EventKind = "tls_start"
 	EventTLSEstablished     EventKind = "tls_established"
 	EventTLSFailed          EventKind = "tls_failed"
-	// EventCertificateWarning comes right behind tls_established or tls_failed: see CertificateWarning.
+	// EventCertificateWarning comes beside tls_established or tls_failed: see CertificateWarning.
 	EventCertificateWarning EventKind = "certificate_warning"
 	EventDecision           EventKind = "decision"
 	EventServerConnect      EventKind = "server_connect"

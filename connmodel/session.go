@@ -143,6 +143,18 @@ func (s *Session) TLSEstablished(info *TLSInfo) {
 	s.unlock()
 }
 
+// CertificateWarning tells observers that the client's certificate wants attention.
+func (s *Session) CertificateWarning(w *CertificateWarning) {
+	if s.events == nil {
+		return
+	}
+	s.mu.Lock()
+	if !s.closed {
+		s.push(Event{Kind: EventCertificateWarning, Time: stamp(s.client.Start), Side: SideClient, Certificate: w})
+	}
+	s.unlock()
+}
+
 // Fail notes an error of the client's connection: garbage, a missed deadline, a reset. The first one stays.
 func (s *Session) Fail(err *ConnError) {
 	if err == nil {

@@ -1,7 +1,10 @@
 package policies
 
 import (
+	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
 	"time"
 
 	"viaduct/connmodel"
@@ -20,6 +23,25 @@ type Config struct {
 	// certificates, passwords): a change in any of them may change the configuration.
 	Files []string
 	Data  []string
+}
+
+// Unverified names the upstreams and rules that take any certificate (verify = false): "upstream.corp", "rule partners/old appliance
+// (viaduct.hcl:31)".
+func (c *Config) Unverified() []string {
+	var all []string
+	for i := range c.Upstreams.Upstreams {
+		if s := &c.Upstreams.Upstreams[i]; s.TLS != nil && s.TLS.InsecureSkipVerify {
+			all = append(all, "upstream."+s.Name)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Programs)) {
+		for _, r := range c.Programs[name].rules {
+			if t := r.decision.TLS; t != nil && t.Config != nil && t.Config.InsecureSkipVerify {
+				all = append(all, fmt.Sprintf("rule %s/%s (%s)", name, r.name, r.decision.Where()))
+			}
+		}
+	}
+	return all
 }
 
 // Gateway is what concerns the whole process. Zero values mean the default.

@@ -443,15 +443,16 @@ func TestHooksRefuseEditAndAskAgain(t *testing.T) {
 // brokenSink panics, and so does everything that is told of the panic.
 type brokenSink struct{ Meter }
 
-func (brokenSink) Record(*connmodel.Flow)        { panic("sink") }
-func (brokenSink) Panicked()                     { panic("meter") }
-func (brokenSink) Close(*connmodel.Flow)         { panic("log") }
-func (brokenSink) Decision(FlowLine)             {}
-func (brokenSink) Event(Level, string, ...any)   {}
-func (brokenSink) FlowClosed(*connmodel.Flow)    {}
-func (brokenSink) SessionOpened(string)          {}
-func (brokenSink) SessionClosed(string)          {}
-func (brokenSink) SessionRefused(string, string) {}
+func (brokenSink) Record(*connmodel.Flow)                                           { panic("sink") }
+func (brokenSink) Panicked()                                                        { panic("meter") }
+func (brokenSink) Close(*connmodel.Flow)                                            { panic("log") }
+func (brokenSink) Decision(FlowLine)                                                {}
+func (brokenSink) Event(Level, string, ...any)                                      {}
+func (brokenSink) FlowClosed(*connmodel.Flow)                                       {}
+func (brokenSink) SessionOpened(string)                                             {}
+func (brokenSink) SessionClosed(string)                                             {}
+func (brokenSink) SessionRefused(string, string)                                    {}
+func (brokenSink) CertificateWarned(connmodel.Side, string, connmodel.ChainVerdict) {}
 
 // TestPanicsOfSinksEndNoProcess is R24 for what a program gives us: the session ends and gives back what it held, the rest lives.
 func TestPanicsOfSinksEndNoProcess(t *testing.T) {

@@ -54,6 +54,7 @@ type Meter interface {
 	SessionClosed(listener string)
 	SessionRefused(listener, reason string)
 	FlowClosed(f *connmodel.Flow)
+	CertificateWarned(side connmodel.Side, upstream string, reason connmodel.ChainVerdict)
 	Panicked()
 }
 
@@ -68,6 +69,9 @@ type Config struct {
 	OwnAddresses []netip.AddrPort
 	// Location is the time zone in which rules see the time; nil = local.
 	Location *time.Location
+	// WarnBefore is how long before its end a client's certificate raises a warning; 0 = 14 days. Those of proxies and servers: see
+	// upstream.Config.
+	WarnBefore time.Duration
 	// Name identifies this gateway in Via and Proxy-Status; "" = "viaduct-" and 16 random hexadecimal digits, kept for the process' life.
 	Name string
 }

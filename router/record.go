@@ -54,8 +54,9 @@ func (noLog) Event(Level, string, ...any) {}
 
 type noMeter struct{}
 
-func (noMeter) SessionOpened(string)          {}
-func (noMeter) SessionClosed(string)          {}
-func (noMeter) SessionRefused(string, string) {}
-func (noMeter) FlowClosed(*connmodel.Flow)    {}
-func (noMeter) Panicked()                     {}
+func (noMeter) SessionOpened(string)                                             {}
+func (noMeter) SessionClosed(string)                                             {}
+func (noMeter) SessionRefused(string, string)                                    {}
+func (noMeter) CertificateWarned(connmodel.Side, string, connmodel.ChainVerdict) {}
+func (noMeter) FlowClosed(*connmodel.Flow)                                       {}
+func (noMeter) Panicked()                                                        {}

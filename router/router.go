@@ -37,6 +37,8 @@ type Router struct {
 	packets    packetPorts // sockets of associations: never a target
 	handshakes handshakes  // sessions that have not said yet what they want
 	dials      dials       // sessions whose server is being reached
+
+	warned warnedCertificates
 }
 
 // generation is one configuration and what was computed from it at load. It is immutable.

@@ -60,7 +60,9 @@ func (s *session) secure() bool {
 	}
 	under.done()
 	cs := c.ConnectionState()
-	s.live.TLSEstablished(connmodel.NewTLSInfo(&cs, under.alpn, false))
+	info := connmodel.NewTLSInfo(&cs, under.alpn, false)
+	s.clientCertificate(p, &cs, info)
+	s.live.TLSEstablished(info)
 	under.alpn, under.versions = nil, nil // the connection may live for long
 	t.user, _ = t.by.user(&cs)            // it has been asked in the handshake already
 	t.conn, t.http2 = c, cs.NegotiatedProtocol == "h2"

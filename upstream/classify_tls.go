@@ -11,7 +11,11 @@ import (
 )
 
 func certificateRow(e *HopError) (verdict, bool) {
-	f, ok := certcheck.Judge(e.Err, certcheck.Sent(e.Err))
+	sent := e.sent
+	if sent == nil {
+		sent = certcheck.Sent(e.Err)
+	}
+	f, ok := certcheck.Judge(e.Err, sent)
 	if !ok {
 		return verdict{}, false
 	}

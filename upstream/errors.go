@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"crypto/x509"
 	"strconv"
 
 	"viaduct/connmodel"
@@ -19,6 +20,7 @@ type HopError struct {
 	Phase    connmodel.Phase
 	Err      error
 
+	sent       []*x509.Certificate  // by the TLS peer
 	clientAuth connmodel.ClientAuth // whether the TLS peer asked for a certificate of ours
 
 	hint      string // a word of an HTTP proxy's about its refusal: see hintOf

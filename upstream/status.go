@@ -44,6 +44,7 @@ type HopInfo struct {
 	Scheme     string
 	Address    connmodel.Address
 	ServerName string // verified on an https proxy; "" = no TLS, or not verified
+	Unverified bool   // TLS that takes any certificate
 	Credential string // by name
 	ResolvedBy string // who turns the name of what comes next into an address: "upstream", "viaduct"; "" for pools
 	Select     string // of a pool
@@ -94,7 +95,7 @@ func (r *route) describe() []HopInfo {
 	var all []HopInfo
 	for _, h := range r.way.hops {
 		info := HopInfo{Kind: "upstream", Name: h.spec.Name, Scheme: h.spec.Scheme, Address: h.spec.Address,
-			ServerName: h.verified, Credential: h.credential, ResolvedBy: "viaduct"}
+			ServerName: h.verified, Unverified: h.tls != nil && h.verified == "", Credential: h.credential, ResolvedBy: "viaduct"}
 		if h.takesNames() {
 			info.ResolvedBy = "upstream"
 		}

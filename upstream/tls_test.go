@@ -2,8 +2,6 @@ package upstream
 
 import (
 	"crypto/tls"
-	"io"
-	"net"
 	"strings"
 	"testing"
 	"time"
@@ -51,129 +49,86 @@ func TestUpgrade(t *testing.T) {
 	}
 }
 
-// tlsEnd is a TLS end that is wrong in some way.
-type tlsEnd struct {
-	name   string
-	server *tls.Config         // of the far end
-	raw    func(net.Conn)      // in place of a TLS server
-	ours   func(c *tls.Config) // changes of our side
-	kind   connmodel.Kind
-	code   int
-	says   string
-	chain  connmodel.ChainVerdict
+// endTime is how long a handshake with e may take.
+func endTime(e *ut.TLSEnd) time.Duration {
+	if e.Kind == "timeout" {
+		return 150 * time.Millisecond
+	}
+	return 10 * time.Second // a busy machine must not make a timeout of anything else
 }
 
-func tlsEnds(t *testing.T, ca *ut.CA) []tlsEnd {
-	cert := func(o ut.CertOptions, names ...string) *tls.Config {
-		return &tls.Config{Certificates: []tls.Certificate{ca.MustIssue(t, o, names...)}}
-	}
-	none := func(*tls.Config) {}
-	wait := func(c net.Conn) { io.Copy(io.Discard, c) }
-	clientCA := ca.ServerTLS(t, "127.0.0.1")
-	clientCA.ClientAuth, clientCA.ClientCAs = tls.RequireAndVerifyClientCert, ca.Pool()
-	clientCA.MaxVersion = tls.VersionTLS12
-	old := ca.ServerTLS(t, "127.0.0.1")
-	old.MaxVersion = tls.VersionTLS12
-	return []tlsEnd{
-		{"expired", cert(ut.Expired(), "127.0.0.1"), nil, none, connmodel.KindTLS, 0, "must be renewed", connmodel.ChainExpired},
-		{"not yet valid", cert(ut.NotYetValid(), "127.0.0.1"), nil, none, connmodel.KindTLS, 0, "not valid now", connmodel.ChainNotYetValid},
-		{"wrong name", cert(ut.CertOptions{}, "other.example", "third.example"), nil, none, connmodel.KindTLS, 0, `is not for "127.0.0.1" but for "other.example", "third.example"`, connmodel.ChainName},
-		{"name in CN alone", cert(ut.CertOptions{CNOnly: true}, "127.0.0.1"), nil, none, connmodel.KindTLS, 0, "no name at all", connmodel.ChainNoName},
-		{"unknown authority", ut.MustCA(t).ServerTLS(t, "127.0.0.1"), nil, none, connmodel.KindTLS, 0, "not trusted", connmodel.ChainAuthority},
-		{"self-signed", cert(ut.CertOptions{SelfSigned: true}, "127.0.0.1"), nil, none, connmodel.KindTLS, 0, "self-signed", connmodel.ChainSelfSigned},
-		{"client certificate as a server's", cert(ut.CertOptions{Client: true}, "127.0.0.1"), nil, none, connmodel.KindTLS, 0, "cannot be used", connmodel.ChainUsage},
-		{"old version", old, nil, func(c *tls.Config) { c.MinVersion = tls.VersionTLS13 }, connmodel.KindTLS, 70, "min_version", ""},
-		{"client certificate wanted", clientCA, nil, none, connmodel.KindTLS, 40, "set certificate and key", ""},
-		{"not TLS", nil, func(c net.Conn) { io.WriteString(c, "HTTP/1.1 400 Bad Request\r\n\r\n"); wait(c) }, none, connmodel.KindTLS, 0, "answered with plain HTTP", ""},
-		{"SSH", nil, func(c net.Conn) { io.WriteString(c, "SSH-2.0-OpenSSH_9.2\r\n"); wait(c) }, none, connmodel.KindTLS, 0, "does not speak TLS", ""},
-		{"closes", nil, func(c net.Conn) { c.Read(make([]byte, 4096)) }, none, connmodel.KindEOF, 0, "during the TLS handshake", ""},
-		{"resets", nil, func(c net.Conn) {
-			c.Read(make([]byte, 1))
-			c.(*net.TCPConn).SetLinger(0)
-		}, none, connmodel.KindReset, 0, "during the TLS handshake", ""},
-		{"silence", nil, wait, none, connmodel.KindTimeout, 0, "during the TLS handshake", ""},
-	}
-}
-
-func TestTLSFailures(t *testing.T) {
+// TestTLSEnds goes to every server of the set, as an https proxy (first and second on the way) and as a server that a rule upgrades to:
+// what fails is blamed on the right hop, in words, and its record has the chain as it was sent.
+func TestTLSEnds(t *testing.T) {
 	ca := ut.MustCA(t)
-	for _, e := range tlsEnds(t, ca) {
-		far := listen(t, func(c net.Conn) {
-			if e.raw != nil {
-				e.raw(c)
-				return
-			}
-			s := tls.Server(c, e.server)
-			s.Handshake()
-			io.Copy(io.Discard, s)
-		})
-		ours := func() *tls.Config {
-			c := &tls.Config{RootCAs: ca.Pool()}
-			e.ours(c)
-			return c
-		}
-		check := func(t *testing.T, err *connmodel.ConnError, r *connmodel.Recorder, side connmodel.Side, blame connmodel.Blame) {
-			t.Helper()
-			if err == nil {
-				t.Fatal("connected")
-			}
-			if err.Side != side || err.Blame != blame || err.Phase != connmodel.PhaseTLS || err.Kind != e.kind || err.Code != e.code || !strings.Contains(err.Message, e.says) {
-				t.Errorf("%s %s %s %d %q: %v", err.Side, err.Blame, err.Kind, err.Code, e.says, err)
-			}
-			if s := r.Snapshot().Server; s.TLSEstablished() || len(s.Attempts) != 1 || s.Attempts[0].Error != err {
-				t.Errorf("record %+v", s)
-			} else {
-				checkSeen(t, &e, s.Attempts[0].Hops)
-			}
-			if err.Verdict != e.chain {
-				t.Errorf("the verdict is %q, not %q", err.Verdict, e.chain)
-			}
-		}
-		t.Run("proxy/"+e.name, func(t *testing.T) {
-			_, first := startProxy(t, ca, "first", "http", ut.Options{})
-			tab := table(t, Config{Upstreams: []Spec{first, {Name: "bad", Scheme: "https", Address: far, TLS: ours(), Timeouts: HopTimeouts{TLS: 150 * time.Millisecond}}},
-				Chains: []ChainSpec{{"c", []string{"upstream.first", "upstream.bad"}}}})
-			for hop, route := range []string{"upstream.bad", "chain.c"} {
+	_, first := startProxy(t, ca, "first", "http", ut.Options{})
+	for _, e := range ut.TLSEnds(t, ca, "127.0.0.1") {
+		far := listen(t, e.Serve)
+		ours := &tls.Config{RootCAs: ca.Pool()}
+		tab := table(t, Config{Upstreams: []Spec{first, {Name: "end", Scheme: "https", Address: far, TLS: ours, Timeouts: HopTimeouts{TLS: endTime(&e)}}},
+			Chains: []ChainSpec{{"c", []string{"upstream.first", "upstream.end"}}}, Direct: DirectSpec{TLSTimeout: endTime(&e)}})
+		t.Run("proxy/"+e.Name, func(t *testing.T) {
+			for hop, route := range []string{"upstream.end", "chain.c"} {
 				r := recorder(far)
-				_, err := tab.Dial(t.Context(), &Request{Route: route, Target: connmodel.Address{Host: "x.example", Port: 1}}, r)
-				check(t, err, r, connmodel.SideHop, connmodel.BlameProxy)
-				if err.Hop != hop+1 || err.HopName != "bad" {
+				c, err := tab.Dial(t.Context(), &Request{Route: route, Target: connmodel.Address{Host: "x.example", Port: 1}}, r)
+				if checkEnd(t, &e, c, err, r.Snapshot().Server, hop, connmodel.SideHop, connmodel.BlameProxy) && (err.Hop != hop+1 || err.HopName != "end") {
 					t.Errorf("blamed on hop %d (%s)", err.Hop, err.HopName)
 				}
 			}
 		})
-		t.Run("server/"+e.name, func(t *testing.T) {
-			_, first := startProxy(t, ca, "first", "http", ut.Options{})
-			tab := table(t, Config{Upstreams: []Spec{first}, Direct: DirectSpec{TLSTimeout: 150 * time.Millisecond}})
-			for _, route := range []string{"direct", "upstream.first"} {
+		t.Run("server/"+e.Name, func(t *testing.T) {
+			for hop, route := range []string{"direct", "upstream.first"} {
 				r := recorder(far)
-				_, err := tab.Dial(t.Context(), &Request{Route: route, Target: far, TLS: &connmodel.TLSPlan{Mode: connmodel.TLSUpgrade, Config: ours()}}, r)
-				check(t, err, r, connmodel.SideServer, connmodel.BlameTarget)
+				c, err := tab.Dial(t.Context(), &Request{Route: route, Target: far, TLS: &connmodel.TLSPlan{Mode: connmodel.TLSUpgrade, Config: ours}}, r)
+				checkEnd(t, &e, c, err, r.Snapshot().Server, hop, connmodel.SideServer, connmodel.BlameTarget)
 			}
 		})
 	}
 }
 
-// checkSeen: what was seen of a handshake that failed is in its record.
-func checkSeen(t *testing.T, e *tlsEnd, hops []connmodel.HopResult) {
+// checkEnd looks at what became of a dial to e, which is element hop of the only attempt. It reports whether that failed as it should.
+func checkEnd(t *testing.T, e *ut.TLSEnd, c *Conn, err *connmodel.ConnError, s *connmodel.Server, hop int, side connmodel.Side, blame connmodel.Blame) bool {
 	t.Helper()
-	info := hops[len(hops)-1].TLSInfo
-	if info == nil || info.Verdict != e.chain || (info.Problem != "") != (e.chain != "") || info.VerifiedName != "" || info.Unverified {
-		t.Fatalf("the record of the handshake is %+v", info)
+	if len(s.Attempts) != 1 || len(s.Attempts[0].Hops) <= hop {
+		t.Fatalf("the record has %+v", s.Attempts)
 	}
-	if e.chain == "" {
-		return
+	info := s.Attempts[0].Hops[hop].TLSInfo
+	if info == nil {
+		t.Fatal("the record has nothing of the handshake")
 	}
-	if len(info.Certificates) != len(e.server.Certificates[0].Certificate) || info.Version != "TLS 1.3" || info.Cipher == "" {
-		t.Errorf("seen were %+v", info)
+	if e.Config != nil && e.Alert != 70 && (len(info.Certificates) != len(e.Config.Certificates[0].Certificate) || info.Version == "" || info.Cipher == "" || info.Certificates[0].Pin == "") {
+		t.Errorf("of the handshake was seen %+v", info)
 	}
-	want := connmodel.CertOK
-	if e.chain == connmodel.ChainExpired || e.chain == connmodel.ChainNotYetValid {
-		want = connmodel.Verdict(e.chain)
+	if e.OK {
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Close()
+		if info.Verdict != connmodel.ChainOK || info.Problem != "" || info.VerifiedName != "127.0.0.1" || info.Unverified {
+			t.Errorf("the record says %+v", info)
+		}
+		return false
 	}
-	if c := info.Certificates[0]; c.Verdict != want || c.Pin == "" || c.Signature == "" {
-		t.Errorf("the certificate is %+v", c)
+	if err == nil {
+		c.Close()
+		t.Fatal("connected")
 	}
+	if err.Side != side || err.Blame != blame || err.Phase != connmodel.PhaseTLS || string(err.Kind) != e.Kind || err.Code != e.Alert || string(err.Verdict) != e.Verdict || !strings.Contains(err.Message, e.Says) {
+		t.Errorf("side %s blame %s phase %s kind %s code %d verdict %q, want %s %d %q that says %q:\n%v", err.Side, err.Blame, err.Phase, err.Kind, err.Code, err.Verdict, e.Kind, e.Alert, e.Verdict, e.Says, err)
+	}
+	if s.TLSEstablished() || s.Attempts[0].Error != err {
+		t.Errorf("record %+v", s)
+	}
+	if string(info.Verdict) != e.Verdict || (info.Problem != "") != (e.Verdict != "") || info.VerifiedName != "" || info.Unverified {
+		t.Errorf("the record of the handshake is %+v", info)
+	}
+	for i := range info.Certificates {
+		x := &info.Certificates[i]
+		if want := x.VerdictAt(time.Now()); x.Verdict != want || x.Signature == "" {
+			t.Errorf("certificate %d is %+v, not %s", i, x, want)
+		}
+	}
+	return true
 }
 
 // TestClientCertificate shows ours to a proxy that wants it.

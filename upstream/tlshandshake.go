@@ -53,6 +53,7 @@ func (a *attempt) handshakeTLS(n int, conn net.Conn, t *tlsClient) (net.Conn, *H
 		if cs.PeerCertificates == nil {
 			cs.PeerCertificates = certcheck.Sent(err)
 		}
+		he.sent = cs.PeerCertificates
 	}
 	found := t.judge(&cs, err)
 	if a.rec.Recorder() != nil {

@@ -81,7 +81,14 @@ func (e *explanation) printOutcome(w io.Writer, p palette) {
 		fmt.Fprintf(w, "%-9s %s in place of %s\n", "server", e.Server, e.Target)
 	}
 	if e.TLS != "" && e.TLS != string(connmodel.TLSPassthrough) {
-		fmt.Fprintf(w, "%-9s %s\n", "tls", e.TLS)
+		line := e.TLS
+		switch {
+		case e.Unverified:
+			line += ", " + p.bad("the certificate is NOT VERIFIED (verify = false)")
+		case e.TLSName != "":
+			line += ", verified for " + e.TLSName
+		}
+		fmt.Fprintf(w, "%-9s %s\n", "tls", line)
 	}
 	for i, line := range routeLines(e.Route, "") {
 		label := ""
@@ -138,6 +145,9 @@ func (h *hopStep) line() string {
 	s := fmt.Sprintf("upstream.%s  %s://%s", h.Name, h.Scheme, h.Address)
 	if h.ServerName != "" && !strings.HasPrefix(h.Address, h.ServerName+":") {
 		s += ", TLS as " + h.ServerName
+	}
+	if h.Unverified {
+		s += ", certificate NOT VERIFIED (verify = false)"
 	}
 	if h.Credential != "" {
 		s += fmt.Sprintf(", credential %q", h.Credential)

@@ -43,6 +43,8 @@ type explanation struct {
 	Via        string    `json:"via,omitempty"`
 	Server     string    `json:"server,omitempty"` // dialled in place of the target
 	TLS        string    `json:"tls,omitempty"`
+	TLSName    string    `json:"tls_server_name,omitempty"` // sent and checked
+	Unverified bool      `json:"tls_unverified,omitempty"`  // the server may show any certificate (verify = false)
 	Route      []hopStep `json:"route,omitempty"`
 	ResolvedBy string    `json:"resolved_by,omitempty"` // who turns the name of the server into an address: viaduct, upstreams by name; literal = it is one
 	Refused    string    `json:"refused,omitempty"`     // why the destination is not allowed
@@ -65,6 +67,7 @@ type hopStep struct {
 	Scheme     string       `json:"scheme,omitempty"`
 	Address    string       `json:"address,omitempty"`
 	ServerName string       `json:"server_name,omitempty"`
+	Unverified bool         `json:"unverified,omitempty"` // it may show any certificate (verify = false)
 	Credential string       `json:"credential,omitempty"`
 	ResolvedBy string       `json:"resolved_by,omitempty"` // who turns the name of the next hop, or of the server, into an address
 	Select     string       `json:"select,omitempty"`
@@ -258,6 +261,15 @@ func (e *explanation) decided(rc *router.Config, table *upstream.Table, f *connm
 	}
 	if d.TLS != nil {
 		e.TLS = string(d.TLS.Mode)
+		if c := d.TLS.Config; c != nil {
+			if e.TLSName = d.TLS.ServerName; e.TLSName == "" {
+				e.TLSName = f.Target.Host
+				if e.Server != "" {
+					e.TLSName = d.Server.Host
+				}
+			}
+			e.Unverified = c.InsecureSkipVerify
+		}
 	}
 	hops, _ := table.Describe(d.Route) // load has checked that there is such a route
 	e.Route = hopSteps(hops)
@@ -284,7 +296,7 @@ func listenerNamed(rc *router.Config, name string) *router.Listener {
 func hopSteps(hops []upstream.HopInfo) []hopStep {
 	out := make([]hopStep, 0, len(hops))
 	for _, h := range hops {
-		s := hopStep{Kind: h.Kind, Name: h.Name, Scheme: h.Scheme, Address: h.Address.String(), ServerName: h.ServerName, Credential: h.Credential,
+		s := hopStep{Kind: h.Kind, Name: h.Name, Scheme: h.Scheme, Address: h.Address.String(), ServerName: h.ServerName, Unverified: h.Unverified, Credential: h.Credential,
 			ResolvedBy: h.ResolvedBy, Select: h.Select, HashBy: h.HashBy}
 		for _, m := range h.Members {
 			s.Members = append(s.Members, memberStep{m.Route, hopSteps(m.Hops)})

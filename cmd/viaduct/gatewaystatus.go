@@ -31,6 +31,7 @@ func (s *service) Status() *admin.Status {
 	}
 	st.Generation, st.Name = cur.generation, cur.cfg.Gateway.Name
 	st.Files = append(st.Files, cur.cfg.Files...)
+	st.Unverified = cur.cfg.Unverified()
 	bound := s.router.Addrs()
 	for _, l := range cur.cfg.Listeners {
 		x := admin.ListenerStatus{Name: l.Name, Network: l.Network, Address: l.Address, Policy: l.Policy}

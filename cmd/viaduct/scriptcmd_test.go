@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -28,6 +29,7 @@ import (
 //	ports NAME...                   reserves ports; NAME is host:port in the environment and a variable of policies
 //	origin NAME [echo]              starts an HTTP (or echo) origin
 //	upstream NAME KIND [USER PASS]  starts a proxy: http or socks5
+//	tlsends FILE NAME=END...        starts TLS servers of upstreamtest.TLSEnds for 127.0.0.1, and writes their authority's certificate into FILE
 //	refuser NAME                    an address that refuses every dial
 //	listening ADDRESS...            waits until it can be dialled; unix:/path too. ! waits until it cannot
 //	await [!] COMMAND...            runs a program until it succeeds (or fails)
@@ -45,7 +47,7 @@ import (
 //	packets NAME                    starts a server of datagrams that sends each back
 //	datagram PROXY TARGET TEXT      sends a text through a UDP association and waits for it to come back
 var scriptCommands = map[string]func(*testscript.TestScript, bool, []string){
-	"need": scriptNeed, "ports": scriptPorts, "origin": scriptOrigin, "upstream": scriptUpstream, "refuser": scriptRefuser,
+	"need": scriptNeed, "ports": scriptPorts, "origin": scriptOrigin, "upstream": scriptUpstream, "tlsends": scriptTLSEnds, "refuser": scriptRefuser,
 	"listening": scriptListening, "await": scriptAwait, "awaitfile": scriptAwaitFile, "signal": scriptSignal,
 	"tunnel": scriptTunnel, "echo": scriptEcho, "hangup": scriptHangup, "record": scriptRecord, "json": scriptJSON,
 	"notifysocket": scriptNotifySocket, "notified": scriptNotified, "door": scriptDoor, "doortoken": scriptDoorToken, "freeport": scriptFreePort,
@@ -118,6 +120,22 @@ func scriptUpstream(ts *testscript.TestScript, _ bool, args []string) {
 		ts.Fatalf("no upstream of kind %s", args[1])
 	}
 	setAddress(ts, args[0], start(scriptTB{ts}, o).Addr())
+}
+
+func scriptTLSEnds(ts *testscript.TestScript, _ bool, args []string) {
+	wantArgs(ts, args, 2, "tlsends FILE NAME=END...")
+	t := scriptTB{ts}
+	ca := upstreamtest.MustCA(t)
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), ca.PEM(), 0o644))
+	ends := upstreamtest.TLSEnds(t, ca, "127.0.0.1")
+	for _, arg := range args[1:] {
+		name, what, _ := strings.Cut(arg, "=")
+		i := slices.IndexFunc(ends, func(e upstreamtest.TLSEnd) bool { return e.Name == what })
+		if i < 0 {
+			ts.Fatalf("there is no TLS end %q", what)
+		}
+		setAddress(ts, name, upstreamtest.ListenTLSEnd(t, &ends[i]))
+	}
 }
 
 func scriptRefuser(ts *testscript.TestScript, _ bool, args []string) {

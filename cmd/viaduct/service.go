@@ -119,7 +119,9 @@ func (s *service) apply(cfg *policies.Config, generation uint64) error {
 	} else {
 		setLog(s.log, &cfg.Gateway) // what is said from here on is said as the policy wants it
 	}
-	routes, err := upstream.NewTable(cfg.Upstreams, prev)
+	ways := cfg.Upstreams
+	ways.CertificateWarning = s.router.CertificateWarning
+	routes, err := upstream.NewTable(ways, prev)
 	if err != nil {
 		return err
 	}

@@ -62,6 +62,13 @@ func printStatus(w io.Writer, s *admin.Status) error {
 		}
 		fmt.Fprintf(t, "records\t%s\n", line)
 	}
+	for i, x := range s.Unverified {
+		label := ""
+		if i == 0 {
+			label = "not verified"
+		}
+		fmt.Fprintf(t, "%s\t%s\n", label, p.bad(x+": any certificate is taken (verify = false)"))
+	}
 	if s.Panics > 0 {
 		fmt.Fprintf(t, "panics\t%s\n", p.bad(fmt.Sprint(s.Panics)))
 	}

@@ -28,6 +28,7 @@ func routerConfig(c *policies.Config, generation uint64, routes *upstream.Table,
 		Limits:     router.Limits{Connections: c.Gateway.Limits.Connections, Timeouts: c.Gateway.Timeouts},
 		Location:   c.Gateway.Timezone,
 		Name:       c.Gateway.Name,
+		WarnBefore: c.Gateway.WarnBefore,
 	}
 	if ap, err := netip.ParseAddrPort(door); err == nil {
 		rc.OwnAddresses = append(rc.OwnAddresses, ap)

@@ -23,6 +23,7 @@ type Meter struct {
 	attempts       *prometheus.CounterVec
 	connectSeconds *prometheus.HistogramVec
 	hopErrors      *prometheus.CounterVec
+	certificates   *prometheus.CounterVec
 	panics         prometheus.Counter
 	byListener     cache[string, *listenerMetrics]
 	byRefusal      cache[refusalKey, prometheus.Counter]
@@ -31,6 +32,7 @@ type Meter struct {
 	byError        cache[errorKey, prometheus.Counter]
 	byAttempt      cache[attemptKey, *attemptMetrics]
 	byHop          cache[hopKey, prometheus.Counter]
+	byCertificate  cache[certificateKey, prometheus.Counter]
 }
 
 type listenerMetrics struct {
@@ -77,6 +79,12 @@ type hopKey struct {
 	kind     connmodel.Kind
 }
 
+type certificateKey struct {
+	side     connmodel.Side
+	upstream string
+	reason   connmodel.ChainVerdict
+}
+
 // Buckets in seconds: connecting goes from a socket on loopback to the deadline of a minute; flows last from one request to a
 // day of ssh.
 var (
@@ -102,14 +110,16 @@ func newMeter() *Meter {
 		connectSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "viaduct_connect_duration_seconds", Help: "Attempts that connected: until the server was reached.", Buckets: connectBuckets}, []string{"route"}),
 		hopErrors: counter("viaduct_hop_errors_total", "Errors blamed on a hop of a route.", "upstream", "hop", "phase", "kind"),
-		panics:    prometheus.NewCounter(prometheus.CounterOpts{Name: "viaduct_panics_total", Help: "Flows that panicked. It must stay 0."}),
+		certificates: counter("viaduct_certificate_warnings_total",
+			"TLS handshakes in which a peer showed a certificate that ends soon or is not what it should be; upstream is empty for servers and clients.", "side", "upstream", "reason"),
+		panics: prometheus.NewCounter(prometheus.CounterOpts{Name: "viaduct_panics_total", Help: "Flows that panicked. It must stay 0."}),
 	}
 }
 
 // families is the Meter as one collector.
 func (m *Meter) families() prometheus.Collector {
 	return collectorList{m.sessionsOpen, m.sessions, m.refused, m.flows, m.flowSeconds, m.bytes, m.ruleFlows, m.flowErrors, m.attempts,
-		m.connectSeconds, m.hopErrors, m.panics}
+		m.connectSeconds, m.hopErrors, m.certificates, m.panics}
 }
 
 type collectorList []prometheus.Collector
@@ -245,6 +255,18 @@ func (m *Meter) hopError(k hopKey) {
 	if !ok {
 		c = m.byHop.put(k, hopKey{upstream: other, phase: other, kind: other}, func(k hopKey) prometheus.Counter {
 			return m.hopErrors.WithLabelValues(text(k.upstream), strconv.Itoa(k.hop), string(k.phase), string(k.kind))
+		})
+	}
+	c.Inc()
+}
+
+// CertificateWarned counts a certificate that wants attention.
+func (m *Meter) CertificateWarned(side connmodel.Side, upstream string, reason connmodel.ChainVerdict) {
+	k := certificateKey{side, upstream, reason}
+	c, ok := m.byCertificate.get(k)
+	if !ok {
+		c = m.byCertificate.put(k, certificateKey{other, other, other}, func(k certificateKey) prometheus.Counter {
+			return m.certificates.WithLabelValues(string(k.side), text(k.upstream), string(k.reason))
 		})
 	}
 	c.Inc()

@@ -57,6 +57,9 @@ func TestMetrics(t *testing.T) {
 		m.SessionOpened("desk")
 		m.SessionClosed("desk")
 		m.SessionRefused("lan", "client_network")
+		m.CertificateWarned(connmodel.SideHop, "corp_a", connmodel.ChainExpiringSoon)
+		m.CertificateWarned(connmodel.SideServer, "", connmodel.ChainExpired)
+		m.CertificateWarned(connmodel.SideServer, "", connmodel.ChainExpired)
 		f := flow()
 		m.FlowClosed(f)
 		f = flow()
@@ -71,6 +74,8 @@ func TestMetrics(t *testing.T) {
 		"viaduct_sessions_refused_total{listener=lan,reason=client_network} 1",
 		"viaduct_flows_total{listener=desk,protocol=connect,reason=client_closed} 2",
 		"viaduct_flows_total{listener=desk,protocol=,reason=failed} 1",
+		"viaduct_certificate_warnings_total{reason=expires_soon,side=hop,upstream=corp_a} 1",
+		"viaduct_certificate_warnings_total{reason=expired,side=server,upstream=} 2",
 		"viaduct_flow_errors_total{kind=protocol,phase=handshake,side=client} 1",
 		"viaduct_rule_flows_total{policy=default,rule=partner api} 2",
 		"viaduct_bytes_total{direction=up,listener=desk} 200",

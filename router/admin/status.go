@@ -48,6 +48,7 @@ type Status struct {
 	Sessions   SessionCounts    `json:"sessions"`
 	Records    *RecordStatus    `json:"records,omitempty"`
 	Panics     uint64           `json:"panics"`
+	Unverified []string         `json:"unverified,omitempty"` // upstreams and rules that take any certificate (verify = false)
 }
 
 // ListenerStatus is where clients connect.

@@ -66,6 +66,11 @@ func Judge(err error, sent []*x509.Certificate) (f Finding, ok bool) {
 		return Finding{connmodel.ChainInvalid, "cannot be checked: this machine has no authorities to trust; install ca-certificates, or set ca"}, true
 	case errors.As(err, &other):
 		return Finding{connmodel.ChainInvalid, "was not accepted: " + quote(other.Err.Error())}, true
+	case strings.Contains(err.Error(), "invalid signature by the server certificate"): // no type for it, as below
+		if f, is := misplaced(sent); is {
+			return f, true
+		}
+		return Finding{connmodel.ChainInvalid, "does not belong to the key that the other end uses (its signature is wrong); certificate and key there must be a pair"}, true
 	case strings.Contains(err.Error(), "keys are insecure"): // crypto/rsa has no type for it
 		return Finding{connmodel.ChainWeakKey, "has a key that is too short to be safe; it must be issued anew"}, true
 	}

@@ -2,9 +2,11 @@ package upstreamtest
 
 import (
 	"bytes"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -37,6 +39,10 @@ type CertOptions struct {
 	Client bool
 	// SelfSigned signs it by its own key in place of the CA's.
 	SelfSigned bool
+	// RSA makes its key one of so many bits; 0 means ECDSA P-256.
+	RSA int
+	// SHA1 signs it with a hash that can be forged.
+	SHA1 bool
 }
 
 // Expired is a certificate that ended an hour ago.
@@ -115,20 +121,50 @@ func (c *CA) Issue(names []string, o CertOptions) (tls.Certificate, error) {
 			t.DNSNames = append(t.DNSNames, n)
 		}
 	}
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if o.SHA1 {
+		t.SignatureAlgorithm = x509.ECDSAWithSHA1
+	}
+	var key crypto.Signer
+	var err error
+	if o.RSA > 0 {
+		key, err = rsa.GenerateKey(rand.Reader, o.RSA)
+	} else {
+		key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	}
 	if err != nil {
 		return tls.Certificate{}, err
 	}
-	parent, signer := c.Cert, c.key
+	parent, signer := c.Cert, crypto.Signer(c.key)
 	if o.SelfSigned {
 		parent, signer = t, key
 	}
-	der, err := x509.CreateCertificate(rand.Reader, t, parent, &key.PublicKey, signer)
+	der, err := x509.CreateCertificate(rand.Reader, t, parent, key.Public(), signer)
 	if err != nil {
 		return tls.Certificate{}, err
 	}
 	leaf, err := x509.ParseCertificate(der)
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}, err
+}
+
+// Intermediate makes an authority below c; of o the dates count.
+func (c *CA) Intermediate(name string, o CertOptions) (*CA, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	t := &x509.Certificate{
+		SerialNumber: serial(), Subject: pkix.Name{CommonName: name}, NotBefore: c.Cert.NotBefore, NotAfter: c.Cert.NotAfter,
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
+	}
+	if !o.NotBefore.IsZero() {
+		t.NotBefore, t.NotAfter = o.NotBefore, o.NotAfter
+	}
+	der, err := x509.CreateCertificate(rand.Reader, t, c.Cert, &key.PublicKey, c.key)
+	if err != nil {
+		return nil, err
+	}
+	cert, err := x509.ParseCertificate(der)
+	return &CA{Cert: cert, key: key}, err
 }
 
 // MustIssue is Issue for tests.
