@@ -192,7 +192,7 @@ func (q *certQuery) plan(ctx context.Context, cfg *policies.Config, rc *router.C
 		return nil, fmt.Errorf("the policy refuses %s (%s); --via direct looks at it all the same", f.Target, ruleAt(d))
 	case !d.Denied():
 		p.follow(d)
-		if refused := router.CheckTarget(rc, d, f.Target, f.Addresses); refused != nil {
+		if refused := router.CheckTarget(rc, listenerNamed(rc, f.Listener), d, f.Target, f.Addresses); refused != nil {
 			p.note = "the gateway itself would not connect there: " + refused.Message
 		}
 		p.request = upstream.Request{LocalResolve: d.LocalResolve}
