@@ -16,6 +16,7 @@ import (
 	"viaduct/upstream"
 	"viaduct/upstream/resolve"
 	"viaduct/upstream/socks5"
+	"viaduct/upstream/upstreamtest"
 )
 
 // packetEcho is a server of datagrams that sends each back, until the test ends.
@@ -725,6 +726,63 @@ func TestUDPThousand(t *testing.T) {
 	for _, d := range g.doors {
 		if left != 0 || sockets != 0 || d.udpOpen != 0 || len(d.udp) != 0 {
 			t.Errorf("%d places, %d sockets, %d associations, %d clients are still counted", left, sockets, d.udpOpen, len(d.udp))
+		}
+	}
+}
+
+// An association is asked for in TLS as well; its datagrams have none.
+func TestUDPOverTLSListener(t *testing.T) {
+	server := packetEcho(t)
+	g := startTLS(t, func(_ *Options, c *Config, _ *upstreamtest.CA) { c.Listeners[0].UDP = &UDP{} })
+	control := g.mustDialTLS(t, g.trust)
+	relay, err := socks5.Associate(control, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := udpClient{t, control, netip.AddrPortFrom(relay.IP, relay.Port), packetSocketOf(t)}
+	c.exchange(server.String(), "hello")
+	control.Close()
+	flows, a := g.flowsOf(t, 2)
+	if f := flows[server.String()]; f == nil || f.Reason != connmodel.CloseClient || f.Down != 5 || a == nil {
+		t.Errorf("%+v", f)
+	}
+}
+
+// A client that came by IPv6 gets a socket there, and reaches servers of both families.
+func TestUDPOverIPv6(t *testing.T) {
+	probe, err := net.ListenPacket("udp6", "[::1]:0")
+	if err != nil {
+		t.Skipf("no IPv6 on this machine: %v", err)
+	}
+	defer probe.Close()
+	go func() {
+		b := make([]byte, 100)
+		for {
+			n, from, err := probe.ReadFrom(b)
+			if err != nil {
+				return
+			}
+			probe.WriteTo(b[:n], from)
+		}
+	}()
+	g := start(t, func(_ *Options, c *Config) {
+		c.Listeners[0].Address = "[::1]:0"
+		c.Listeners[0].UDP = &UDP{}
+	})
+	control := g.dial(t)
+	relay, err := socks5.Associate(control, nil)
+	if err != nil || relay.IP != netip.IPv6Loopback() {
+		t.Fatalf("%v, %v", relay, err)
+	}
+	mine, err := net.ListenUDP("udp6", &net.UDPAddr{IP: net.IPv6loopback})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer mine.Close()
+	c := udpClient{t, control, netip.AddrPortFrom(relay.IP, relay.Port), mine}
+	for _, to := range []string{packetEcho(t).String(), probe.LocalAddr().String()} {
+		if from := c.exchange(to, "hello"); from != to {
+			t.Errorf("%s answers as %s", to, from)
 		}
 	}
 }
