@@ -294,7 +294,26 @@ func (h HopRecorder) UsedCredential(name string) {
 // SentProxyHeader notes that a PROXY protocol header of that version was sent to this hop.
 func (h HopRecorder) SentProxyHeader(version int) {
 	if hop := h.lock(); hop != nil {
-		hop.ProxyProto = int32(version)
+		hop.ProxyProto = int16(version)
+		h.unlock()
+	}
+}
+
+// Reused notes that the way to this hop, a connection that flows share, was there already: info is what its TLS handshake showed, nil
+// without TLS; local and peer are the ends of our socket where this is the first hop.
+func (h HopRecorder) Reused(info *TLSInfo, local, peer netip.AddrPort) {
+	if hop := h.lock(); hop != nil {
+		hop.Reused, hop.TLSInfo, hop.Local, hop.Peer = true, info, local, peer
+		h.unlock()
+	}
+}
+
+// NotReused takes Reused back: that connection was dead, and another is made.
+func (h HopRecorder) NotReused() {
+	if hop := h.lock(); hop != nil {
+		if hop.Reused {
+			hop.Reused, hop.TLSInfo, hop.Local, hop.Peer = false, nil, netip.AddrPort{}, netip.AddrPort{}
+		}
 		h.unlock()
 	}
 }

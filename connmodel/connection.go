@@ -101,7 +101,8 @@ type HopResult struct {
 	Total    time.Duration
 
 	AuthRounds int32  // authentication messages sent
-	ProxyProto int32  // version of the PROXY protocol header that was sent to it; 0 = none
+	ProxyProto int16  // version of the PROXY protocol header that was sent to it; 0 = none
+	Reused     bool   // a connection to it that other flows share was there already: TLSInfo is of when that was made
 	Credential string // name of the credential used; never the secret
 	TLSInfo    *TLSInfo
 	BoundAddr  string     // address the proxy says it used, bounded; "" = none said

@@ -268,7 +268,8 @@ type wireHop struct {
 	Connect    *wireMS        `json:"connect_ms"`
 	Total      *wireMS        `json:"total_ms"`
 	AuthRounds int32          `json:"auth_rounds"`
-	ProxyProto int32          `json:"proxy_protocol"`
+	ProxyProto int16          `json:"proxy_protocol"`
+	Reused     bool           `json:"reused"`
 	Credential string         `json:"credential"`
 	Bound      string         `json:"bound"`
 	TLSInfo    *wireTLSFacts  `json:"tls"`
@@ -278,7 +279,7 @@ type wireHop struct {
 func (w *wireHop) value() (*HopResult, error) {
 	h := &HopResult{
 		Index: w.Index, Upstream: w.Upstream, Protocol: w.Protocol, Address: Address(w.Address), Peer: w.Peer, Local: w.Local,
-		Start: orZero(w.Start), AuthRounds: w.AuthRounds, ProxyProto: w.ProxyProto, Credential: w.Credential, BoundAddr: w.Bound, Error: w.Error.value(),
+		Start: orZero(w.Start), AuthRounds: w.AuthRounds, ProxyProto: w.ProxyProto, Reused: w.Reused, Credential: w.Credential, BoundAddr: w.Bound, Error: w.Error.value(),
 	}
 	if w.TLSInfo != nil {
 		h.TLSInfo = w.TLSInfo.info()

@@ -285,6 +285,9 @@ func (e *encoder) hop(h *HopResult) {
 		e.raw(`,"proxy_protocol":`)
 		e.int(int64(h.ProxyProto))
 	}
+	if h.Reused {
+		e.raw(`,"reused":true`)
+	}
 	if h.Credential != "" {
 		e.raw(`,"credential":`)
 		e.str(h.Credential)

@@ -296,7 +296,7 @@ func (a *actor) hop(err *ConnError) {
 		return
 	}
 	h := a.hops[a.pick(len(a.hops))]
-	switch a.pick(7) {
+	switch a.pick(9) {
 	case 0:
 		h.TCPConnected(local, peer, time.Millisecond, time.Millisecond)
 	case 1:
@@ -311,6 +311,10 @@ func (a *actor) hop(err *ConnError) {
 		h.Took(HopPart(a.pick(6)), time.Millisecond)
 	case 6:
 		h.Done()
+	case 7:
+		h.Reused(&TLSInfo{}, local, peer)
+	case 8:
+		h.NotReused()
 	}
 }
 

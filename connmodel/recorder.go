@@ -268,10 +268,14 @@ func (r *Recorder) ReuseServer(s *Server) {
 }
 
 // ReuseFailed notes that the kept connection was dead: it counts as an attempt that failed with err, and another may be dialled,
-// by the same plan or another.
+// by the same plan or another. Where the flow made an attempt of its own on a connection that flows share (HopRecorder.Reused), it is that attempt.
 func (r *Recorder) ReuseFailed(err *ConnError) {
 	defer r.unlock()
-	if !r.lock() || !r.server.Reused || !r.up {
+	if !r.lock() || !r.up {
+		return
+	}
+	shared := !r.server.Reused && r.trying == 0 && r.server.shared()
+	if !r.server.Reused && !shared {
 		return
 	}
 	now := r.now()
@@ -280,6 +284,9 @@ func (r *Recorder) ReuseFailed(err *ConnError) {
 	old, s := r.server, &r.server
 	*s = Server{Connection: Connection{ID: NewID(now), Address: old.Address, TLS: old.TLS, Start: now}, Via: old.Via, ResolvedBy: old.ResolvedBy}
 	for _, a := range old.Attempts { // those of this flow; the others opened the connection for another
+		if shared && a.Error == nil {
+			a.Error = err
+		}
 		if !a.Start.Before(r.flow.Start) && a.Error != nil {
 			s.Attempts = append(s.Attempts, a)
 		}
@@ -287,6 +294,11 @@ func (r *Recorder) ReuseFailed(err *ConnError) {
 	r.up, r.down = false, false
 	if r.flow.First == SideServer {
 		r.flow.First = ""
+	}
+	if shared {
+		s.Error = err
+		r.push(Event{Kind: EventServerConnectError, Time: now, Side: err.Side, Hop: err.Hop, Attempt: len(s.Attempts), Error: err})
+		return
 	}
 	if len(s.Attempts) == maxAttempts {
 		s.Truncated, s.Error = true, err
@@ -298,6 +310,20 @@ func (r *Recorder) ReuseFailed(err *ConnError) {
 	r.push(Event{Kind: EventServerConnect, Time: at.Start, Side: SideServer, Attempt: n + 1})
 	r.trying++
 	r.attemptFailed(n, err)
+}
+
+// shared reports whether the attempt that worked went by a connection that flows share and that was there already.
+func (s *Server) shared() bool {
+	if len(s.Attempts) == 0 {
+		return false
+	}
+	a := &s.Attempts[len(s.Attempts)-1]
+	for i := range a.Hops {
+		if a.Hops[i].Reused {
+			return a.Error == nil
+		}
+	}
+	return false
 }
 
 // ReadClosed notes that side's peer has sent its last byte (FIN).
