@@ -5,6 +5,7 @@ import (
 	"net"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
@@ -81,7 +82,13 @@ func (c *conn) usable() bool {
 }
 
 // places is how many streams the peer would take, and we. The caller holds mu.
-func (c *conn) places() int { return int(min(int64(c.peerMax), int64(c.opt.MaxStreams))) - c.count }
+func (c *conn) places() int {
+	most := min(int64(c.peerMax), int64(c.opt.MaxStreams))
+	if c.softMax > 0 {
+		most = min(most, int64(c.softMax))
+	}
+	return int(most) - c.count
+}
 
 // Available returns how many streams can be opened now; 0 when the connection takes none any more, too.
 func (cl *Client) Available() int {
@@ -107,6 +114,22 @@ func (cl *Client) Streams() int {
 	defer cl.c.mu.Unlock()
 	return cl.c.count
 }
+
+// Probe asks a server that has been silent for a while whether it is there. It does not wait: a connection whose server does
+// not answer within PingTimeout ends.
+func (cl *Client) Probe(silent time.Duration) {
+	c := cl.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if now := time.Now(); c.settled && !c.ending && c.pinged.IsZero() && now.Sub(c.lastRead) > silent {
+		c.pinged = now
+		c.putPing(false, pingData)
+	}
+}
+
+// Ready is closed when the server has said what it takes, and when the connection has ended before. Streams can be opened earlier; the server may
+// refuse them.
+func (cl *Client) Ready() <-chan struct{} { return cl.c.ready }
 
 // Done is closed when the connection has ended, with all that belongs to it.
 func (cl *Client) Done() <-chan struct{} { return cl.c.done }
@@ -267,6 +290,9 @@ func (s *Stream) response(fields []hpack.HeaderField, end bool) string {
 		return s.putResponse(&r)
 	}
 	in.headed = true
+	if s.c.softMax > 0 {
+		s.c.softMax++ // it takes them again
+	}
 	switch {
 	case in.method == "CONNECT" && status/100 == 2:
 		r.Header.Del("Content-Length") // RFC 9110 9.3.6

@@ -24,6 +24,7 @@ type conn struct {
 	block  block         // header block being read
 	server *Server       // whose it is; nil at a client
 	wdone  chan struct{} // the writer has ended
+	ready  chan struct{} // the peer's SETTINGS are here, or never will be
 	done   chan struct{} // all has ended
 	timer  *time.Timer
 	start  time.Time
@@ -48,6 +49,7 @@ type conn struct {
 	acks        int    // SETTINGS of ours that are not acknowledged
 	extended    bool   // the peer takes extended CONNECT
 	peerMax     uint32 // streams it takes at the same time
+	softMax     int    // ... as found out: it refused one beyond that; 0 = none
 	peerFrame   int    // bytes of a frame it takes
 	peerList    uint32 // bytes of a header list it takes; 0 = no limit
 	peerWin     int64  // initial window of streams that we write to
@@ -95,7 +97,7 @@ func newConn(nc net.Conn, client bool, opt options) *conn {
 	opt.defaults(client)
 	c := &conn{
 		nc: nc, client: client, opt: opt, streams: make(map[uint32]*Stream), fresh: make(map[*Stream]struct{}),
-		wdone: make(chan struct{}), done: make(chan struct{}), start: time.Now(),
+		wdone: make(chan struct{}), done: make(chan struct{}), ready: make(chan struct{}), start: time.Now(),
 		peerMax: 100, peerFrame: minFrameSize, peerWin: 65535, rwin: 65535, swin: 65535, extra: int64(opt.MaxBuffered),
 		controls: newBucket(controlBurst, controlRate), resets: newBucket(resetBurst, resetRate),
 	}
@@ -209,6 +211,9 @@ func (c *conn) end(err error) {
 	}
 	c.quiet = (err == io.EOF || ce == errDone) && c.count == 0 && len(c.streams) == 0
 	c.err = ce
+	if !c.settled {
+		close(c.ready)
+	}
 	c.ending = true // forgetting the last stream must not end it again
 	for _, s := range c.streams {
 		s.fail(ce)

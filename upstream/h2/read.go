@@ -149,6 +149,7 @@ func (c *conn) settings(f *http2.SettingsFrame) error {
 	c.settled = true
 	c.spacious()
 	if first {
+		close(c.ready)
 		return nil
 	}
 	return c.control(4)
@@ -227,6 +228,9 @@ func (c *conn) peerReset(f *http2.RSTStreamFrame) error {
 			return &fault{http2.ErrCodeProtocol, "RST_STREAM on an idle stream"}
 		}
 		return c.control(1)
+	}
+	if c.client && f.ErrCode == http2.ErrCodeRefusedStream {
+		c.softMax = max(c.count-1, 1)
 	}
 	s.fail(&StreamError{Code: f.ErrCode, Remote: true, Unprocessed: f.ErrCode == http2.ErrCodeRefusedStream})
 	return c.early()
