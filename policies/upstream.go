@@ -24,7 +24,7 @@ type upstreamBlock struct {
 }
 
 var (
-	upstreamSchema = schema(attrs("url", "source_address", "interface", "keepalive", "max_connections", "plain_connect"), blocks("auth", "tls", "timeouts"))
+	upstreamSchema = schema(attrs("url", "source_address", "interface", "keepalive", "max_connections", "plain_connect", "http2"), blocks("auth", "tls", "timeouts"))
 	authSchema     = schema(attrs("username", "password", "name"))
 	hopTLSSchema   = schema(clientTLSAttrs)
 	hopTimeSchema  = schema(attrs("dial", "tls", "handshake"))
@@ -54,6 +54,10 @@ func (l *loader) buildUpstream(x *upstreamBlock) {
 	if b.has("plain_connect") && s.Scheme != "" && s.Scheme != "http" && s.Scheme != "https" {
 		l.errorAt(b.rng("plain_connect"), "Without effect", "Only an http or https proxy can be asked by CONNECT.")
 	}
+	s.NoHTTP2 = !b.boolean("http2", true)
+	if b.has("http2") && s.Scheme != "" && s.Scheme != "https" {
+		l.errorAt(b.rng("http2"), "Without effect", "HTTP/2 is spoken to an https proxy alone, which agrees to it in the TLS handshake (ALPN).")
+	}
 	if t := b.one("timeouts"); t != nil {
 		c := l.open(t, hopTimeSchema)
 		s.Timeouts = upstream.HopTimeouts{Dial: c.duration("dial"), TLS: c.duration("tls"), Handshake: c.duration("handshake")}
@@ -63,6 +67,9 @@ func (l *loader) buildUpstream(x *upstreamBlock) {
 		x := c.clientTLS()
 		s.TLS, s.ServerName, s.Pins = x.config, x.serverName, x.pins
 		c.hopALPN(x, upstream.ALPN())
+		if b.has("http2") && len(x.alpn) > 0 && s.NoHTTP2 == slices.Contains(x.config.NextProtos, "h2") {
+			l.errorAt(b.rng("http2"), "Contradiction", "http2 and tls.alpn say different things about \"h2\". Leave one of them out.")
+		}
 		if s.Scheme != "" && s.Scheme != "https" {
 			l.errorAt(t.DefRange, "TLS to a proxy without TLS", fmt.Sprintf("The scheme of the URL is %s, so no TLS is spoken to this proxy. Write https:// if it does.", s.Scheme))
 		}

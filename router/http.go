@@ -382,7 +382,7 @@ func (s *session) reach(p *pin, rec *connmodel.Recorder, pl *plan, f *connmodel.
 	}
 	srv := &forward.Server{
 		Conn: c.Conn, Absolute: c.Absolute, ProxyAuthorization: c.ProxyAuthorization.Reveal(), Key: c.Key,
-		Record: rec.Snapshot().Server, Close: c.Close, Answered: c.Answered,
+		Record: rec.Snapshot().Server, Close: c.Close, Reused: c.Kept, Answered: c.Answered,
 	}
 	srv.In.Reset(c.Conn, http1.Limits{})
 	srv.In.Prepend(c.Early)

@@ -22,18 +22,20 @@ type attempt struct {
 	elements [MaxHops + 1]connmodel.HopRecorder // the hops, then the server
 	begun    int                                // elements begun
 
-	given   proxy.ContextDialer // the way to the first hop; nil = a TCP connection of our own
-	base    net.Conn            // the TCP connection of this attempt: deadlines and cancellation act on it
-	stop    func() bool         // ends the watch on ctx
-	armed   bool                // a deadline is set on base
-	early   []byte              // what came right behind the last handshake
-	hasty   bool                // the last deadline set was cut short by the flow's
-	stopped bool                // no further attempt
-	settled bool                // run has returned
-	local   netip.AddrPort      // ends of a way of datagrams that has no connection
-	peer    netip.AddrPort
-	timed   timed
-	steps   steps
+	given       proxy.ContextDialer // the way to the first hop; nil = a TCP connection of our own
+	base        net.Conn            // the TCP connection of this attempt: deadlines and cancellation act on it
+	stop        func() bool         // ends the watch on ctx
+	armed       bool                // a deadline is set on base
+	early       []byte              // what came right behind the last handshake
+	hasty       bool                // the last deadline set was cut short by the flow's
+	stopped     bool                // no further attempt
+	settled     bool                // run has returned
+	kept        *trunk              // base is a stream on it, and it was there before
+	trunk       bool                // the connection that is being made is to be shared
+	shown       [MaxHops + 1]*connmodel.TLSInfo
+	local, peer netip.AddrPort // ends of the socket, where base is none: a stream, or a way of datagrams that has no connection
+	timed       timed
+	steps       steps
 
 	hopRoom  [MaxHops]*Hop
 	pickRoom [4]pick
@@ -74,7 +76,8 @@ func (a *attempt) drop() {
 	a.unwatch()
 	if a.base != nil {
 		a.base.Close()
-		a.base, a.armed, a.early = nil, false, nil
+		a.base, a.armed, a.early, a.kept = nil, false, nil, nil
+		a.local, a.peer = netip.AddrPort{}, netip.AddrPort{}
 	}
 }
 
@@ -97,10 +100,7 @@ func (a *attempt) walk(c *Conn) (net.Conn, *HopError) {
 	}
 	if a.absolute() {
 		last := a.hops[n-1]
-		conn, err := a.reach(n-1, last.spec.Address)
-		if err == nil {
-			conn, err = a.hopTLS(n, conn)
-		}
+		conn, err := a.hop(n)
 		if err != nil {
 			return nil, err
 		}
@@ -109,7 +109,7 @@ func (a *attempt) walk(c *Conn) (net.Conn, *HopError) {
 		}
 		a.rec0(n).Done()
 		a.resolvedBy()
-		c.Absolute, c.ProxyAuthorization = true, last.basic
+		c.Absolute, c.ProxyAuthorization, c.Kept = true, last.basic, a.kept != nil
 		return conn, nil
 	}
 	conn, err := a.reach(n, d.q.Target)
@@ -170,14 +170,29 @@ func (a *attempt) reach(n int, to connmodel.Address) (net.Conn, *HopError) {
 	if h.registered != nil {
 		return a.foreign(n, to)
 	}
+	for again := false; ; again = true {
+		conn, err := a.hop(n)
+		if err != nil {
+			return nil, err
+		}
+		conn, err = a.through(n, conn, to)
+		if err == nil || again || !a.another(n, err) {
+			return conn, err
+		}
+	}
+}
+
+// hop returns a connection to hop n that its protocol is spoken on.
+func (a *attempt) hop(n int) (net.Conn, *HopError) {
+	h := a.hops[n-1]
+	if h.older != nil {
+		return a.lane(n)
+	}
 	conn, err := a.reach(n-1, h.spec.Address)
 	if err != nil {
 		return nil, err
 	}
-	if conn, err = a.hopTLS(n, conn); err != nil {
-		return nil, err
-	}
-	return a.through(n, conn, to)
+	return a.hopTLS(n, conn)
 }
 
 // first opens the TCP connection: to the first hop, or to the server when there is none.

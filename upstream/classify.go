@@ -53,6 +53,7 @@ var rows = []row{
 	{"socks5 auth", socks5AuthRow},
 	{"socks4 reply", socks4Row},
 	{"wire format", formatRow},
+	{"http/2", h2Row},
 	{"dns", dnsRow},
 	{"certificate", certificateRow},
 	{"tls alert", alertRow},

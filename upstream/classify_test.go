@@ -14,7 +14,10 @@ import (
 	"syscall"
 	"testing"
 
+	"golang.org/x/net/http2"
+
 	"viaduct/connmodel"
+	"viaduct/upstream/h2"
 	"viaduct/upstream/http1"
 	"viaduct/upstream/httpconnect"
 	"viaduct/upstream/socks4"
@@ -91,6 +94,19 @@ func classRows() []classRow {
 		{"wire format", onlyHop, &socks4.ProtocolError{Saw: "odd", Section: "s"}, hopSide, 1, protocol, 0, byProxy, true, "does not speak"},
 		{"wire format", onlyHop, &httpconnect.ProtocolError{Err: &http1.Error{Status: 502, Reason: "header section too large"}}, hopSide, 1, limit, 0, byProxy, true, "longer than we read"},
 		{"wire format", onlyHop, &http1.Error{Status: 500, Reason: "port 0"}, ourSide, 1, connmodel.KindInternal, 0, byUs, false, "cannot be written"},
+
+		{"http/2", onlyHop, &h2.StreamError{Code: http2.ErrCodeRefusedStream, Remote: true, Unprocessed: true}, hopSide, 1, limit, 0, byProxy, true, "took no further stream"},
+		{"http/2", onlyHop, &h2.StreamError{Code: http2.ErrCodeConnect, Remote: true}, serverSide, 1, reset, 0, byTarget, true, "connection to www.example.com:443"},
+		{"http/2", firstOfTwo, &h2.StreamError{Code: http2.ErrCodeConnect, Remote: true}, hopSide, 2, reset, 0, byProxy, true, "the next proxy jump"},
+		{"http/2", onlyHop, &h2.StreamError{Code: http2.ErrCodeCancel, Remote: true}, hopSide, 1, reset, 0, byProxy, true, "reset the connection when"},
+		{"http/2", onlyHop, &h2.StreamError{Code: http2.ErrCodeInternal, Remote: true}, hopSide, 1, protocol, 0, byProxy, true, "INTERNAL_ERROR"},
+		{"http/2", onlyHop, &h2.StreamError{Code: http2.ErrCodeHTTP11Required, Remote: true}, hopSide, 1, protocol, 0, byProxy, true, "http2 = false of upstream corp"},
+		{"http/2", onlyHop, &h2.StreamError{Code: http2.ErrCodeProtocol, Reason: "no :status"}, hopSide, 1, protocol, 0, byProxy, true, "as it should: h2: PROTOCOL_ERROR: no :status"},
+		{"http/2", onlyHop, &h2.ConnError{Code: http2.ErrCodeEnhanceYourCalm, Remote: true}, hopSide, 1, limit, 0, byProxy, true, "ask for too much"},
+		{"http/2", onlyHop, &h2.ConnError{Code: http2.ErrCodeInadequateSecurity, Remote: true}, hopSide, 1, tlsNo, 0, byProxy, true, "min_version"},
+		{"http/2", onlyHop, &h2.ConnError{Remote: true, Err: os.ErrDeadlineExceeded}, hopSide, 1, timeout, 0, byProxy, true, "is dead"},
+		{"http/2", onlyHop, &h2.ConnError{Remote: true, Err: io.EOF}, hopSide, 1, reset, 0, byProxy, true, "reset the connection when"},
+		{"http/2", onlyHop, h2.ErrNoExtendedConnect, hopSide, 1, protocol, 0, byProxy, true, "no WebSocket over HTTP/2"},
 
 		{"dns", with(dialServer, connmodel.PhaseResolve), &net.DNSError{IsNotFound: true}, serverSide, 0, connmodel.KindDNS, 0, byTarget, true, "no host named www.example.com"},
 		{"dns", with(dialHop, connmodel.PhaseResolve), &net.DNSError{IsNotFound: true}, hopSide, 1, connmodel.KindDNS, 0, byProxy, true, "check the url of upstream corp"},

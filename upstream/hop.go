@@ -38,8 +38,8 @@ func Schemes() []string {
 	return []string{schemeHTTP, schemeHTTPS, schemeSOCKS4, schemeSOCKS4a, schemeSOCKS5, schemeSOCKS5h}
 }
 
-// ALPN returns the protocols that are spoken to https proxies, by their ALPN names.
-func ALPN() []string { return []string{"http/1.1"} }
+// ALPN returns the protocols that are spoken to https proxies, by their ALPN names, the one that is wanted most first.
+func ALPN() []string { return []string{protoHTTP2, "http/1.1"} }
 
 // Hop is one declared proxy, ready to be gone through. It is immutable but for its counters.
 type Hop struct {
@@ -47,8 +47,8 @@ type Hop struct {
 	socket     *socket
 	literal    netip.Addr  // Address, when it is no name: nothing is to resolve
 	tls        *tls.Config // ready for tls.Client; nil = no TLS
+	older      *tls.Config // ... without HTTP/2; nil = that is not offered
 	verified   string      // name its certificate is checked against; "" = it is not checked
-	offers     []string    // ALPN
 	basic      Secret      // value of Proxy-Authorization; empty = none
 	credential string      // name of the credential; "" = none
 	resolver   resolve.Resolver
@@ -105,7 +105,7 @@ func newHop(s Spec, prev *Hop) (*Hop, error) {
 		h.literal = ip.Unmap()
 	}
 	if s.Scheme == schemeHTTPS {
-		h.tls, h.verified, h.offers = hopTLS(&s)
+		h.tls, h.older, h.verified = hopTLS(&s)
 	}
 	h.state = &hopState{spec: s}
 	if prev != nil && sameProxy(&prev.state.spec, &s) {
@@ -239,7 +239,7 @@ func (h *Hop) Format(f fmt.State, _ rune) {
 // sameProxy reports whether what was learnt of a holds for b.
 func sameProxy(a, b *Spec) bool {
 	return a.Name == b.Name && a.Scheme == b.Scheme && a.Address == b.Address && a.ServerName == b.ServerName &&
-		a.SourceAddress == b.SourceAddress && a.Interface == b.Interface && sameAuth(a.Auth, b.Auth) &&
+		a.NoHTTP2 == b.NoHTTP2 && a.SourceAddress == b.SourceAddress && a.Interface == b.Interface && sameAuth(a.Auth, b.Auth) &&
 		sameURL(a.URL, b.URL) && sameTLS(a.TLS, b.TLS) && slices.Equal(a.Pins, b.Pins)
 }
 

@@ -112,7 +112,7 @@ func TestIntroduce(t *testing.T) {
 			}
 			at := r.Snapshot().Server.Attempts[0]
 			for i, h := range at.Hops {
-				if want := map[bool]int32{true: int32(tt.q.Header.Version)}[i == tt.hops]; h.ProxyProto != want {
+				if want := map[bool]int16{true: int16(tt.q.Header.Version)}[i == tt.hops]; h.ProxyProto != want {
 					t.Errorf("element %d: version %d, want %d", i+1, h.ProxyProto, want)
 				}
 			}

@@ -9,9 +9,9 @@ import (
 // connected ends a good attempt.
 func (a *attempt) connected(start time.Time) {
 	if a.rec.Recorder() != nil {
-		local, peer := ends(a.base)
-		if a.base == nil {
-			local, peer = a.local, a.peer
+		local, peer := a.local, a.peer
+		if !local.IsValid() {
+			local, peer = ends(a.base)
 		}
 		a.rec.Connected(local, peer)
 	}

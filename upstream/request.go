@@ -74,6 +74,9 @@ type Conn struct {
 	// association, whose end ends it, or nil when the way is direct.
 	Datagrams *Datagrams
 
+	// Kept says that it is a stream on a connection to a proxy that was there before: that may turn out to be dead.
+	Kept bool
+
 	Key Key
 
 	closed atomic.Bool

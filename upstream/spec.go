@@ -43,6 +43,7 @@ type Spec struct {
 
 	MaxConnections int  // at the same time, over all routes; 0 = no limit
 	PlainConnect   bool // plain HTTP goes by CONNECT too
+	NoHTTP2        bool // https: h2 is not offered; an ALPN of TLS that leaves it out is the same
 }
 
 // Auth is what a proxy wants to be shown. It goes to that proxy and to nothing else.

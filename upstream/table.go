@@ -26,6 +26,7 @@ type Table struct {
 	hops     []*Hop  // as declared
 	pools    []*pool // as declared
 	sessions sessionCaches
+	lanes    lanes
 	certs    certWatch
 
 	stop    context.CancelFunc
@@ -74,13 +75,16 @@ func NewTable(c Config, prev *Table) (*Table, error) {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	t.stop = stop
+	t.lanes.open = make(map[string]*lane)
 	t.startProbes(ctx)
 	return t, nil
 }
 
-// Close ends the active checks and waits for them. Connections and dials under way go on.
+// Close ends the active checks and waits for them. Connections and dials under way go on; connections to proxies that are kept for further
+// tunnels end with the last of those they carry.
 func (t *Table) Close() {
 	t.stop()
+	t.lanes.close()
 	t.probing.Wait()
 }
 

@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"crypto/tls"
+	"slices"
 	"sync"
 
 	"viaduct/connmodel"
@@ -9,7 +10,9 @@ import (
 
 // hopTLS makes the TLS configuration for an https proxy. The session cache is the hop's own, and with it the table's:
 // sessions are never resumed under another identity or configuration.
-func hopTLS(s *Spec) (config *tls.Config, verified string, offers []string) {
+//
+// older is the same without HTTP/2; nil where that is not offered.
+func hopTLS(s *Spec) (config, older *tls.Config, verified string) {
 	c := new(tls.Config)
 	if s.TLS != nil {
 		c = s.TLS.Clone()
@@ -19,13 +22,33 @@ func hopTLS(s *Spec) (config *tls.Config, verified string, offers []string) {
 		c.ServerName = s.Address.Host
 	}
 	if len(c.NextProtos) == 0 {
-		c.NextProtos = []string{"http/1.1"}
+		c.NextProtos = ALPN()
+	}
+	if s.NoHTTP2 {
+		c.NextProtos = protosBut(c.NextProtos, protoHTTP2)
 	}
 	c.ClientSessionCache = tls.NewLRUClientSessionCache(8)
 	if !c.InsecureSkipVerify {
 		verified = c.ServerName
 	}
-	return c, verified, c.NextProtos
+	if slices.Contains(c.NextProtos, protoHTTP2) {
+		older = c.Clone()
+		older.NextProtos = protosBut(c.NextProtos, protoHTTP2)
+		older.ClientSessionCache = tls.NewLRUClientSessionCache(8) // a session is of one protocol
+	}
+	return c, older, verified
+}
+
+// protoHTTP2 is the ALPN name of HTTP/2.
+const protoHTTP2 = "h2"
+
+// protosBut returns protocols without one; never none at all, since that would offer nothing.
+func protosBut(protos []string, one string) []string {
+	out := slices.DeleteFunc(slices.Clone(protos), func(p string) bool { return p == one })
+	if len(out) == 0 {
+		out = []string{"http/1.1"}
+	}
+	return out
 }
 
 // maxPlans bounds how many TLS plans have a session cache; plans are few, unless a hook makes one per flow.

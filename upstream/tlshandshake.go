@@ -16,7 +16,12 @@ func (a *attempt) hopTLS(n int, conn net.Conn) (net.Conn, *HopError) {
 	if h.tls == nil {
 		return conn, nil
 	}
-	return a.handshakeTLS(n, conn, &tlsClient{config: h.tls, verified: h.verified, offers: h.offers, wait: h.spec.Timeouts.TLS})
+	return a.hopTLSWith(n, conn, h.tls)
+}
+
+func (a *attempt) hopTLSWith(n int, conn net.Conn, config *tls.Config) (net.Conn, *HopError) {
+	h := a.hops[n-1]
+	return a.handshakeTLS(n, conn, &tlsClient{config: config, verified: h.verified, offers: config.NextProtos, wait: h.spec.Timeouts.TLS})
 }
 
 // upgrade makes the TLS handshake with the server.
@@ -56,8 +61,11 @@ func (a *attempt) handshakeTLS(n int, conn net.Conn, t *tlsClient) (net.Conn, *H
 		he.sent = cs.PeerCertificates
 	}
 	found := t.judge(&cs, err)
-	if a.rec.Recorder() != nil {
+	if a.rec.Recorder() != nil || a.trunk {
 		info := t.info(&cs, found)
+		if err == nil {
+			a.shown[n-1] = info
+		}
 		if took := time.Since(start); err != nil {
 			rec.TLSFailed(classify(he), info, took)
 		} else {

@@ -20,7 +20,7 @@ type Server struct {
 	HopName            string
 
 	Key    any  // who it leads to; comparable. Connections of equal keys may stand in for each other
-	Reused bool // it served a request before
+	Reused bool // it served a request before, or is a stream on a connection that did: it may be dead without our knowing
 
 	// Record is what the record of the flow that opened it said of it.
 	Record *connmodel.Server

@@ -9,6 +9,12 @@ upstream "plain" { # WARNING: Not used
   }
 }
 
+upstream "both" { # WARNING: Not used
+  url   = "https://proxy.example:8443"
+  http2 = false # ERROR: Contradiction
+  tls { alpn = ["h2", "http/1.1"] }
+}
+
 upstream "wrong" {
   url = "https://proxy.example:8443"
   tls { # ERROR: Missing argument

@@ -33,6 +33,7 @@ upstream "i" {
 upstream "j" {
   url           = "socks5://proxy.example:1080"
   plain_connect = true # ERROR: Without effect
+  http2         = true # ERROR: Without effect
   keepalive     = "-3s" # ERROR: Wrong duration
   max_connections = 0.5 # ERROR: Number out of range
 }

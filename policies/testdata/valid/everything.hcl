@@ -66,6 +66,7 @@ upstream "corp_b" {
   url             = "https://proxy-b.corp.example:8443"
   max_connections = 500
   plain_connect   = true
+  http2           = false
   tls { min_version = "1.3" }
   timeouts {
     dial      = "3s"

@@ -212,3 +212,50 @@ func Stunnel(ctx context.Context, dir string, o StunnelOptions) (*Proc, error) {
 	}
 	return begin(ctx, "stunnel", spec{path: path, args: []string{conf}, dir: own, addr: hold[0].Addr()}, hold...)
 }
+
+// NghttpxOptions configures nghttpx.
+type NghttpxOptions struct {
+	// Backend is the "host:port" of an HTTP/1.1 proxy that it hands everything to.
+	Backend string
+	// CA issues its certificate, for "localhost" and 127.0.0.1.
+	CA *upstreamtest.CA
+}
+
+// Nghttpx starts nghttpx as a forward proxy with TLS in front, which takes h2.
+func Nghttpx(ctx context.Context, dir string, o NghttpxOptions) (*Proc, error) {
+	path, err := mustLook("nghttpx")
+	if err != nil {
+		return nil, err
+	}
+	if err := plain(o.Backend); err != nil {
+		return nil, err
+	}
+	host, port, ok := strings.Cut(o.Backend, ":")
+	if !ok {
+		return nil, fmt.Errorf("peers: %q is no host:port", o.Backend)
+	}
+	own, err := place(dir, "nghttpx")
+	if err != nil {
+		return nil, err
+	}
+	cert, err := o.CA.Issue([]string{"localhost", "127.0.0.1"}, upstreamtest.CertOptions{})
+	if err != nil {
+		return nil, err
+	}
+	certFile, keyFile, err := upstreamtest.WriteFiles(own, "nghttpx", cert)
+	if err != nil {
+		return nil, err
+	}
+	conf, err := write(own, "nghttpx.conf", "workers=1\n", 0o644)
+	if err != nil {
+		return nil, err
+	}
+	hold, err := ports(1)
+	if err != nil {
+		return nil, err
+	}
+	return begin(ctx, "nghttpx", spec{path: path, args: []string{
+		"--conf=" + conf, "--http2-proxy", "--frontend=127.0.0.1," + portOf(hold[0]), "--backend=" + host + "," + port,
+		"--log-level=NOTICE", "--accesslog-file=/dev/null", keyFile, certFile,
+	}, dir: own, addr: hold[0].Addr()}, hold...)
+}
