@@ -184,12 +184,13 @@ func (a *association) toClient(t *target, b []byte, payload int) {
 	}
 	a.last, t.last = now, now
 	a.mu.Unlock()
-	if _, err := a.client.c.WriteToUDPAddrPort(b, peer); err != nil {
-		a.drop(dropUnsent)
-		return
-	}
-	t.down.Add(int64(payload))
+	t.down.Add(int64(payload)) // before it is sent: what the client has got is in the record, however soon it leaves
 	t.downs.Add(1)
+	if _, err := a.client.c.WriteToUDPAddrPort(b, peer); err != nil {
+		t.down.Add(-int64(payload))
+		t.downs.Add(-1)
+		a.drop(dropUnsent)
+	}
 }
 
 // target finds the target of an address that came as wire, or begins a new one. nil = there is no room for it, which is counted.

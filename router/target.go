@@ -223,17 +223,18 @@ func (t *target) send(b []byte, now time.Time) {
 // pass writes a datagram to where it goes. What the kernel does not take is dropped, as on any way of datagrams.
 func (t *target) pass(b []byte) {
 	var err error
+	t.up.Add(int64(len(b)))
+	t.ups.Add(1)
 	if t.leg != nil {
 		err = t.leg.write(t.head, b)
 	} else {
 		_, err = t.socket.c.WriteToUDPAddrPort(b, t.to)
 	}
 	if err != nil {
+		t.up.Add(-int64(len(b)))
+		t.ups.Add(-1)
 		t.a.drop(dropUnsent)
-		return
 	}
-	t.up.Add(int64(len(b)))
-	t.ups.Add(1)
 }
 
 // close ends a target that has not been ended already.
