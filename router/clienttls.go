@@ -26,7 +26,10 @@ func handshakeFault(f *firstFlight, d *doorTLS, err error) *connmodel.ConnError 
 		e.Kind, e.Message = connmodel.KindTimeout, "the client did not complete its TLS handshake in time"
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		e.Kind, e.Message = connmodel.KindEOF, "the client closed the connection within the TLS handshake"
-		if f.hello {
+		switch {
+		case f.hello && d.conf.ClientCAs != nil:
+			e.Message += "; it may not trust the certificate of this listener, or ask its user for one and come again"
+		case f.hello:
 			e.Message += "; it may not trust the certificate of this listener"
 		}
 	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
@@ -46,6 +49,9 @@ func handshakeFault(f *firstFlight, d *doorTLS, err error) *connmodel.ConnError 
 // alerted tells of a handshake that the client ended with an alert: mostly it does not like our certificate.
 func (f *firstFlight) alerted(e *connmodel.ConnError, err error) bool {
 	a, ok := connmodel.PeerAlert(err)
+	if !ok && strings.HasSuffix(err.Error(), "bad record MAC") {
+		a, ok = f.plainAlert()
+	}
 	if !ok {
 		return false
 	}

@@ -148,7 +148,8 @@ var errFlight = errors.New("the client's part of the TLS handshake is too long")
 type firstFlight struct {
 	net.Conn
 	early []byte
-	left  int // bytes that may still be read; less than 0: no bound
+	left  int     // bytes that may still be read; less than 0: no bound
+	last  [7]byte // read in the handshake, the newest at the end
 
 	hello    bool // there was a ClientHello
 	sni      string
@@ -175,7 +176,23 @@ func (f *firstFlight) Read(b []byte) (int, error) {
 	}
 	n, err := f.Conn.Read(b[:min(len(b), f.left)])
 	f.left -= n
+	if n >= len(f.last) {
+		copy(f.last[:], b[n-len(f.last):n])
+	} else {
+		copy(f.last[:], f.last[n:])
+		copy(f.last[len(f.last)-n:], b[:n])
+	}
 	return n, err
+}
+
+// plainAlert returns the alert that was the last thing read, if it came in the clear. A client of TLS 1.3 that does not like our certificate
+// can send it so, since its keys are not in use yet; crypto/tls, whose keys are, takes it for a broken record.
+func (f *firstFlight) plainAlert() (tls.AlertError, bool) {
+	l := f.last
+	if l[0] == 21 && l[1] == 3 && l[3] == 0 && l[4] == 2 && (l[5] == 1 || l[5] == 2) {
+		return tls.AlertError(l[6]), true
+	}
+	return 0, false
 }
 
 // done ends the handshake: what follows has other bounds.

@@ -123,10 +123,12 @@ func (s *session) prepareRelay(server net.Conn, fromServer []byte, c io.Closer, 
 // closeTunnel writes down how a tunnel ended.
 func (s *session) closeTunnel() {
 	rec, res := s.flow.Load(), &s.result
-	if e := tunnelError(res); e != nil {
-		rec.Fail(e)
+	reason, e := closeReasons[res.End], tunnelError(res)
+	if e != nil && s.stream && unneeded(res.Err) {
+		reason, e = connmodel.CloseClient, nil
 	}
-	s.finish(rec, connmodel.FlowEnd{Reason: closeReasons[res.End], First: sideOf(res.First), Up: res.Up, Down: res.Down})
+	rec.Fail(e)
+	s.finish(rec, connmodel.FlowEnd{Reason: reason, First: sideOf(res.First), Up: res.Up, Down: res.Down})
 }
 
 var closeReasons = map[relay.End]connmodel.CloseReason{

@@ -2,6 +2,7 @@ package router
 
 import (
 	"errors"
+	"io"
 	"os"
 	"time"
 
@@ -96,6 +97,21 @@ func (t *secured) takeCounted() bool {
 			return true
 		}
 	}
+}
+
+// unneeded reports whether err says that the client has no use for a tunnel any more: this is how browsers close one, or all of them when
+// they are closed themselves, so it is an end like others. The server is told by a reset all the same, since more might have been on its
+// way to it.
+func unneeded(err error) bool {
+	var se *h2.StreamError
+	var ce *h2.ConnError
+	switch {
+	case errors.As(err, &se):
+		return se.Remote && (se.Code == http2.ErrCodeCancel || se.Code == http2.ErrCodeNo)
+	case errors.As(err, &ce):
+		return ce.Remote && ce.Code == http2.ErrCodeNo && ce.Err == io.EOF
+	}
+	return false
 }
 
 // streamsFailed notes why a connection of streams did not end well. What the client has done wrong has a record of its own: the streams' know

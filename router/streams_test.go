@@ -306,7 +306,7 @@ func TestTunnelsOverH2(t *testing.T) {
 		t.Errorf("record: %s %v", f.Reason, f.Error)
 	}
 
-	// A client that resets its stream.
+	// A client that has no use for its stream any more.
 	gone := make(chan error, 1)
 	u = c.mustTunnel(serveTCP(t, func(s net.Conn) {
 		_, err := io.Copy(io.Discard, s)
@@ -316,11 +316,22 @@ func TestTunnelsOverH2(t *testing.T) {
 	if err := <-gone; err == nil {
 		t.Error("the server saw an orderly end")
 	}
-	if f := g.records.next(t); f.Reason != connmodel.CloseClientReset || f.Error == nil || f.Error.Side != connmodel.SideClient {
-		t.Errorf("record: %s %v", f.Reason, f.Error)
+	if f := g.records.next(t); f.Reason != connmodel.CloseClient || f.Error != nil || f.First != connmodel.SideClient {
+		t.Errorf("record: %s %v, first %s", f.Reason, f.Error, f.First)
 	}
 	if err := other.shake([]byte("others go on")); err != nil {
 		t.Error(err)
+	}
+
+	// A client that is closed with a tunnel open, as a browser is.
+	quits := g.h2(t)
+	last := quits.mustTunnel(target)
+	if err := last.shake([]byte("x")); err != nil {
+		t.Error(err)
+	}
+	quits.conn.NetConn().(*net.TCPConn).CloseWrite() // not Close, which might reset
+	if f := g.records.next(t); f.Reason != connmodel.CloseClient || f.Error != nil {
+		t.Errorf("record: %s %v", f.Reason, f.Error)
 	}
 
 	// The connection goes with all of its streams.
