@@ -338,7 +338,7 @@ func TestSlowHandshakesOverTLS(t *testing.T) {
 }
 
 // clientHello is the first flight of a Go client.
-func clientHello(t *testing.T) []byte {
+func clientHello(t testing.TB) []byte {
 	t.Helper()
 	a, b := net.Pipe()
 	defer a.Close()

@@ -3,11 +3,13 @@ package main
 import (
 	"bytes"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"viaduct/policies"
+	"viaduct/upstream/upstreamtest/peers"
 )
 
 // TestExamples holds every scenario in examples to what it says of itself: its policy has neither errors nor warnings, its tests
@@ -25,6 +27,7 @@ func TestExamples(t *testing.T) {
 		t.Run(filepath.Base(filepath.Dir(file)), func(t *testing.T) {
 			t.Setenv("CREDENTIALS_DIRECTORY", secrets)
 			t.Setenv("VIADUCT_CONFIG", "")
+			file = withCertificates(t, file)
 			src, err := os.ReadFile(file)
 			if err != nil {
 				t.Fatal(err)
@@ -53,6 +56,24 @@ func TestExamples(t *testing.T) {
 			runReadme(t, filepath.Dir(file))
 		})
 	}
+}
+
+// withCertificates returns file, or, where the scenario has a script that makes certificates for trying it out, a copy of it that has them.
+func withCertificates(t *testing.T, file string) string {
+	t.Helper()
+	dir := filepath.Dir(file)
+	if _, err := os.Stat(filepath.Join(dir, "certificates.sh")); err != nil {
+		return file
+	}
+	peers.Need(t, "openssl")
+	own := filepath.Join(t.TempDir(), filepath.Base(dir))
+	if err := os.CopyFS(own, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command("sh", filepath.Join(own, "certificates.sh")).CombinedOutput(); err != nil {
+		t.Fatalf("certificates.sh: %v\n%s", err, out)
+	}
+	return filepath.Join(own, filepath.Base(file))
 }
 
 // runReadme runs the commands of a README that open nothing.

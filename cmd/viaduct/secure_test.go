@@ -193,6 +193,26 @@ func TestCurlNeedsItsCertificate(t *testing.T) {
 	}
 }
 
+// TestCertificatesOfTheExample: those that examples/https-listener makes do what its README says.
+func TestCertificatesOfTheExample(t *testing.T) {
+	peers.Need(t, "curl", "openssl", "nginx")
+	dir := filepath.Dir(withCertificates(t, filepath.Join("..", "..", "examples", "https-listener", "viaduct.hcl")))
+	if err := os.Rename(filepath.Join(dir, "staff-ca.crt"), filepath.Join(dir, "ca.crt")); err != nil {
+		t.Fatal(err)
+	}
+	policy := strings.NewReplacer(`"anna"`, `"anna@ops.corp.example"`, "client_certificate =", "user_from = \"san_email\"\nclient_certificate =").Replace(secureHere)
+	g := startGateway(t, policy, "tls", dir, "client_certificate", "required")
+	n := startNginx(t, upstreamtest.MustCA(t))
+	out := client(t, "curl", "-sS", "-x", "https://"+g.addr, "--proxy-cacert", filepath.Join(dir, "servers-ca.crt"),
+		"--proxy-cert", filepath.Join(dir, "anna.crt"), "--proxy-key", filepath.Join(dir, "anna.key"), "http://"+n.Addr()+"/")
+	if !strings.Contains(out, "hello from nginx") {
+		t.Errorf("curl got %s", out)
+	}
+	if f := g.next(0); f.Client.User != "anna@ops.corp.example" || f.Decision.Rule != "staff" || len(f.Client.TLSInfo.Certificates) != 1 {
+		t.Errorf("record: user %q, rule %s, %+v", f.Client.User, f.Decision.Rule, f.Client.TLSInfo)
+	}
+}
+
 // TestOpenSSLCarriesSOCKS5: SOCKS over TLS by way of a client of TLS that knows no SOCKS.
 func TestOpenSSLCarriesSOCKS5(t *testing.T) {
 	peers.Need(t, "openssl", "nginx")
