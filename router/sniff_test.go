@@ -11,6 +11,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os/exec"
 	"strings"
 	"sync"
 	"testing"
@@ -18,6 +19,7 @@ import (
 
 	"viaduct/connmodel"
 	"viaduct/upstream/upstreamtest"
+	"viaduct/upstream/upstreamtest/peers"
 )
 
 // bySNI decides as a policy would whose rules ask for the ClientHello: bad.example is denied, what disagrees with the target too.
@@ -482,5 +484,49 @@ func TestLateNoToOthers(t *testing.T) {
 	}
 	if f := g.records.next(t); f.Error == nil || f.Error.Kind != connmodel.KindRefused {
 		t.Errorf("%v", f.Error)
+	}
+}
+
+// Real programs are seen for what they are: the same fingerprint each time, and another one for another program.
+func TestRealClients(t *testing.T) {
+	peers.Need(t, "curl", "openssl")
+	g := sniffing(t, bySNI, nil)
+	server := local(tlsServer(t))
+	run := func(name string, args ...string) *connmodel.ClientHello {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		cmd := exec.CommandContext(ctx, name, args...)
+		cmd.Stdin = strings.NewReader("")
+		out, err := cmd.CombinedOutput()
+		f := g.records.next(t)
+		if f.Client.Hello == nil || f.Client.Hello.SNI != "localhost" || f.Decision.Rule != "sni localhost" {
+			t.Fatalf("%s: hello %+v, decision %+v, %v\n%s, %v", name, f.Client.Hello, f.Decision, f.Error, out, err)
+		}
+		return f.Client.Hello
+	}
+	curl := func(more ...string) *connmodel.ClientHello {
+		return run("curl", append([]string{"-sSk", "-m", "10", "-x", "http://" + g.addr, "https://" + server + "/"}, more...)...)
+	}
+	first := curl()
+	if again := curl(); again.JA4 != first.JA4 || !first.Offers("h2") || !strings.Contains(first.JA4, "h2_") {
+		t.Errorf("curl is %+v, then %+v", first, again)
+	}
+	if h1 := curl("--http1.1"); h1.JA4 == first.JA4 || h1.Offers("h2") || !strings.Contains(h1.JA4, "h1_") {
+		t.Errorf("curl without HTTP/2 is %+v", h1)
+	}
+	if old := curl("--tls-max", "1.2"); !strings.HasPrefix(old.JA4, "t12d") || old.Versions[0] != tls.VersionTLS12 {
+		t.Errorf("curl without TLS 1.3 is %+v", old)
+	}
+	socks := run("curl", "-sSk", "-m", "10", "-x", "socks5h://"+g.addr, "https://"+server+"/")
+	if socks.JA4 != first.JA4 {
+		t.Errorf("curl by SOCKS is %s, by CONNECT %s", socks.JA4, first.JA4)
+	}
+	s := run("openssl", "s_client", "-proxy", g.addr, "-connect", server, "-servername", "localhost", "-alpn", "h2,http/1.1")
+	if s.JA4 == first.JA4 || !s.Offers("http/1.1") || !strings.HasPrefix(s.JA4, "t13d") {
+		t.Errorf("openssl is %+v", s)
+	}
+	if split := run("openssl", "s_client", "-proxy", g.addr, "-connect", server, "-servername", "localhost", "-alpn", "h2,http/1.1", "-split_send_frag", "64", "-max_send_frag", "512"); split.JA4 != s.JA4 {
+		t.Errorf("openssl in fragments is %s, else %s", split.JA4, s.JA4)
 	}
 }
