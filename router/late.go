@@ -49,7 +49,11 @@ func (s *session) lateNo(p *pin, rec *connmodel.Recorder, e *connmodel.ConnError
 }
 
 // isTLS reports whether the client's first bytes begin a TLS record of a handshake.
-func isTLS(b []byte) bool { return len(b) >= 3 && b[0] == 22 && b[1] == 3 }
+func isTLS(b []byte) bool {
+	var scan ingress.HelloScan
+	v, _, _ := scan.Step(b)
+	return len(b) >= 3 && v != ingress.Other
+}
 
 // isRequest reports whether the client's first bytes are an HTTP request, or meant as one, and whether it asks for the head alone.
 func isRequest(b []byte, l *Listener) (is, head bool) {
@@ -78,7 +82,11 @@ func alertFor(e *connmodel.ConnError) byte {
 	return alertInternalError
 }
 
-// appendAlert appends a fatal alert in a record of the version that the client's records have.
+// appendAlert appends a fatal alert in a record of the version that the client's records have, if that is one.
 func appendAlert(dst, hello []byte, alert byte) []byte {
-	return append(dst, 21, hello[1], hello[2], 0, 2, 2, alert)
+	minor := hello[2]
+	if hello[1] != 3 {
+		minor = 1
+	}
+	return append(dst, 21, 3, minor, 0, 2, 2, alert)
 }

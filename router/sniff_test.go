@@ -229,7 +229,7 @@ func closedPort(t *testing.T) string {
 func TestStrangeFirstBytes(t *testing.T) {
 	g := sniffing(t, bySNI, func(_ *Options, c *Config) { c.Listeners[0].HandshakeTimeout = time.Second })
 	server := echo(t)
-	for _, raw := range []string{"SSH-2.0-x\r\n", "\x00\x01\x02", "GET / HTTP/1.1\r\n\r\n", "\x16\x02", "\x15\x03\x01"} {
+	for _, raw := range []string{"SSH-2.0-x\r\n", "\x00\x01\x02", "GET / HTTP/1.1\r\n\r\n", "\x16\x10", "\x16\x02\x00\x00\x05\x02", "\x15\x03\x01"} {
 		c := openBy(t, g, connmodel.ProtocolConnect, server)
 		if err := shake(c, []byte(raw)); err != nil {
 			t.Errorf("%q: %v", raw, err)

@@ -206,6 +206,19 @@ func agrees(t testing.TB, h *connmodel.ClientHello, want *tls.ClientHelloInfo) {
 	}
 }
 
+// Servers take a hello whose records have strange versions, so it is one.
+func TestRecordVersions(t *testing.T) {
+	for _, version := range [][2]byte{{3, 0}, {3, 3}, {3, 9}, {0, 1}, {2, 0}, {15, 255}} {
+		raw := records(message(0x0303, []uint16{0x1301}, sniOf("a.example")), 20)
+		for i := 0; i < len(raw); i += 5 + int(raw[i+4]) {
+			raw[i+1], raw[i+2] = version[0], version[1]
+		}
+		if v, h, err := drip(t, raw); v != Found || h.SNI != "a.example" {
+			t.Errorf("%v: verdict %d, %v", version, v, err)
+		}
+	}
+}
+
 func TestEncryptedHello(t *testing.T) {
 	v, h, err := scan(records(message(0x0303, []uint16{0x1301}, sniOf("public.example"), ext{extECH, []byte{0, 1, 2}}), 1<<14))
 	if v != Found || !h.ECH || h.SNI != "public.example" {
@@ -264,7 +277,7 @@ func TestServerNames(t *testing.T) {
 }
 
 func TestNotTLS(t *testing.T) {
-	for _, s := range []string{"GET / HTTP/1.1\r\n", "SSH-2.0-OpenSSH\r\n", "\x16\x02", "\x15\x03\x01\x00\x02", "\x80\x2e\x01\x03\x01", "\x00"} {
+	for _, s := range []string{"GET / HTTP/1.1\r\n", "SSH-2.0-OpenSSH\r\n", "\x16\x10", "\x16\x02\x00\x00\x00", "\x16\x02\x00\x00\x05\x02", "\x15\x03\x01\x00\x02", "\x80\x2e\x01\x03\x01", "\x00"} {
 		if v, _, err := scan([]byte(s)); v != Other {
 			t.Errorf("%q: verdict %d, %v", s, v, err)
 		}

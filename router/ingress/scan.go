@@ -28,7 +28,11 @@ const (
 	recordHeader    = 5
 	maxFragment     = 1 << 14
 	messageHello    = 1
-	messageHeader   = 4
+
+	// wildMajor: RFC 8446, section 5.1 says that the version of a record is to be ignored, and servers do, in part (RFC 5246, appendix
+	// E.1): crypto/tls ignores it below this major version. Whatever some server takes must not pass as something else here.
+	wildMajor     = 0x10
+	messageHeader = 4
 )
 
 // The reasons why what begins as TLS is no ClientHello.
@@ -55,7 +59,7 @@ func (s *HelloScan) Step(buf []byte) (Verdict, *connmodel.ClientHello, error) {
 	for {
 		rest := buf[s.next:]
 		switch {
-		case len(rest) > 0 && rest[0] != recordHandshake, len(rest) > 1 && rest[1] != 3:
+		case len(rest) > 0 && rest[0] != recordHandshake, len(rest) > 1 && rest[1] >= wildMajor:
 			if s.next == 0 {
 				return Other, nil, nil
 			}
@@ -64,7 +68,11 @@ func (s *HelloScan) Step(buf []byte) (Verdict, *connmodel.ClientHello, error) {
 			return s.more(len(buf))
 		}
 		n := int(rest[3])<<8 | int(rest[4])
+		strange := s.next == 0 && rest[1] != 3 // it may be no TLS at all
 		if n == 0 || n > maxFragment {
+			if strange {
+				return Other, nil, nil
+			}
 			return Malformed, nil, errFragment
 		}
 		body := rest[recordHeader:]
@@ -74,6 +82,8 @@ func (s *HelloScan) Step(buf []byte) (Verdict, *connmodel.ClientHello, error) {
 		}
 		size, err := s.size(body)
 		switch {
+		case err == errMessage && strange:
+			return Other, nil, nil
 		case err != nil:
 			return Malformed, nil, err
 		case !whole:
