@@ -21,9 +21,10 @@ const bareCommand = "bare-relay"
 // policy, no log, no timeout, no limit, and not even TCP keepalive, which would be eight system calls for each tunnel. As the floor it runs in a process of its own; as the next hop of other
 // proxies it runs beside the load.
 type bare struct {
-	hop      string // "host:port" of a proxy to go through; "" = direct
-	hopSOCKS bool   // that proxy speaks SOCKS5, else HTTP
-	copying  bool   // bytes are copied through a buffer, never spliced by the kernel
+	hop      string      // "host:port" of a proxy to go through; "" = direct
+	hopSOCKS bool        // that proxy speaks SOCKS5, else HTTP
+	copying  bool        // bytes are copied through a buffer, never spliced by the kernel
+	opened   *bareOpened // tunnels are opened: TLS on both sides; nil = not
 }
 
 // bareMain is the process: it prints its address, and ends when stdin does.
@@ -33,10 +34,14 @@ func bareMain(args []string) int {
 	f.StringVar(&b.hop, "hop", "", "")
 	f.BoolVar(&b.hopSOCKS, "hop-socks", false, "")
 	f.BoolVar(&b.copying, "copying", false, "")
+	opened := f.String("opened", "", "")
 	if f.Parse(args) != nil {
 		return 2
 	}
 	ln, err := listen()
+	if err == nil && *opened != "" {
+		b.opened, err = loadBareOpened(*opened)
+	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
@@ -83,6 +88,10 @@ func (b *bare) handle(client *net.TCPConn) {
 	}
 	if len(rest) > 0 {
 		client.Write(rest)
+	}
+	if b.opened != nil {
+		b.opened.pass(client, server)
+		return
 	}
 	done := make(chan struct{})
 	go func() {

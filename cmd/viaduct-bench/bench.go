@@ -123,6 +123,17 @@ func (b *bench) prepare(ctx context.Context) (err error) {
 	if e.origin, err = newOrigin(); err != nil {
 		return err
 	}
+	signers, config, err := newAuthorities(e.dir)
+	if err == nil {
+		e.authorities = signers
+		err = signers.writeBareOpened(e.dir)
+	}
+	if err == nil {
+		err = e.origin.startTLS(config)
+	}
+	if err != nil {
+		return err
+	}
 	for _, to := range []*string{&e.httpHop, &e.socksHop} {
 		ln, err := listen()
 		if err != nil {
@@ -212,6 +223,8 @@ func (b *bench) warm(ctx context.Context, m *measured, d door) error {
 		return err
 	case "plain":
 		return d.requests(ctx, b.env.origin.http, min(b.o.requests, 1000))
+	case "opened", "opened-tunnel":
+		return d.openedTunnels(ctx, b.env.origin.https, b.env.authorities.opened(), clients)
 	}
 	return d.tunnels(ctx, b.env.origin.echo, min(b.o.tunnels, 500), clients)
 }

@@ -22,6 +22,7 @@ const (
 	roleSOCKSHop role = "connect-socks" // a tunnel, through a SOCKS5 proxy
 	roleSOCKS    role = "socks"         // a tunnel asked for by SOCKS5, straight to the target
 	rolePlain    role = "plain"         // plain HTTP requests
+	roleOpened   role = "opened"        // a tunnel whose TLS ends at the proxy
 )
 
 // contender is one program in one configuration.
@@ -44,6 +45,8 @@ type env struct {
 	httpHop  string // "host:port" of the next hops, in this process
 	socksHop string
 	origin   *origin
+
+	authorities *authorities
 }
 
 // process is a contender that runs.
@@ -62,7 +65,7 @@ const (
 
 // contenders are all of them, in the order of the report.
 var contenders = []*contender{
-	{name: floorName, title: "bare Go relay", roles: []role{roleConnect, roleHTTPHop, roleSOCKSHop, roleSOCKS},
+	{name: floorName, title: "bare Go relay", roles: []role{roleConnect, roleHTTPHop, roleSOCKSHop, roleSOCKS, roleOpened},
 		note: "the floor: accept, read, dial, copy with package net; no policy, log, timeout, limit or TCP keepalive", start: startFloor},
 	{name: "copying", title: "copying Go relay", roles: []role{roleConnect}, measures: []string{"bulk"},
 		note: "the same without splice: 32 KiB buffers", start: startFloor},
@@ -72,6 +75,10 @@ var contenders = []*contender{
 		note: "three rules, no records, only errors logged", start: startViaductBare},
 	{name: "squid", title: "squid", program: "squid", heavy: 4, roles: []role{roleConnect, roleHTTPHop, rolePlain},
 		note: "one process, no cache, memory_pools off, no access log", start: startSquid},
+	{name: "squid-bump", title: "squid, ssl_bump", program: "squid-openssl", heavy: 1, roles: []role{roleOpened}, measures: openedMeasures,
+		note: "as squid, with ssl_bump peek and bump, one certificate helper", start: startSquidBump},
+	{name: "mitmproxy", title: "mitmproxy", program: "mitmdump", heavy: 4, roles: []role{roleOpened}, measures: openedMeasures,
+		note: "mitmdump --quiet, no scripts", start: startMitmproxy},
 	{name: "tinyproxy", title: "tinyproxy", program: "tinyproxy", roles: []role{roleConnect, roleHTTPHop, roleSOCKSHop, rolePlain},
 		note: "errors logged alone; closes after each plain request, so each costs a connection", start: startTinyproxy},
 	{name: "dante", title: "dante", program: "danted", heavy: 4, roles: []role{roleSOCKS},
@@ -173,6 +180,8 @@ func startFloor(ctx context.Context, e *env, r role, _ string) (*process, error)
 		args = append(args, "-hop", e.httpHop)
 	case roleSOCKSHop:
 		args = append(args, "-hop", e.socksHop, "-hop-socks")
+	case roleOpened:
+		args = append(args, "-opened", e.dir)
 	}
 	return e.bare(ctx, self, args, r)
 }

@@ -49,6 +49,12 @@ var measures = []*measured{
 		{key: "socks", title: "New SOCKS5 tunnel, direct", unit: perTunnel}}},
 	{name: "plain", role: rolePlain, sample: samplePlain, metrics: []metric{
 		{key: "plain", title: "Plain HTTP request, keep-alive, 1 KiB back", unit: "CPU µs of the proxy per request"}}},
+	{name: "opened", role: roleOpened, sample: sampleOpenedRequests, metrics: []metric{
+		{key: "opened", title: "Intercepted HTTPS request, keep-alive, 1 KiB back", unit: "CPU µs of the proxy per request"},
+		{key: "opened-rate", title: "Intercepted HTTPS requests: rate", unit: "requests/s, 16 clients", more: true}}},
+	{name: "opened-tunnel", role: roleOpened, sample: sampleOpenedTunnels, metrics: []metric{
+		{key: "opened-tunnel", title: "New intercepted tunnel (CONNECT, handshakes with client and server, one request, close)", unit: perTunnel},
+		{key: "opened-tunnel-rate", title: "New intercepted tunnels: rate", unit: "handshakes with clients/s, 16 clients", more: true}}},
 	{name: "bulk", sample: sampleBulk, metrics: []metric{
 		{key: "bulk", title: "Download through one tunnel", unit: "CPU ms of the proxy per GB"},
 		{key: "bulk-rate", title: "Download through one tunnel: rate", unit: "GB/s", more: true},
@@ -58,6 +64,9 @@ var measures = []*measured{
 		{key: "rtt-p99", title: "Round trip in an open tunnel: 99th percentile", unit: "µs added to the median without a proxy"},
 	}},
 }
+
+// openedMeasures are those of contenders that only open tunnels.
+var openedMeasures = []string{"opened", "opened-tunnel"}
 
 func measureNames() []string {
 	var names []string
@@ -85,6 +94,8 @@ func (m *measured) target(o *origin) string {
 		return o.http
 	case "bulk":
 		return o.bulk
+	case "opened", "opened-tunnel":
+		return o.https
 	}
 	return o.echo
 }

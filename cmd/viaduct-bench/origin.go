@@ -17,6 +17,7 @@ import (
 type origin struct {
 	listeners        []net.Listener
 	echo, bulk, http string       // "host:port"
+	https            string       // the same as http, behind TLS
 	open             atomic.Int64 // connections of tunnels
 
 	mu   sync.Mutex
@@ -127,7 +128,9 @@ func (o *origin) serveBulk(c *net.TCPConn) {
 }
 
 // serveHTTP answers every head that comes, and keeps the connection.
-func (o *origin) serveHTTP(c *net.TCPConn) {
+func (o *origin) serveHTTP(c *net.TCPConn) { answerHeads(c) }
+
+func answerHeads(c net.Conn) {
 	answer := fmt.Appendf(nil, "HTTP/1.1 200 OK\r\nDate: %s\r\nServer: origin\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n%s",
 		time.Now().UTC().Format("Mon, 02 Jan 2006 15:04:05 GMT"), bodyBytes, bytes.Repeat([]byte("x"), bodyBytes))
 	var buf [4096]byte

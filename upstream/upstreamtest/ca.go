@@ -195,6 +195,11 @@ func (c *CA) PEM() []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Cert.Raw})
 }
 
+// Certificate is the authority's own certificate and key, for programs that sign with it themselves.
+func (c *CA) Certificate() tls.Certificate {
+	return tls.Certificate{Certificate: [][]byte{c.Cert.Raw}, PrivateKey: c.key, Leaf: c.Cert}
+}
+
 // EncodePEM gives the chain and the key (PKCS #8) of a certificate.
 func EncodePEM(cert tls.Certificate) (chain, key []byte, err error) {
 	var b bytes.Buffer

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 
@@ -27,6 +28,11 @@ type SquidOptions struct {
 	Hosts map[string]string
 	// NoAccessLog leaves the access log out, for benchmarks.
 	NoAccessLog bool
+	// Bump, if set, makes Squid open every CONNECT tunnel (ssl_bump), with certificates signed by this authority. It needs
+	// "squid-openssl".
+	Bump *upstreamtest.CA
+	// Roots is a file of the certificates that servers of opened tunnels are verified by; "" means the system's.
+	Roots string
 	// Parent is the "host:port" of an HTTP proxy that everything goes through.
 	Parent string
 }
@@ -82,7 +88,12 @@ func squidConfig(dir, addr string, o SquidOptions) (string, error) {
 	}
 	var b strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
-	if err := squidPort(line, dir, addr, o.CA); err != nil {
+	if o.Bump != nil {
+		err = squidBump(line, dir, addr, o)
+	} else {
+		err = squidPort(line, dir, addr, o.CA)
+	}
+	if err != nil {
 		return "", err
 	}
 	line("visible_hostname squid.test")
@@ -153,6 +164,49 @@ func squidPort(line func(string, ...any), dir, addr string, ca *upstreamtest.CA)
 	}
 	line("https_port %s tls-cert=%s tls-key=%s", addr, certFile, keyFile)
 	return nil
+}
+
+// squidBump makes a port that opens tunnels. The helper that signs keeps its certificates in a directory of its own.
+func squidBump(line func(string, ...any), dir, addr string, o SquidOptions) error {
+	helper, err := mustLook("security_file_certgen")
+	if err != nil {
+		return err
+	}
+	certFile, keyFile, err := upstreamtest.WriteFiles(dir, "bump", o.Bump.Certificate())
+	if err != nil {
+		return err
+	}
+	db := filepath.Join(dir, "ssl_db")
+	if out, err := exec.Command(helper, "-c", "-s", db, "-M", "4MB").CombinedOutput(); err != nil {
+		return fmt.Errorf("peers: squid: %s: %w\n%s", helper, err, out)
+	}
+	if err := openUp(db); err != nil {
+		return err
+	}
+	line("http_port %s ssl-bump tls-cert=%s tls-key=%s generate-host-certificates=on dynamic_cert_mem_cache_size=4MB", addr, certFile, keyFile)
+	line("sslcrtd_program %s -s %s -M 4MB", helper, db)
+	line("sslcrtd_children 1 startup=1 idle=1")
+	line("acl hello at_step SslBump1")
+	line("ssl_bump peek hello")
+	line("ssl_bump bump all")
+	if o.Roots != "" {
+		line("tls_outgoing_options cafile=%s", o.Roots)
+	}
+	return nil
+}
+
+// openUp lets Squid, which gives up root, write below dir.
+func openUp(dir string) error {
+	return filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		mode := os.FileMode(0o666)
+		if d.IsDir() {
+			mode = 0o777
+		}
+		return os.Chmod(path, mode)
+	})
 }
 
 func squidAuth(line func(string, ...any), dir string, o SquidOptions) error {
