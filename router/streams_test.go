@@ -1,3 +1,5 @@
+//lint:file-ignore SA1019 x/net/http2 is a peer here: it gives hold of one connection and of its limits, which net/http does not
+
 package router
 
 import (

@@ -628,12 +628,12 @@ func TestGoServerAsProxy(t *testing.T) {
 	conf := ca.ServerTLS(t, "127.0.0.1")
 	srv := &http.Server{TLSConfig: conf, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != "CONNECT" || r.ProtoMajor != 2 {
-			http.Error(w, "CONNECT over HTTP/2 is all there is", 405)
+			http.Error(w, "CONNECT over HTTP/2 is all there is", http.StatusMethodNotAllowed)
 			return
 		}
 		up, err := net.Dial("tcp", r.Host)
 		if err != nil {
-			http.Error(w, err.Error(), 502)
+			http.Error(w, err.Error(), http.StatusBadGateway)
 			return
 		}
 		defer up.Close()

@@ -26,7 +26,7 @@ func buildContains(c *compiler, k *call) *node {
 	case list.kind == kindAddresses:
 		return c.targetHas(k, x)
 	case list.kind == kindTexts:
-		return c.textsHave(k, x)
+		return c.textsHave(k)
 	case list.kind == kindString:
 		return c.errorf(list.rng, wrongType, "contains looks into a list, and this is a text. Use strcontains(text, part).")
 	case list.kind != kindList:
@@ -198,8 +198,9 @@ func (c *compiler) targetHas(k *call, x *node) *node {
 }
 
 // textsHave compiles contains(tls.alpn, x).
-func (c *compiler) textsHave(k *call, x *node) *node {
-	if x = c.wantText(k, 1); x.kind == kindBad {
+func (c *compiler) textsHave(k *call) *node {
+	x := c.wantText(k, 1)
+	if x.kind == kindBad {
 		return x
 	}
 	n := flow(kindBool, k.rng, k.args...)

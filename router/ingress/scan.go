@@ -37,11 +37,10 @@ const (
 
 // The reasons why what begins as TLS is no ClientHello.
 var (
-	errTooLong   = fmt.Errorf("the ClientHello is longer than %d bytes", MaxHelloBytes)
-	errRecord    = errors.New("another TLS record comes before the ClientHello is complete")
-	errFragment  = errors.New("a TLS record is empty or longer than 16384 bytes")
-	errMessage   = errors.New("the first TLS message is not a ClientHello")
-	errTruncated = errors.New("the ClientHello is cut short")
+	errTooLong  = fmt.Errorf("the ClientHello is longer than %d bytes", MaxHelloBytes)
+	errRecord   = errors.New("another TLS record comes before the ClientHello is complete")
+	errFragment = errors.New("a TLS record is empty or longer than 16384 bytes")
+	errMessage  = errors.New("the first TLS message is not a ClientHello")
 )
 
 // HelloScan follows the TLS records of one client until its ClientHello is complete. The zero value is at the beginning.

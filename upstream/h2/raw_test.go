@@ -90,12 +90,12 @@ func (r *raw) outcome() string {
 
 // ok answers every request, whatever it is, once it has all of it.
 func ok(s *Stream) {
-	if head, in, err := readHead(&oneByte{s}); err == nil {
-		answer(s, head, in)
+	if head, _, err := readHead(&oneByte{s}); err == nil {
+		answer(s, head)
 	}
 }
 
-func answer(s *Stream, head string, in *bufio.Reader) {
+func answer(s *Stream, head string) {
 	switch {
 	case strings.HasPrefix(head, "CONNECT "):
 		io.WriteString(s, "HTTP/1.1 200 OK\r\n\r\n")
@@ -109,7 +109,7 @@ func answer(s *Stream, head string, in *bufio.Reader) {
 			return
 		}
 	case strings.Contains(head, "\nTransfer-Encoding: chunked\n"):
-		in = bufio.NewReader(s)
+		in := bufio.NewReader(s)
 		for {
 			line, err := in.ReadString('\n')
 			if err != nil {
@@ -375,7 +375,7 @@ func TestViolations(t *testing.T) {
 		t.Run(tt.section+" "+tt.name, func(t *testing.T) {
 			t.Parallel()
 			r, _ := rawClient(t, ServerOptions{}, func(s *Stream) {
-				head, in, err := readHead(&oneByte{s})
+				head, _, err := readHead(&oneByte{s})
 				if err != nil {
 					return
 				}
@@ -386,7 +386,7 @@ func TestViolations(t *testing.T) {
 					}
 					return
 				}
-				answer(s, head, in)
+				answer(s, head)
 			})
 			if tt.send == nil {
 				a, b := pair(t)
