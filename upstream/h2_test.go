@@ -268,7 +268,7 @@ func TestDeadTrunks(t *testing.T) {
 		l := tab.lanes.of(tab.hops[:1])
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		return !l.trunks[0].client.Usable()
+		return len(l.trunks) == 0 || !l.trunks[0].client.Usable()
 	})
 	second, hop := dialTo(t, tab, "upstream.p", to)
 	say(t, second, "two")

@@ -20,7 +20,7 @@ import (
 
 const (
 	readyTimeout = 20 * time.Second // from start to the first accepted connection
-	stopTimeout  = 5 * time.Second  // from SIGTERM to SIGKILL
+	stopTimeout  = 15 * time.Second // from SIGTERM to SIGKILL; a busy machine takes its time
 )
 
 // Proc is one program, with the processes it starts itself. Its methods may be
@@ -167,7 +167,7 @@ func (p *Proc) Pids() []int {
 	return slices.Sorted(maps.Keys(ours))
 }
 
-// Stop ends it gracefully, and by SIGKILL after five seconds, which is an
+// Stop ends it gracefully, and by SIGKILL after 15 seconds, which is an
 // error. The port stays reserved: dials are refused, Restart takes it again.
 func (p *Proc) Stop() error {
 	pid := p.Pid()
