@@ -53,6 +53,9 @@ type Decision struct {
 	// SetHeaders and RemoveHeaders edit plain requests.
 	SetHeaders    []HeaderEdit
 	RemoveHeaders []string
+	// VerifyName and SendName are about names that were found inside connections which the kernel sent here, to an address: VerifyName
+	// wants the name to have that address, SendName has the name dialled, or told to the next hop, in place of it.
+	VerifyName, SendName bool
 	// ProxyProtocol is the version of the PROXY protocol header that is written to the server before anything else, with the client's
 	// address; 0 = none.
 	ProxyProtocol int

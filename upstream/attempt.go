@@ -232,6 +232,12 @@ func (a *attempt) first(to connmodel.Address) (net.Conn, *HopError) {
 		return nil, a.failure(1, connmodel.PhaseDial, err)
 	}
 	a.unwatch()
+	if a.d.q.Connected != nil {
+		if err := a.d.q.Connected(c); err != nil {
+			c.Close()
+			return nil, a.failure(1, connmodel.PhaseDial, &guardError{err})
+		}
+	}
 	a.base = c
 	if a.rec.Recorder() != nil {
 		local, peer := ends(c)

@@ -80,7 +80,7 @@ func newHop(s Spec, prev *Hop) (*Hop, error) {
 	if s.Name == "" {
 		return nil, errors.New("an upstream needs a name")
 	}
-	h := &Hop{spec: s, socket: newSocket(s.SourceAddress, s.Interface, s.KeepAlive)}
+	h := &Hop{spec: s, socket: newSocket(s.SourceAddress, s.Interface, s.KeepAlive, s.Mark)}
 	h.spec.Timeouts.Dial = orDefault(s.Timeouts.Dial, defaultHopTimeout)
 	h.spec.Timeouts.TLS = orDefault(s.Timeouts.TLS, defaultHopTimeout)
 	h.spec.Timeouts.Handshake = orDefault(s.Timeouts.Handshake, defaultHopTimeout)
@@ -239,7 +239,7 @@ func (h *Hop) Format(f fmt.State, _ rune) {
 // sameProxy reports whether what was learnt of a holds for b.
 func sameProxy(a, b *Spec) bool {
 	return a.Name == b.Name && a.Scheme == b.Scheme && a.Address == b.Address && a.ServerName == b.ServerName &&
-		a.NoHTTP2 == b.NoHTTP2 && a.SourceAddress == b.SourceAddress && a.Interface == b.Interface && sameAuth(a.Auth, b.Auth) &&
+		a.NoHTTP2 == b.NoHTTP2 && a.SourceAddress == b.SourceAddress && a.Interface == b.Interface && a.Mark == b.Mark && sameAuth(a.Auth, b.Auth) &&
 		sameURL(a.URL, b.URL) && sameTLS(a.TLS, b.TLS) && slices.Equal(a.Pins, b.Pins)
 }
 

@@ -38,6 +38,10 @@ type Request struct {
 	// "" = none is sent.
 	Via string
 
+	// Connected is told of the first TCP connection of each attempt before anything is sent on it; nil = nobody wants to know. An error
+	// refuses it, as one of Check does.
+	Connected func(*net.TCPConn) error
+
 	// Header is the PROXY protocol header that is written to the server, before TLS and all else; nil = none. It forces
 	// CONNECT for plain requests: a proxy that fetches by itself could not pass it on.
 	Header *proxyproto.Header

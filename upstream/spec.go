@@ -36,9 +36,10 @@ type Spec struct {
 	ServerName string            // name sent and verified; "" = Address.Host
 	Timeouts   HopTimeouts
 
-	// SourceAddress, Interface and KeepAlive are about the socket to the proxy, so they count only where it is the first hop.
+	// SourceAddress, Interface, Mark and KeepAlive are about the socket to the proxy, so they count only where it is the first hop.
 	SourceAddress netip.Addr
 	Interface     string
+	Mark          uint32        // of the packets (SO_MARK), by which a firewall tells our own; 0 = none. It needs CAP_NET_ADMIN
 	KeepAlive     time.Duration // idle time before the first probe; 0 = 60 s, negative = no keepalive
 
 	MaxConnections int  // at the same time, over all routes; 0 = no limit
@@ -70,6 +71,7 @@ const (
 type DirectSpec struct {
 	SourceAddress netip.Addr
 	Interface     string
+	Mark          uint32        // of the packets (SO_MARK), by which a firewall tells our own; 0 = none. It needs CAP_NET_ADMIN
 	KeepAlive     time.Duration // as in Spec
 	DialTimeout   time.Duration // one TCP connect, all addresses of a name together; 0 = 10 s
 	TLSTimeout    time.Duration // TLS handshake with the server, on every route; 0 = 10 s

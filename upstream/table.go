@@ -59,7 +59,7 @@ func NewTable(c Config, prev *Table) (*Table, error) {
 	t := &Table{
 		id:       tableIDs.Add(1),
 		resolver: c.Resolver,
-		direct:   newSocket(c.Direct.SourceAddress, c.Direct.Interface, c.Direct.KeepAlive),
+		direct:   newSocket(c.Direct.SourceAddress, c.Direct.Interface, c.Direct.KeepAlive, c.Direct.Mark),
 		dialTime: orDefault(c.Direct.DialTimeout, defaultHopTimeout),
 		tlsTime:  orDefault(c.Direct.TLSTimeout, defaultHopTimeout),
 		routes:   make(map[string]*route),

@@ -22,10 +22,11 @@ type socket struct {
 	dialer net.Dialer
 	source netip.Addr
 	iface  string
+	mark   uint32
 }
 
-func newSocket(source netip.Addr, iface string, keepAlive time.Duration) *socket {
-	s := &socket{source: source.Unmap(), iface: iface}
+func newSocket(source netip.Addr, iface string, keepAlive time.Duration, mark uint32) *socket {
+	s := &socket{source: source.Unmap(), iface: iface, mark: mark}
 	switch {
 	case keepAlive < 0:
 		s.dialer.KeepAlive = -1
@@ -36,7 +37,7 @@ func newSocket(source netip.Addr, iface string, keepAlive time.Duration) *socket
 		// Interval and count stay the kernel's (75 s, 9 times): two system calls less per connection.
 		s.dialer.KeepAliveConfig = net.KeepAliveConfig{Enable: true, Idle: keepAlive, Interval: -1, Count: -1}
 	}
-	if iface != "" || s.source.IsValid() {
+	if iface != "" || s.source.IsValid() || mark != 0 {
 		s.dialer.ControlContext = func(_ context.Context, _, _ string, c syscall.RawConn) error {
 			var err error
 			e := c.Control(func(fd uintptr) {
@@ -46,6 +47,9 @@ func newSocket(source netip.Addr, iface string, keepAlive time.Duration) *socket
 				}
 				if iface != "" {
 					err = unix.BindToDevice(int(fd), iface)
+				}
+				if s.mark != 0 && err == nil {
+					err = setMark(int(fd), s.mark)
 				}
 			})
 			if e != nil {

@@ -283,6 +283,9 @@ func (s *socket) bind(c syscall.RawConn, connects bool) error {
 		if s.iface != "" {
 			err = unix.BindToDevice(int(fd), s.iface)
 		}
+		if s.mark != 0 && err == nil {
+			err = setMark(int(fd), s.mark)
+		}
 	})
 	return errors.Join(e, err)
 }
