@@ -37,6 +37,9 @@ const (
 	// NeedRequest asks for the same look, for the head of a plain HTTP request (Facts.Request). Tunnels that the client asked for by
 	// CONNECT are not looked into for one.
 	NeedRequest
+	// NeedName asks for the name that a client asks for inside, where a firewall sent its connection here (Facts.Named): that of its
+	// ClientHello or of its plain HTTP request. It is had with either, or with NeedHello and NeedRequest together.
+	NeedName
 )
 
 // String names the facts, for logs and explain.
@@ -51,6 +54,9 @@ func (n Need) String() string {
 	if n&NeedRequest != 0 {
 		parts = append(parts, "request")
 	}
+	if n&NeedName != 0 {
+		parts = append(parts, "name")
+	}
 	return strings.Join(parts, "+")
 }
 
@@ -63,7 +69,7 @@ type Facts struct {
 	User     string         // proved to the listener; "" = nobody
 	Protocol Protocol
 	Target   Address
-	TargetIP netip.Addr // Target.Host when it spells an address, else zero
+	TargetIP netip.Addr // Target.Host when it spells an address, else zero; where a name was found inside (Named), still that address
 	Scheme   string     // "http" for plain requests, "" for tunnels: what is inside is not known
 
 	// Have says which of the facts that are gathered on demand are here.
@@ -92,6 +98,9 @@ func (f *Facts) Lacks(n Need) Need {
 	have := f.Have
 	if f.TargetIP.IsValid() {
 		have |= NeedAddresses
+	}
+	if n&NeedName != 0 && !f.lacksName() {
+		have |= NeedName
 	}
 	if n&(NeedHello|NeedRequest) == 0 {
 		return n &^ have

@@ -113,8 +113,10 @@ type ProxyProtocol struct {
 
 // The protocols of a listener.
 const (
-	ProtocolHTTP    = "http"
-	ProtocolSOCKS4  = "socks4" // with 4a
-	ProtocolSOCKS5  = "socks5"
-	ProtocolForward = "forward" // alone
+	ProtocolHTTP     = "http"
+	ProtocolSOCKS4   = "socks4" // with 4a
+	ProtocolSOCKS5   = "socks5"
+	ProtocolForward  = "forward" // alone, as the following ones
+	ProtocolRedirect = "redirect"
+	ProtocolTProxy   = "tproxy"
 )

@@ -113,9 +113,12 @@ const fewCandidates = 16
 func (p *Program) candidates(s *scratch, f *connmodel.Facts, t *tracer) (direct bool) {
 	x := &p.index
 	s.found.Set(x.all)
-	if x.noHost != nil {
+	if x.noHost != nil && f.Lacks(connmodel.NeedName) == 0 {
 		s.one.Set(x.noHost)
 		x.hosts.Mark(s.one, f.Target.Host)
+		if ip := addressBeside(f); ip != "" {
+			x.hosts.Mark(s.one, ip)
+		}
 		s.found.And(s.one)
 		t.keep(byHost, s.one)
 	}

@@ -145,6 +145,9 @@ func lackingWords(need connmodel.Need, f *connmodel.Facts) string {
 	if need&connmodel.NeedAddresses != 0 {
 		parts = append(parts, fmt.Sprintf("the addresses of %s, which have to be resolved first", short(f.Target.Host)))
 	}
+	if need&connmodel.NeedName != 0 {
+		parts = append(parts, "the name that the client asks for inside (SNI or Host), which has to be waited for")
+	}
 	if need&connmodel.NeedHello != 0 {
 		parts = append(parts, "the ClientHello of the client, which has to be waited for")
 	}

@@ -32,7 +32,7 @@ var (
 	timeoutsSchema = schema(attrs("idle", "half_closed", "connect", "response"))
 	caSchema       = schema(attrs("path", "certificate", "key"))
 	certsSchema    = schema(attrs("warn_before"))
-	directSchema   = schema(attrs("source_address", "interface", "keepalive", "dial_timeout", "tls_timeout"))
+	directSchema   = schema(attrs("source_address", "interface", "mark", "keepalive", "dial_timeout", "tls_timeout"))
 )
 
 func (l *loader) readGateway(b *hcl.Block) {
@@ -84,7 +84,7 @@ func (l *loader) buildGateway() Gateway {
 	if x := b.one("direct"); x != nil {
 		c := l.open(x, directSchema)
 		l.gateway.direct = upstream.DirectSpec{
-			SourceAddress: c.address("source_address"), Interface: c.text("interface"), KeepAlive: c.keepalive("keepalive"),
+			SourceAddress: c.address("source_address"), Interface: c.text("interface"), Mark: c.mark("mark"), KeepAlive: c.keepalive("keepalive"),
 			DialTimeout: c.duration("dial_timeout"), TLSTimeout: c.duration("tls_timeout"),
 		}
 	}

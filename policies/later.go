@@ -24,8 +24,7 @@ var (
 		"match":      {"country"},
 		"not":        {"country"},
 	}
-	laterProtocols = []string{"redirect", "tproxy"}
-	laterModes     = []string{"terminate", "intercept"}
+	laterModes = []string{"terminate", "intercept"}
 )
 
 // content reports what a block, or a file, has in it that its schema does not know.

@@ -31,7 +31,7 @@ var (
 // askedProtocols are told apart by the first byte, so that they can share a listener; soleProtocols need one for themselves.
 var (
 	askedProtocols    = []string{ProtocolHTTP, ProtocolSOCKS4, ProtocolSOCKS5}
-	soleProtocols     = []string{ProtocolForward}
+	soleProtocols     = []string{ProtocolForward, ProtocolRedirect, ProtocolTProxy}
 	listenerProtocols = append(slices.Clone(askedProtocols), soleProtocols...)
 )
 
@@ -97,8 +97,6 @@ func (l *loader) protocols(b *block) []string {
 	var list []string
 	for _, e := range b.entries("protocols") {
 		switch p := e.text; {
-		case slices.Contains(laterProtocols, p):
-			l.errorAt(e.r, notYet, fmt.Sprintf("%q is not in this version: a listener speaks %s.", p, oneOf(listenerProtocols)))
 		case !slices.Contains(listenerProtocols, p):
 			l.errorAt(e.r, "Unknown value", fmt.Sprintf("A listener speaks %s (socks4 includes 4a).%s", oneOf(listenerProtocols), didYouMean(p, listenerProtocols)))
 		case !slices.Contains(list, p):

@@ -235,6 +235,7 @@ func (l *loader) build() *Config {
 	}
 	cfg.Upstreams.Chains = append(cfg.Upstreams.Chains, l.inline...)
 	l.checkRoutes(cfg)
+	l.checkInnerNames(cfg)
 	l.checkDatagrams(cfg)
 	l.checkLists()
 	l.checkUse()

@@ -91,6 +91,7 @@ var (
 var protocolNames = []string{
 	string(connmodel.ProtocolHTTP), string(connmodel.ProtocolConnect), string(connmodel.ProtocolSOCKS4),
 	string(connmodel.ProtocolSOCKS4a), string(connmodel.ProtocolSOCKS5), string(connmodel.ProtocolUDP), string(connmodel.ProtocolForward),
+	string(connmodel.ProtocolRedirect), string(connmodel.ProtocolTProxy),
 }
 
 func (l *loader) buildMatch(x *hcl.Block) *tests {

@@ -21,12 +21,13 @@ type rule struct {
 	when     *expr.Condition
 	whenText string
 	shadow   bool
+	nameSaid bool // it says what becomes of names found inside (verify_name, send_name)
 	half     bool // it could not be read in full, so that it may seem to take more than it says
 	decision connmodel.Decision
 }
 
 var (
-	ruleAttrs       = attrs("via", "server", "tags", "resolve_locally", "plain_connect", "send_proxy_protocol")
+	ruleAttrs       = attrs("via", "server", "tags", "resolve_locally", "plain_connect", "send_proxy_protocol", "verify_name", "send_name")
 	ruleBlocks      = blocks("deny", "tls", "retry", "timeouts", "headers")
 	ruleSchema      = schema(ruleAttrs, attrs("when", "shadow"), ruleBlocks, blocks("match"))
 	otherwiseSchema = schema(ruleAttrs, ruleBlocks)
@@ -133,6 +134,9 @@ func (l *loader) outcome(b *block, p *policyBlock, r *rule) {
 	l.servers = append(l.servers, serverAt{d.Server, b.rng("server")})
 	d.LocalResolve = b.boolean("resolve_locally", false)
 	d.PlainConnect = b.boolean("plain_connect", false)
+	d.VerifyName = b.boolean("verify_name", false)
+	d.SendName = b.boolean("send_name", false)
+	r.nameSaid = b.has("verify_name") || b.has("send_name")
 	d.ProxyProtocol = b.number("send_proxy_protocol", 1, 2)
 	d.Tags = l.tags(b)
 	if t := b.one("tls"); t != nil {
@@ -159,7 +163,7 @@ func (l *loader) denial(b *block, x *hcl.Block, d *connmodel.Decision) {
 		l.errorAt(c.rng("reason"), "Text too long", "The reason is a sentence for the person in front of the browser: at most 500 bytes.")
 	}
 	d.Tags = l.tags(b)
-	for _, name := range []string{"server", "resolve_locally", "plain_connect", "send_proxy_protocol"} {
+	for _, name := range []string{"server", "resolve_locally", "plain_connect", "send_proxy_protocol", "verify_name", "send_name"} {
 		if a := b.attrs[name]; a != nil {
 			l.errorAt(a.NameRange, "Without effect", fmt.Sprintf("The rule denies, so %q says nothing.", name))
 		}

@@ -118,12 +118,23 @@ func (t *Test) gather(f *connmodel.Facts, need connmodel.Need) (missing string) 
 			return fmt.Sprintf("the decision depends on the addresses of %s: say which it has in this test, with resolve = [\"…\"]", f.Target.Host)
 		}
 		f.Addresses = t.resolve
-	case need&connmodel.NeedHello != 0 && t.hello == nil && !t.silent:
+	case need&(connmodel.NeedName|connmodel.NeedRequest|connmodel.NeedHello) != 0 && t.inner != nil: // it is no ClientHello
+		if need&(connmodel.NeedName|connmodel.NeedRequest) != 0 {
+			f.Request = t.inner
+			f.Named(t.innerHost)
+		}
+		need |= connmodel.NeedHello
+	case need&(connmodel.NeedHello|connmodel.NeedName) != 0 && t.hello == nil && !t.silent:
 		return `the decision depends on what the TLS client in the tunnel says: write sni = "name" (with alpn and ja4 if they matter), or sni = "" for a client that speaks no TLS`
 	default:
-		f.Hello = t.hello
+		if f.Hello = t.hello; f.Hello != nil {
+			f.Named(f.Hello.SNI)
+		}
+		if need&connmodel.NeedName != 0 {
+			need |= connmodel.NeedHello | connmodel.NeedRequest
+		}
 	}
-	f.Have |= need
+	f.Have |= need &^ connmodel.NeedName
 	return ""
 }
 

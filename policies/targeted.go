@@ -3,6 +3,7 @@ package policies
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/hashicorp/hcl/v2"
@@ -25,6 +26,9 @@ func (l *loader) sole(x *listenerBlock, b *block, n *Listener) {
 				fmt.Sprintf("Clients of a listener that speaks %q may wait for the server to speak first, so it cannot be told whether one wants something else. Give it a listener of its own.", e.text))
 		}
 	}
+	if n.speaks(ProtocolRedirect) || n.speaks(ProtocolTProxy) {
+		l.fromKernel(x, b, n)
+	}
 	if !n.speaks(ProtocolForward) {
 		if b.has("target") {
 			l.errorAt(b.attrs["target"].NameRange, "Without effect", `"target" is where all goes that comes by a listener of protocols = ["forward"]. Clients of this one say themselves where they want to go.`)
@@ -37,6 +41,18 @@ func (l *loader) sole(x *listenerBlock, b *block, n *Listener) {
 	n.Target = b.hostPort("target")
 	x.target = n.Target
 	l.servers = append(l.servers, serverAt{n.Target, b.rng("target")})
+}
+
+// fromKernel checks a listener that takes what a firewall sends here.
+func (l *loader) fromKernel(x *listenerBlock, b *block, n *Listener) {
+	if x.ok && x.end.network == "unix" {
+		l.errorAt(b.rng("address"), "Unix socket of a transparent listener", "The kernel sends TCP connections here, so the listener needs an IP address and a port.")
+	}
+	for _, c := range b.blocks {
+		if c.Type == "tls" || c.Type == "proxy_protocol" {
+			l.errorAt(c.DefRange, "Without effect", fmt.Sprintf("Clients of a transparent listener know of no gateway: what they send is meant for the server, so %q cannot stand here.", c.Type))
+		}
+	}
 }
 
 func (n *Listener) speaks(protocol string) bool { return slices.Contains(n.Protocols, protocol) }
@@ -126,4 +142,61 @@ func (l *loader) quietly(e hcl.Expression) (string, bool) {
 		return "", false
 	}
 	return v.AsString(), true
+}
+
+// mark reads a mark of packets: a number, or a text such as "0x1".
+func (b *block) mark(name string) uint32 {
+	s := b.text(name)
+	if s == "" {
+		return 0
+	}
+	n, err := strconv.ParseUint(s, 0, 32)
+	if err != nil || n == 0 {
+		b.l.errorAt(b.rng(name), "Wrong mark", fmt.Sprintf("%q is a number from 1 to 4294967295, which may be written as a text in hexadecimal: \"0x1\".", name))
+		return 0
+	}
+	return uint32(n)
+}
+
+// testInner reads the plain request that a client sends whose connection a firewall sent here.
+func (l *loader) testInner(b *block, t *Test) {
+	var f connmodel.Facts
+	l.testRequest(b, &f)
+	t.inner, t.innerHost = f.Request, f.Target.Host
+}
+
+// checkInnerNames warns of rules that let clients through by a name that they come up with themselves: where a firewall sends connections here,
+// the address that they go to is another matter.
+func (l *loader) checkInnerNames(cfg *Config) {
+	told := map[*rule]bool{}
+	for i := range cfg.Listeners {
+		n := &cfg.Listeners[i]
+		if n.asks() || n.speaks(ProtocolForward) {
+			continue
+		}
+		for _, p := range l.policies {
+			if p.name != n.Policy {
+				continue
+			}
+			for _, r := range p.rules {
+				if told[r] || r.shadow || r.half || r.nameSaid || r.decision.Denied() || !r.decision.Server.IsZero() || !slices.ContainsFunc(r.blocks, n.byName) {
+					continue
+				}
+				told[r] = true
+				l.warnAt(r.decl, "Name not held against the address", fmt.Sprintf("The rule %q goes by the name that a client of the listener %q says inside (SNI or Host), and the connection goes to the address that it connects to, which need not be that name's. "+
+					"Write verify_name = true, and the name must have that address; or send_name = true, and the name is dialled instead; or verify_name = false, if the name alone shall do.", r.name, n.Name))
+			}
+		}
+	}
+}
+
+// byName reports whether a match block may take clients of the listener by a name.
+func (n *Listener) byName(t *tests) bool {
+	if t.hosts == nil || t.listeners != nil && !slices.Contains(t.listeners, n.Name) {
+		return false
+	}
+	if t.protocols != nil && !slices.ContainsFunc(t.protocols, n.speaks) {
+		return false
+	}
+	return len(t.hosts.lists) > 0 || slices.ContainsFunc(t.hosts.patterns, func(p hostPattern) bool { return !isAddress(p.index) })
 }

@@ -25,12 +25,14 @@ type Test struct {
 	File string
 	Line int
 
-	policy  string
-	facts   connmodel.Facts
-	resolve []netip.Addr // nil = not said
-	hello   *connmodel.ClientHello
-	silent  bool // it is said that there is no hello
-	expect  expectation
+	policy    string
+	facts     connmodel.Facts
+	resolve   []netip.Addr // nil = not said
+	hello     *connmodel.ClientHello
+	silent    bool                    // it is said that there is no hello
+	inner     *connmodel.RequestFacts // plain request of a client that a firewall sent here; nil = none
+	innerHost string                  // whom it is for
+	expect    expectation
 }
 
 // expectation holds what the expect block says; nil and "" are not compared.
@@ -44,7 +46,7 @@ type expectation struct {
 }
 
 var (
-	testSchema = schema(attrs("client", "listener", "user", "at", "policy", "connect", "request", "socks4", "socks4a", "socks5", "udp", "resolve", "header", "sni", "alpn", "ja4"),
+	testSchema = schema(attrs("client", "listener", "user", "at", "policy", "connect", "request", "socks4", "socks4a", "socks5", "udp", "redirect", "tproxy", "resolve", "header", "sni", "alpn", "ja4"),
 		blocks("expect"))
 	expectSchema = schema(attrs("rule", "via", "server", "deny", "reason", "policy", "tags"))
 )
@@ -54,6 +56,7 @@ var targetAttrs = []struct {
 	name     string
 	protocol connmodel.Protocol
 }{
+	{"redirect", connmodel.ProtocolRedirect}, {"tproxy", connmodel.ProtocolTProxy},
 	{"connect", connmodel.ProtocolConnect}, {"request", connmodel.ProtocolHTTP}, {"socks4", connmodel.ProtocolSOCKS4},
 	{"socks4a", connmodel.ProtocolSOCKS4a}, {"socks5", connmodel.ProtocolSOCKS5},
 	{"udp", connmodel.ProtocolUDP},
@@ -73,7 +76,7 @@ func (l *loader) buildTest(x *testBlock) Test {
 	} else {
 		f.Client = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 40000)
 	}
-	l.testTarget(b, f)
+	l.testTarget(b, &t)
 	for _, e := range b.entries("resolve") {
 		a, err := netip.ParseAddr(e.text)
 		if err != nil || a.Zone() != "" {
@@ -116,10 +119,15 @@ func (l *loader) testTime(b *block) time.Time {
 }
 
 // testTarget reads the one attribute that says what the client asks for.
-func (l *loader) testTarget(b *block, f *connmodel.Facts) {
+func (l *loader) testTarget(b *block, t *Test) {
+	f := &t.facts
 	var given []string
 	for _, a := range targetAttrs {
 		if !b.has(a.name) {
+			continue
+		}
+		if a.name == "request" && f.KernelSent() { // what the client says inside
+			l.testInner(b, t)
 			continue
 		}
 		if given = append(given, a.name); len(given) > 1 {
@@ -142,10 +150,13 @@ func (l *loader) testTarget(b *block, f *connmodel.Facts) {
 	if given == nil {
 		l.errorAt(b.src.DefRange, "No target", `A test says what the client asks for: connect = "host:port", socks5 = "host:port", udp = "host:port", or request = "GET http://host/path".`)
 	}
-	if b.has("header") && f.Protocol != connmodel.ProtocolHTTP {
+	if b.has("header") && f.Protocol != connmodel.ProtocolHTTP && t.inner == nil {
 		l.errorAt(b.rng("header"), "Without effect", `Header fields are seen in a plain request only: request = "GET http://host/path".`)
 	}
 	f.TargetIP = f.Target.IP()
+	if f.KernelSent() && !f.TargetIP.IsValid() && !f.Target.IsZero() {
+		l.errorAt(b.rng(given[0]), "Wrong address", fmt.Sprintf("A firewall sends connections to addresses: %s = \"192.0.2.10:443\". The name is inside: sni = \"…\", or request = \"GET http://host/\".", given[0]))
+	}
 	if f.Protocol == connmodel.ProtocolUDP { // no first bytes: a datagram is no connection
 		f.Have |= connmodel.NeedHello | connmodel.NeedRequest
 	}

@@ -24,7 +24,7 @@ type upstreamBlock struct {
 }
 
 var (
-	upstreamSchema = schema(attrs("url", "source_address", "interface", "keepalive", "max_connections", "plain_connect", "http2"), blocks("auth", "tls", "timeouts"))
+	upstreamSchema = schema(attrs("url", "source_address", "interface", "mark", "keepalive", "max_connections", "plain_connect", "http2"), blocks("auth", "tls", "timeouts"))
 	authSchema     = schema(attrs("username", "password", "name"))
 	hopTLSSchema   = schema(clientTLSAttrs)
 	hopTimeSchema  = schema(attrs("dial", "tls", "handshake"))
@@ -48,6 +48,9 @@ func (l *loader) buildUpstream(x *upstreamBlock) {
 		l.upstreamURL(x, unknownURL)
 	}
 	s := &x.spec
+	if s.Mark = b.mark("mark"); s.Mark == 0 && l.gateway != nil {
+		s.Mark = l.gateway.direct.Mark
+	}
 	s.SourceAddress, s.Interface, s.KeepAlive = b.address("source_address"), b.text("interface"), b.keepalive("keepalive")
 	s.MaxConnections = b.number("max_connections", 1, 10_000_000)
 	s.PlainConnect = b.boolean("plain_connect", false)

@@ -10,11 +10,18 @@ import (
 // holds verifies what the indexes could not say. Facts are gathered only when nothing that is known says no.
 func (c *clause) holds(f *connmodel.Facts) verdict {
 	v := yes
+	if c.tests != nil && c.tests.hosts != nil { // else the index has decided it
+		if need := f.Lacks(connmodel.NeedName); need != 0 {
+			v = unknown(need)
+		}
+	}
 	if c.rest != nil {
 		var by attribute
-		if by, v = c.rest.first(f); by != byNothing && v == no {
+		var rest verdict
+		if by, rest = c.rest.first(f); by != byNothing && rest == no {
 			return no
 		}
+		v = v.and(rest)
 	}
 	if c.asks && lacking(f) {
 		v = v.and(unknown(connmodel.NeedAddresses))
@@ -71,17 +78,22 @@ func (t *tests) first(f *connmodel.Facts) (attribute, verdict) {
 		return byProtocol, no
 	case t.schemes != nil && !slices.Contains(t.schemes, f.Scheme):
 		return byScheme, no
-	case t.hosts != nil && !t.hosts.take(f.Target.Host):
+	case t.hosts != nil && f.Lacks(connmodel.NeedName) == 0 && !t.hosts.takes(f):
 		return byHost, no
 	case t.ports != nil && !t.ports.set.Contains(f.Target.Port):
 		return byPort, no
 	}
 	by, v := byNothing, yes
+	if t.hosts != nil {
+		if need := f.Lacks(connmodel.NeedName); need != 0 {
+			by, v = byHost, unknown(need)
+		}
+	}
 	if t.asksRequest() {
 		if a, w := t.takesRequest(f); w == no {
 			return a, no
 		} else if w != yes {
-			by, v = a, w
+			by, v = a, v.and(w)
 		}
 	}
 	if t.addresses != nil {
@@ -226,6 +238,24 @@ func (h *header) holds(f *connmodel.Facts) bool {
 		}
 	}
 	return false
+}
+
+// addressBeside is the address that a flow goes to, as text, where the client asks for a name inside: patterns of addresses take that, whatever
+// name a client comes up with. "" = there is none.
+func addressBeside(f *connmodel.Facts) string {
+	if !f.KernelSent() || f.Target.IP() == f.TargetIP {
+		return ""
+	}
+	return f.TargetIP.String()
+}
+
+// takes reports whether a pattern takes the host that the client asks for, by name or by address.
+func (h *hosts) takes(f *connmodel.Facts) bool {
+	if h.take(f.Target.Host) {
+		return true
+	}
+	ip := addressBeside(f)
+	return ip != "" && h.take(ip)
 }
 
 // take reports whether a pattern takes the host. The set is there in not blocks and of server names only.

@@ -56,7 +56,7 @@ func (s *session) writeYes(rec *connmodel.Recorder, proto connmodel.Protocol, bo
 func (s *session) no(p *pin, rec *connmodel.Recorder, proto connmodel.Protocol, e *connmodel.ConnError) {
 	e = s.outside(e)
 	rec.Fail(e)
-	if s.peek.early || proto == connmodel.ProtocolForward {
+	if s.peek.early || unaware(proto) {
 		s.lateNo(p, rec, e)
 		return
 	}

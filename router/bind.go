@@ -37,33 +37,46 @@ func keyOf(l *Listener) doorKey {
 func bind(l *Listener, leaving []*door) (net.Listener, error) {
 	switch l.Network {
 	case "systemd":
-		return inherited(l.Address)
+		ln, err := inherited(l.Address)
+		if err == nil && l.Protocols&TProxy != 0 {
+			if err = makeTransparent(ln); err != nil {
+				ln.Close()
+				return nil, err
+			}
+		}
+		return ln, err
 	case "unix":
 		return bindUnix(l)
 	case "", "tcp":
 	default:
 		return nil, fmt.Errorf("unknown network %q", l.Network)
 	}
-	ln, err := bindTCP(l.Address, false)
+	transparent := l.Protocols&TProxy != 0
+	ln, err := bindTCP(l.Address, false, transparent)
 	if err == nil || !errors.Is(err, syscall.EADDRINUSE) {
 		return ln, bindError(l.Address, err)
 	}
 	if over := overlapping(l.Address, leaving); over != nil {
-		return takeOver(l.Address, over, err)
+		return takeOver(l.Address, over, transparent, err)
 	}
 	return nil, bindError(l.Address, err)
 }
 
 // bindTCP sets options once on the listening socket: accepted ones inherit them, which saves four system calls a connection. An IPv4
 // address is bound as such: package net would make 0.0.0.0 a socket of both families.
-func bindTCP(address string, share bool) (net.Listener, error) {
+func bindTCP(address string, share, transparent bool) (net.Listener, error) {
 	lc := net.ListenConfig{KeepAlive: -1, Control: func(network, address string, c syscall.RawConn) error {
-		return c.Control(func(fd uintptr) {
+		var err error
+		e := c.Control(func(fd uintptr) {
 			setKeepAlive(int(fd))
 			if share {
 				unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
 			}
+			if transparent {
+				err = setTransparent(int(fd))
+			}
 		})
+		return errors.Join(err, e)
 	}}
 	network := "tcp"
 	if host, _, err := net.SplitHostPort(address); err == nil {
@@ -91,6 +104,8 @@ func bindError(address string, err error) error {
 		return nil
 	case errors.Is(err, syscall.EADDRINUSE):
 		return fmt.Errorf("cannot listen on %s: %w (see: ss -ltnp)", address, errInUse)
+	case errors.As(err, new(*transparentError)):
+		return fmt.Errorf("cannot listen on %s: %w", address, err)
 	case errors.Is(err, syscall.EACCES):
 		return fmt.Errorf("cannot listen on %s: permission denied (ports below 1024 need CAP_NET_BIND_SERVICE or a systemd socket)", address)
 	}
@@ -99,12 +114,12 @@ func bindError(address string, err error) error {
 
 // takeOver binds an address that overlaps with doors about to close, 127.0.0.1:3128 and 0.0.0.0:3128 for instance. Both sockets share
 // the port until the old one is closed, so that nothing has to be closed before all is bound, and no client is refused.
-func takeOver(address string, over []*door, inUse error) (net.Listener, error) {
+func takeOver(address string, over []*door, transparent bool, inUse error) (net.Listener, error) {
 	for _, d := range over {
 		sharePort(d.ln, 1)
 		defer sharePort(d.ln, 0)
 	}
-	ln, err := bindTCP(address, true)
+	ln, err := bindTCP(address, true, transparent)
 	if err != nil {
 		return nil, fmt.Errorf("cannot listen on %s: it overlaps with %s of listener %q, which this configuration drops: drop that one with one reload "+
 			"and add this one with the next (%w)", address, over[0].ln.Addr(), over[0].name(), inUse)

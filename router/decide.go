@@ -16,11 +16,14 @@ import (
 func (s *session) decide(p *pin, rec *connmodel.Recorder, f *connmodel.Facts) (*connmodel.Decision, *connmodel.ConnError) {
 	for {
 		d, need := p.l.Decider.Decide(f)
+		if need&connmodel.NeedName != 0 { // it is in either
+			need |= f.Lacks(firstBytes)
+		}
 		switch {
 		case d != nil && d.Denied():
 			return d, denial(d)
 		case d != nil:
-			return d, nil
+			return d, s.checkNamed(p, rec, f, d)
 		case need&^f.Have&connmodel.NeedAddresses != 0 && !f.TargetIP.IsValid():
 			if err := s.gatherAddresses(p, f); err != nil {
 				return nil, err
@@ -46,22 +49,11 @@ const resolveTime = 10 * time.Second
 // gatherAddresses resolves the target's name for a rule. If that fails the flow is refused: which rule would have taken it is
 // not known, and nothing fails open.
 func (s *session) gatherAddresses(p *pin, f *connmodel.Facts) *connmodel.ConnError {
-	ctx, cancel := context.WithTimeout(&s.life, resolveTime)
-	defer cancel()
-	addrs, err := p.gen.resolver.Lookup(ctx, f.Target.Host)
-	if err == nil && len(addrs) == 0 {
-		err = errors.New("the name has no address")
-	}
+	addrs, err := s.lookup(p, f.Target.Host)
 	if err != nil {
-		kind := connmodel.KindDNS
-		if errors.Is(err, context.DeadlineExceeded) {
-			kind = connmodel.KindTimeout
-		}
-		return &connmodel.ConnError{
-			Phase: connmodel.PhaseResolve, Side: connmodel.SideViaduct, Kind: kind,
-			Message: asking(p.l.Decider, f) + " asks for the address of " + f.Target.Host + ", and it could not be resolved: " + err.Error(),
-			Blame:   connmodel.BlameTarget, Cause: err,
-		}
+		e := lookupFailed(err)
+		e.Message = asking(p.l.Decider, f) + " asks for the address of " + f.Target.Host + ", and it could not be resolved: " + err.Error()
+		return e
 	}
 	f.Addresses = addrs
 	f.Have |= connmodel.NeedAddresses
@@ -84,6 +76,26 @@ func asking(d connmodel.Decider, f *connmodel.Facts) string {
 		return fmt.Sprintf("rule %q", rule)
 	}
 	return fmt.Sprintf("rule %q (%s:%d)", rule, file, line)
+}
+
+// lookup resolves a name for a rule.
+func (s *session) lookup(p *pin, name string) ([]netip.Addr, error) {
+	ctx, cancel := context.WithTimeout(&s.life, resolveTime)
+	defer cancel()
+	addrs, err := p.gen.resolver.Lookup(ctx, name)
+	if err == nil && len(addrs) == 0 {
+		err = errors.New("the name has no address")
+	}
+	return addrs, err
+}
+
+// lookupFailed is why a flow is refused whose rule asks for what could not be resolved. The caller says what it is about.
+func lookupFailed(err error) *connmodel.ConnError {
+	e := &connmodel.ConnError{Phase: connmodel.PhaseResolve, Side: connmodel.SideViaduct, Kind: connmodel.KindDNS, Blame: connmodel.BlameTarget, Cause: err}
+	if errors.Is(err, context.DeadlineExceeded) {
+		e.Kind = connmodel.KindTimeout
+	}
+	return e
 }
 
 // denial is what a refused client is told.

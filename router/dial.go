@@ -32,7 +32,7 @@ func (s *session) newPlan(p *pin, rec *connmodel.Recorder, f *connmodel.Facts, d
 	if pl.via == "" {
 		pl.via = "1.1 " + s.r.proxyName(p)
 	}
-	pl.to = connmodel.ServerPlan{Address: f.Target, Route: d.Route, TLS: d.TLS}
+	pl.to = connmodel.ServerPlan{Address: Destination(f, d), Route: d.Route, TLS: d.TLS}
 	if !d.Server.IsZero() {
 		pl.to.Address = d.Server
 	}
@@ -54,11 +54,16 @@ func (s *session) newPlan(p *pin, rec *connmodel.Recorder, f *connmodel.Facts, d
 // checkPlan looks at the address before anything is resolved or dialled.
 func (s *session) checkPlan(p *pin, pl *plan, f *connmodel.Facts) *connmodel.ConnError {
 	pl.addrs = nil
-	if pl.to.Address == f.Target {
-		pl.ip = f.TargetIP
-		pl.addrs = f.Addresses
-	} else {
+	switch {
+	case pl.to.Address != f.Target:
 		pl.ip = pl.to.Address.IP()
+	case f.KernelSent():
+		pl.ip = pl.to.Address.IP() // a name that was found inside, where the client asked for an address
+		if pl.d.VerifyName && !pl.ip.IsValid() {
+			pl.addrs = []netip.Addr{f.TargetIP} // it is one of the name's
+		}
+	default:
+		pl.ip, pl.addrs = f.TargetIP, f.Addresses
 	}
 	if err := p.gen.checkName(p.l, pl.d, pl.to.Address, pl.ip); err != nil {
 		return err
@@ -94,6 +99,7 @@ func (s *session) reachServer(ctx context.Context, p *pin, rec *connmodel.Record
 	var tried upstream.Tried
 	for again := 0; ; again++ {
 		q := pl.request(p, f)
+		q.Connected = s.r.connected(p.gen)
 		q.Deadline, q.Tried = deadline, &tried
 		c, err := p.gen.cfg.Routes.Dial(ctx, &q, rec)
 		if err == nil || h == nil || again == connmodel.MaxHookAgain || s.life.ended() != "" {

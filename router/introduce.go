@@ -102,9 +102,13 @@ func (s *session) notIntroduced(p *pin, err error) {
 // introduction is what a server is told of the client, by a rule that asks for it: where it comes from, and where it connected to.
 func (s *session) introduction(version int, f *connmodel.Facts) *proxyproto.Header {
 	h := &proxyproto.Header{Version: version, Source: f.Client}
-	if told := s.live.Client().Proxied; told != nil && told.Destination.IsValid() {
+	told := s.live.Client().Proxied
+	switch {
+	case told != nil && told.Destination.IsValid():
 		h.Destination = told.Destination
-	} else {
+	case f.KernelSent():
+		h.Destination = netip.AddrPortFrom(f.TargetIP, f.Target.Port)
+	default:
 		h.Destination = addrPort(s.conn.LocalAddr())
 	}
 	return h

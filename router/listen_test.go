@@ -61,7 +61,7 @@ func TestAnAddressMovesBetweenOverlappingListeners(t *testing.T) {
 }
 
 func TestAnIPv4WildcardIsIPv4Alone(t *testing.T) {
-	ln, err := bindTCP("0.0.0.0:0", false)
+	ln, err := bindTCP("0.0.0.0:0", false, false)
 	if err != nil {
 		t.Fatal(err)
 	}

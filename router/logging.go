@@ -2,6 +2,7 @@ package router
 
 import (
 	"fmt"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -30,7 +31,12 @@ func (g LogrusLog) Decision(f FlowLine) {
 	l.addrPort("client", f.Facts.Client)
 	l.optional("user", f.Facts.User)
 	l.text("protocol", string(f.Facts.Protocol))
-	l.address("target", f.Facts.Target)
+	if named := f.Facts.KernelSent() && f.Facts.Target.IP() != f.Facts.TargetIP; named {
+		l.addrPort("target", netip.AddrPortFrom(f.Facts.TargetIP, f.Facts.Target.Port)) // as in the record
+		l.text("name", f.Facts.Target.Host)
+	} else {
+		l.address("target", f.Facts.Target)
+	}
 	if h := f.Facts.Hello; h != nil {
 		l.optional("sni", h.SNI)
 	}

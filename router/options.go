@@ -130,15 +130,18 @@ type ProxyProtocol struct {
 // Protocols is a set of what a listener speaks, told apart by the first byte.
 type Protocols uint16
 
-// The protocols of a listener. Forward goes with no other: its clients may wait for the server to speak first.
+// The protocols of a listener. Those of which nothing is asked go with no other: their clients may wait for the server to speak first.
 const (
 	HTTP Protocols = 1 << iota
 	SOCKS4
 	SOCKS5
 	Forward      // a fixed target for programs that know no proxy: see Listener.Target
+	Redirect     // connections that the kernel sent here by REDIRECT or DNAT: where to, it remembers
+	TProxy       // connections that the kernel handed over by TPROXY: where to is the local end of the socket
 	AllProtocols = HTTP | SOCKS4 | SOCKS5
 
-	targeted = Forward // nothing is asked of the client: where it goes is known without
+	fromKernel = Redirect | TProxy
+	targeted   = Forward | fromKernel // nothing is asked of the client: where it goes is known without
 )
 
 // Limits of the whole router.

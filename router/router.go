@@ -37,6 +37,7 @@ type Router struct {
 	packets    packetPorts // sockets of associations: never a target
 	handshakes handshakes  // sessions that have not said yet what they want
 	dials      dials       // sessions whose server is being reached
+	loops      loops       // connections of our own that come back to transparent listeners
 
 	warned warnedCertificates
 }
@@ -46,6 +47,7 @@ type generation struct {
 	cfg      *Config
 	own      ownAddresses
 	resolver resolve.Resolver
+	kernel   bool // a listener takes what the kernel sends here: connections of our own may come back
 }
 
 // New returns a router that listens nowhere until Apply gives it a configuration.
@@ -141,6 +143,7 @@ func (r *Router) swap(c *Config, fresh map[doorKey]*door) {
 		}
 		next[k] = d
 		gen.own.addListener(d.ln.Addr())
+		gen.kernel = gen.kernel || c.Listeners[i].Protocols&fromKernel != 0
 	}
 	connections := connectionLimit(c.Limits.Connections, len(c.Listeners))
 	r.gate.setMax(connections)
@@ -215,6 +218,9 @@ func (r *Router) bindNew(c *Config) (map[doorKey]*door, error) {
 	if len(errs) == 0 {
 		errs = r.changeModes(wanted)
 	}
+	if len(errs) == 0 {
+		errs = r.makeTransparent(wanted)
+	}
 	if len(errs) > 0 {
 		for _, d := range fresh {
 			d.ln.Close()
@@ -229,6 +235,19 @@ func (r *Router) changeModes(wanted map[doorKey]*Listener) (errs []error) {
 	for k, d := range r.doors {
 		if l := wanted[k]; l != nil && l.Network == "unix" && l.fileMode() != d.pin.Load().l.fileMode() {
 			if err := os.Chmod(l.Address, l.fileMode()); err != nil {
+				errs = append(errs, fmt.Errorf("listener %q: %w", l.Name, err))
+			}
+		}
+	}
+	return errs
+}
+
+// makeTransparent lets sockets that stay take connections for addresses that are not this machine's, where that is what they are for now.
+// One that was made so stays so: with other protocols it makes no difference.
+func (r *Router) makeTransparent(wanted map[doorKey]*Listener) (errs []error) {
+	for k, d := range r.doors {
+		if l := wanted[k]; l != nil && l.Protocols&TProxy != 0 && d.pin.Load().l.Protocols&TProxy == 0 {
+			if err := makeTransparent(d.ln); err != nil {
 				errs = append(errs, fmt.Errorf("listener %q: %w", l.Name, err))
 			}
 		}

@@ -32,6 +32,7 @@ type session struct {
 	stream  bool     // it is a stream of HTTP/2: live, name and tls are those of its connection
 	tls     *secured // TLS with the client; nil without
 
+	local    bool // it came from an address of this machine: in Router.loops
 	balancer bool // the peer is a load balancer, which says first whose connection it brings
 
 	*desk // nil while relaying
@@ -166,6 +167,9 @@ func (s *session) close(panicked any) {
 		s.live.Close()
 	}
 	s.r.sessions.remove(s)
+	if s.local {
+		s.r.loops.left(s)
+	}
 	if s.counted {
 		s.door.release(s.client.Addr())
 	}

@@ -110,6 +110,7 @@ func (s *session) scanFirst(p *pin, rec *connmodel.Recorder, f *connmodel.Facts,
 		case ingress.Found:
 			f.Hello = h
 			f.Have |= firstBytes // it is no request
+			f.Named(h.SNI)       // canonical already
 			if err := s.r.opt.Hooks.CallClientHello(&s.life, rec, h); err != nil {
 				return refusedByHook("tls_clienthello", err)
 			}
@@ -136,6 +137,11 @@ func (s *session) scanRequest(p *pin, rec *connmodel.Recorder, f *connmodel.Fact
 	req := &s.req
 	switch v, err := s.peek.request.Step(b, req, http1.Limits{HeadBytes: p.l.MaxHeadBytes}); v {
 	case ingress.Found:
+		if err := f.Named(req.Authority().Host); err != nil {
+			f.RequestUnread = true
+			s.peek.err = badPeekedRequest(err)
+			return
+		}
 		f.Have |= connmodel.NeedRequest
 		f.Request = &connmodel.RequestFacts{Method: req.Method, Path: req.Target.Path, Header: (*headerFacts)(&req.Header)}
 		rec.Requested(connmodel.Request{Method: req.Method, Scheme: "http", Host: req.Authority().Host, Path: req.Target.Path})

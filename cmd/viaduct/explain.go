@@ -23,7 +23,8 @@ opened, dialled or resolved.
 
 Without a target and without a policy to read, it prints the default policy itself.
 
-What comes by a listener of protocol forward has one target, that of the listener: ask with --listener alone.
+What comes by a listener of protocol forward has one target, that of the listener: ask with --listener alone. A listener of protocol
+redirect or tproxy is asked for an ADDRESS:PORT; the name that the client asks for inside is that of --sni.
 
 The target is a URL or HOST:PORT. http:// is a plain request, https:// and HOST:PORT a CONNECT tunnel,
 udp://HOST:PORT a datagram of a SOCKS5 client; --protocol says otherwise. When a rule asks for the address of a name, --resolve says which it has;
@@ -175,7 +176,7 @@ func (q *question) listenerOf(cfg *policies.Config) (*policies.Listener, error) 
 	return nil, usageError("there is no listener %q; there are: %s", q.listener, strings.Join(listenerNames(cfg), ", "))
 }
 
-var askedBy = []connmodel.Protocol{connmodel.ProtocolHTTP, connmodel.ProtocolConnect, connmodel.ProtocolSOCKS4, connmodel.ProtocolSOCKS4a, connmodel.ProtocolSOCKS5, connmodel.ProtocolUDP}
+var askedBy = []connmodel.Protocol{connmodel.ProtocolHTTP, connmodel.ProtocolConnect, connmodel.ProtocolSOCKS4, connmodel.ProtocolSOCKS4a, connmodel.ProtocolSOCKS5, connmodel.ProtocolUDP, connmodel.ProtocolRedirect, connmodel.ProtocolTProxy}
 
 func protocolNames() (names []string) {
 	for _, p := range askedBy {
@@ -211,6 +212,11 @@ func (q *question) facts(cfg *policies.Config, l *policies.Listener, target stri
 	if err := q.target(f, target); err != nil {
 		return nil, err
 	}
+	for _, p := range [...]string{policies.ProtocolRedirect, policies.ProtocolTProxy} {
+		if q.protocol == "" && slices.Contains(l.Protocols, p) {
+			q.protocol = p
+		}
+	}
 	if q.protocol != "" {
 		p := connmodel.Protocol(q.protocol)
 		if !slices.Contains(askedBy, p) {
@@ -223,6 +229,9 @@ func (q *question) facts(cfg *policies.Config, l *policies.Listener, target stri
 			q.inner = f.Request // behind SOCKS a rule may look into the tunnel for it
 			f.Request, f.Scheme = nil, ""
 		}
+	}
+	if f.KernelSent() && !f.TargetIP.IsValid() {
+		return nil, usageError("a firewall sends connections to addresses: write ADDRESS:PORT, and the name that the client asks for inside with --sni NAME, or http://ADDRESS/ and --header 'Host: NAME'")
 	}
 	if f.Protocol == connmodel.ProtocolUDP { // no first bytes: a datagram is no connection
 		f.Have |= connmodel.NeedHello | connmodel.NeedRequest

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"strings"
 	"time"
@@ -155,6 +156,8 @@ func listenerWord(p connmodel.Protocol) string {
 		return policies.ProtocolSOCKS5
 	case connmodel.ProtocolForward:
 		return policies.ProtocolForward
+	case connmodel.ProtocolRedirect, connmodel.ProtocolTProxy:
+		return string(p)
 	}
 	return policies.ProtocolHTTP
 }
@@ -197,19 +200,32 @@ func (q *question) gatherAll(ctx context.Context, f *connmodel.Facts, need connm
 		return q.gather(ctx, f)
 	}
 	if q.inner != nil && f.Protocol != connmodel.ProtocolConnect { // it is no ClientHello
-		if need&connmodel.NeedRequest != 0 {
+		if need&(connmodel.NeedRequest|connmodel.NeedName) != 0 {
 			f.Request = q.inner
+			if host, _ := q.inner.Header.Lookup("Host", 0); f.KernelSent() {
+				if h, _, err := net.SplitHostPort(host); err == nil {
+					host = h
+				}
+				if err := f.Named(host); err != nil {
+					return usageError("--header Host: %w", err)
+				}
+				need |= connmodel.NeedHello | connmodel.NeedRequest
+			}
 		}
-		f.Have |= need
+		f.Have |= need &^ connmodel.NeedName
 		return nil
 	}
-	if !q.hello && need&connmodel.NeedHello != 0 {
+	if !q.hello && need&(connmodel.NeedHello|connmodel.NeedName) != 0 {
 		return nil
 	}
 	if q.sni != "" || q.alpn != nil || q.ja4 != "" {
 		f.Hello = &connmodel.ClientHello{SNI: q.sni, ALPN: q.alpn, JA4: q.ja4}
+		f.Named(q.sni)
 	}
-	f.Have |= need
+	if need&connmodel.NeedName != 0 {
+		need |= connmodel.NeedHello | connmodel.NeedRequest
+	}
+	f.Have |= need &^ connmodel.NeedName
 	return nil
 }
 
@@ -279,7 +295,7 @@ func (e *explanation) decided(rc *router.Config, table *upstream.Table, f *connm
 			return
 		}
 	}
-	if refused := router.CheckTarget(rc, listenerNamed(rc, f.Listener), d, f.Target, f.Addresses); refused != nil {
+	if refused := router.CheckTarget(rc, listenerNamed(rc, f.Listener), d, router.Destination(f, d), f.Addresses); refused != nil {
 		e.Refused = refused.Message
 	}
 }

@@ -125,6 +125,10 @@ func (s *service) apply(cfg *policies.Config, generation uint64) error {
 	if err != nil {
 		return err
 	}
+	if err := cfg.Upstreams.CheckMarks(); err != nil {
+		routes.Close()
+		return err
+	}
 	commitRecords, abandonRecords, err := s.records.prepare(cfg.Gateway.Records, s.log)
 	if err != nil {
 		routes.Close()

@@ -84,6 +84,10 @@ func routerListener(c *policies.Config, l *policies.Listener) (out router.Listen
 			out.Protocols |= router.SOCKS5
 		case policies.ProtocolForward:
 			out.Protocols |= router.Forward
+		case policies.ProtocolRedirect:
+			out.Protocols |= router.Redirect
+		case policies.ProtocolTProxy:
+			out.Protocols |= router.TProxy
 		default:
 			cannot("the protocol %q is not known.", p)
 		}

@@ -68,6 +68,7 @@ func addressName(n, meaning string, get func(*connmodel.Facts) netip.Addr) *name
 var protocols = []string{
 	string(connmodel.ProtocolHTTP), string(connmodel.ProtocolConnect), string(connmodel.ProtocolSOCKS4),
 	string(connmodel.ProtocolSOCKS4a), string(connmodel.ProtocolSOCKS5), string(connmodel.ProtocolUDP), string(connmodel.ProtocolForward),
+	string(connmodel.ProtocolRedirect), string(connmodel.ProtocolTProxy),
 }
 
 // scope is the table of names, in the order of the manual.
@@ -80,10 +81,10 @@ var scope = slices.Concat([]*name{
 		func(f *connmodel.Facts) string { return f.User }, domain{}),
 	stringName("listener", "label of the listener that took the connection", "",
 		func(f *connmodel.Facts) string { return f.Listener }, domain{}),
-	stringName("protocol", `how the client asked: "http" (a plain request), "connect", "socks4", "socks4a", "socks5", "socks5-udp" (datagrams) or "forward"`, "",
+	stringName("protocol", `how the client asked: "http" (a plain request), "connect", "socks4", "socks4a", "socks5", "socks5-udp" (datagrams), "forward", "redirect" or "tproxy"`, "",
 		func(f *connmodel.Facts) string { return string(f.Protocol) }, domain{values: protocols, lower: true}),
 	stringName("target.host", "name or literal address asked for; lower case, without trailing dot or brackets", "",
-		func(f *connmodel.Facts) string { return f.Target.Host }, domain{host: true, lower: true}),
+		func(f *connmodel.Facts) string { return f.Target.Host }, domain{host: true, lower: true}).of(connmodel.NeedName),
 	numberName("target.port", "port asked for", 0, 65535,
 		func(f *connmodel.Facts) float64 { return float64(f.Target.Port) }),
 	addressName("target.ip", "the address, when the client asked for a literal one; null for names",

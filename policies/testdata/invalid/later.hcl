@@ -5,7 +5,7 @@ gateway {
 }
 listener "lan" {
   address   = "127.0.0.1:3128"
-  protocols = ["http", "tproxy"] # ERROR: Not in this version
+  protocols = ["http"]
 }
 resolver "corp" { # ERROR: Not in this version
   servers = ["10.0.0.53"]

@@ -97,3 +97,72 @@ test "a target too many" {
   connect  = "x.example:443" # ERROR: Target of a forward listener
   expect { rule = "otherwise" }
 }
+listener "both" {
+  address   = ":5020"
+  protocols = ["redirect", "tproxy"] # ERROR: Protocols that cannot share a listener # ERROR: Protocols that cannot share a listener
+  policy    = policy.kernel
+}
+listener "secure" {
+  address   = ":5021"
+  protocols = ["redirect"]
+  policy    = policy.kernel
+  proxy_protocol { # ERROR: Without effect
+    from = "10.0.0.1"
+  }
+}
+listener "socket" {
+  address   = "unix:/run/viaduct/y.sock" # ERROR: Unix socket of a transparent listener
+  protocols = ["tproxy"]
+  policy    = policy.kernel
+}
+listener "kernel" {
+  address   = ":5022"
+  protocols = ["tproxy"]
+  policy    = policy.kernel
+}
+gateway {
+  direct {
+    mark = 0 # ERROR: Wrong mark
+  }
+}
+upstream "marked" {
+  url  = "socks5h://jump.example:1080"
+  mark = "0x100000000" # ERROR: Wrong mark
+}
+policy "kernel" {
+  rule "by name" { # WARNING: Name not held against the address
+    match { host = "*.e.example" }
+    via = upstream.marked
+  }
+  rule "said" {
+    match { host = "*.f.example" }
+    verify_name = false
+    via         = direct
+  }
+  rule "elsewhere" {
+    match { host = "*.g.example" }
+    via    = direct
+    server = "h.example:443"
+  }
+  rule "by address" {
+    match { host = "10.0.0.1" }
+    via = direct
+  }
+  rule "of others" {
+    match {
+      host     = "*.i.example"
+      protocol = "connect"
+    }
+    via = direct
+  }
+  rule "denied" {
+    match { host = "*.j.example" }
+    deny {}
+  }
+}
+test "a firewall knows no names" {
+  policy   = policy.kernel
+  redirect = "www.e.example:443" # ERROR: Wrong address
+  sni      = "www.e.example"
+  expect { rule = "by name" }
+}
