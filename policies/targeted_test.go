@@ -81,7 +81,7 @@ func TestNamesInside(t *testing.T) {
 			target, _ := connmodel.ParseAddress(x.target)
 			f := &connmodel.Facts{Listener: "web", Protocol: proto, Target: target, TargetIP: target.IP()}
 			want := x.asks && x.rule != "mail"
-			dec, need := p.Decide(f)
+			_, need := p.Decide(f)
 			_, need2, _ := p.Explain(f)
 			if (need == connmodel.NeedName) != want || need != need2 || need&^connmodel.NeedName != 0 {
 				t.Errorf("%s %q: needs %s, explained as %s", x.target, x.name, need, need2)
@@ -91,7 +91,7 @@ func TestNamesInside(t *testing.T) {
 				f.Hello = &connmodel.ClientHello{SNI: x.name}
 				f.Named(x.name)
 			}
-			if dec, need = p.Decide(f); need != 0 || dec.Rule != x.rule || f.TargetIP != netip.MustParseAddrPort(x.target).Addr() {
+			if dec, need := p.Decide(f); need != 0 || dec.Rule != x.rule || f.TargetIP != netip.MustParseAddrPort(x.target).Addr() {
 				_, _, trace := p.Explain(f)
 				t.Errorf("%s %q: taken by %q (needs %s), expected %q\n%s", x.target, x.name, dec.Rule, need, x.rule, traceText(trace))
 			}
