@@ -372,25 +372,29 @@ func TestCurl(t *testing.T) {
 		}
 		t.Skip(err)
 	}
+	at := listening(t, overHTTP1(t, app()))
+	out, err := exec.Command(curl, "-sS", "-m", "20", "--http2-prior-knowledge", "-d", "hello", "-w", " %{http_version} %{http_code}", "http://"+at+"/echo").CombinedOutput()
+	if err != nil || string(out) != "hello 2 200" {
+		t.Errorf("%s, %v", out, err)
+	}
+}
+
+// listening serves connections until the test ends.
+func listening(t *testing.T, handle func(*Stream)) string {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	handle := overHTTP1(t, app())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
+	var wg sync.WaitGroup
+	wg.Go(func() {
 		for {
 			nc, err := l.Accept()
 			if err != nil {
 				return
 			}
-			NewServer(nc, ServerOptions{}).Serve(handle)
+			wg.Go(func() { NewServer(nc, ServerOptions{}).Serve(handle) })
 		}
-	}()
-	defer func() { l.Close(); <-done }()
-	out, err := exec.Command(curl, "-sS", "-m", "20", "--http2-prior-knowledge", "-d", "hello", "-w", " %{http_version} %{http_code}", "http://"+l.Addr().String()+"/echo").CombinedOutput()
-	if err != nil || string(out) != "hello 2 200" {
-		t.Errorf("%s, %v", out, err)
-	}
+	})
+	t.Cleanup(func() { l.Close(); wg.Wait() })
+	return l.Addr().String()
 }

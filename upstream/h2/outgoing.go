@@ -194,7 +194,7 @@ func (s *Stream) sendHeaders(fields []hpack.HeaderField, end bool, first func() 
 		if err := s.writable(); err != nil {
 			return err
 		}
-		if len(c.out) < outData {
+		if len(c.out) < outHeads {
 			break
 		}
 		if err := s.waitSpace(); err != nil {

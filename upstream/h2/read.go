@@ -311,6 +311,9 @@ func (c *conn) data(f *http2.DataFrame) error {
 	if f.StreamEnded() {
 		s.remoteEnded()
 	}
+	if int64(len(data)) < n {
+		s.consumed(0) // padding is read here: nobody else gives its window back
+	}
 	s.rcond.Broadcast()
 	return nil
 }

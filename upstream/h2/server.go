@@ -67,8 +67,9 @@ func (s *Server) Streams() int {
 
 // request takes the header list that opens a stream. The caller holds mu.
 func (c *conn) request(id uint32, fields []hpack.HeaderField, end, large bool) error {
-	if len(c.streams) >= c.opt.MaxStreams || c.server.active >= c.opt.MaxStreams {
-		// Handlers count, too: a stream that was reset is gone at once, what it has begun is not (CVE-2023-44487).
+	if len(c.streams) >= c.opt.MaxStreams || c.server.active >= 2*c.opt.MaxStreams {
+		// Handlers count, too: a stream that was reset is gone at once, what it has begun is not (CVE-2023-44487). Twice as many, because one may
+		// take a moment to return when its stream is done, and the client does not know.
 		c.putReset(id, http2.ErrCodeRefusedStream)
 		return c.early()
 	}

@@ -9,11 +9,13 @@ import (
 	"golang.org/x/net/http2/hpack"
 )
 
-// Bounds of what waits to be written. Data stops at outData, so that what is small has not to wait for much; frames that
-// answer the peer's may go beyond it, and at outMost the peer takes nothing and asks for more.
+// Bounds of what waits to be written. Data stops at outData, so that what is small has not to wait for much; heads at outHeads, which
+// leaves them room however much data there is; frames that answer the peer's may go beyond it, and at outMost the peer takes
+// nothing and asks for more.
 const (
-	outData = 64 << 10
-	outMost = 256 << 10
+	outData  = 64 << 10
+	outHeads = 128 << 10
+	outMost  = 384 << 10
 )
 
 var outPool = sync.Pool{New: func() any { b := make([]byte, 0, outData+frameSize+1024); return &b }}
