@@ -19,6 +19,7 @@ type plan struct {
 	ip       netip.Addr   // of to.Address when it is a literal
 	timeouts connmodel.Timeouts
 	plain    bool               // a plain HTTP request
+	switches bool               // ... that asks for another protocol (Upgrade)
 	via      string             // Via of the CONNECT requests to proxies
 	header   *proxyproto.Header // tells the server whose connection it is; nil = nothing
 
@@ -29,6 +30,7 @@ type plan struct {
 // newPlan turns a decision into a plan and lets hooks edit or refuse it. An edited address passes the same check as any other.
 func (s *session) newPlan(p *pin, rec *connmodel.Recorder, f *connmodel.Facts, d *connmodel.Decision) (plan, *connmodel.ConnError) {
 	pl := plan{d: d, timeouts: p.gen.cfg.Limits.timeouts(d), plain: f.Protocol == connmodel.ProtocolHTTP, via: s.via}
+	pl.switches = pl.plain && s.req.Upgrade != ""
 	if pl.via == "" {
 		pl.via = "1.1 " + s.r.proxyName(p)
 	}
@@ -122,7 +124,7 @@ func (s *session) reachServer(ctx context.Context, p *pin, rec *connmodel.Record
 func (pl *plan) request(p *pin, f *connmodel.Facts) upstream.Request {
 	return upstream.Request{
 		Route: pl.to.Route, Target: pl.to.Address, Addrs: pl.addrs, LocalResolve: pl.d.LocalResolve,
-		Plain: pl.plain,
+		Plain: pl.plain, Switches: pl.switches,
 		// A proxy that is given another address in absolute-form would tell the server that address as its Host.
 		PlainConnect: pl.d.PlainConnect || pl.to.Address != f.Target,
 		TLS:          pl.to.TLS, Retry: pl.d.Retry, Client: f.Client.Addr(),

@@ -20,10 +20,10 @@ import (
 func (a *attempt) lane(n int) (net.Conn, *HopError) {
 	h := a.hops[n-1]
 	var l *lane
-	if a.given == nil {
+	if a.given == nil && !(a.d.q.Switches && n == len(a.hops) && a.absolute()) {
 		l = a.d.t.lanes.of(a.hops[:n])
 	}
-	if l == nil { // nobody else would find it
+	if l == nil { // nobody else would find it, or it must be HTTP/1.1
 		conn, err := a.reach(n-1, h.spec.Address)
 		if err != nil {
 			return nil, err

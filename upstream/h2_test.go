@@ -495,6 +495,15 @@ func TestPlainRequestsOverHTTP2(t *testing.T) {
 	if n := p.conns.Load(); n != 1 {
 		t.Errorf("%d connections", n)
 	}
+	r := recorder(to)
+	c, err := tab.Dial(t.Context(), &Request{Route: "upstream.p", Target: to, Plain: true, Switches: true}, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if hop := r.Snapshot().Server.Attempts[0].Hops[0]; !c.Absolute || c.Kept || hop.Reused || *hop.TLSInfo.ALPN != "http/1.1" {
+		t.Errorf("a request with Upgrade: %+v", hop)
+	}
 }
 
 func TestTableClosesItsTrunks(t *testing.T) {

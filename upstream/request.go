@@ -24,6 +24,7 @@ type Request struct {
 	// CONNECT, for absolute-form (Conn.Absolute).
 	Plain        bool
 	PlainConnect bool // ... but not for this request
+	Switches     bool // ... and it asks to go on in another protocol (Upgrade): such a proxy is then asked over HTTP/1.1, on a connection of its own
 
 	// Datagrams says that the way is for datagrams: see Conn.Datagrams. For the route "direct" it returns the socket that will send
 	// them, to IPv6 addresses or to IPv4 addresses; it may be asked again for the same.

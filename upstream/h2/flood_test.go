@@ -180,6 +180,7 @@ func TestResetsDoNotMultiplyHandlers(t *testing.T) {
 func TestTimes(t *testing.T) {
 	short := ServerOptions{HandshakeTimeout: 50 * time.Millisecond, IdleTimeout: time.Hour}
 	t.Run("no preface", func(t *testing.T) {
+		t.Parallel()
 		a, b := pair(t)
 		s := serve(t, b, short, ok)
 		if err := s.wait(t); err == nil || !strings.Contains(err.Error(), "no preface") {
@@ -188,6 +189,7 @@ func TestTimes(t *testing.T) {
 		a.Close()
 	})
 	t.Run("slow preface", func(t *testing.T) {
+		t.Parallel()
 		a, b := pair(t)
 		s := serve(t, b, short, ok)
 		for _, c := range []byte(http2.ClientPreface[:20]) {
@@ -197,6 +199,7 @@ func TestTimes(t *testing.T) {
 		s.wait(t)
 	})
 	t.Run("another protocol", func(t *testing.T) {
+		t.Parallel()
 		a, b := pair(t)
 		s := serve(t, b, ServerOptions{}, ok)
 		io.WriteString(a, "GET / HTTP/1.1\r\n")
@@ -205,6 +208,7 @@ func TestTimes(t *testing.T) {
 		}
 	})
 	t.Run("headers that do not end", func(t *testing.T) {
+		t.Parallel()
 		r, s := rawClient(t, short, ok)
 		r.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: r.block(get...)})
 		if got := r.outcome(); got != calm {
@@ -213,6 +217,7 @@ func TestTimes(t *testing.T) {
 		s.wait(t)
 	})
 	t.Run("idle", func(t *testing.T) {
+		t.Parallel()
 		r, s := rawClient(t, ServerOptions{IdleTimeout: 50 * time.Millisecond}, ok)
 		if got := r.outcome(); got != "GOAWAY NO_ERROR" {
 			t.Error(got)
@@ -223,6 +228,7 @@ func TestTimes(t *testing.T) {
 		}
 	})
 	t.Run("peer that does not answer", func(t *testing.T) {
+		t.Parallel()
 		r, s := rawClient(t, ServerOptions{PingInterval: 30 * time.Millisecond, PingTimeout: 60 * time.Millisecond}, silentHandler)
 		r.headers(1, true, get...)
 		if err := s.wait(t); err == nil || !strings.Contains(err.Error(), "PING") {
@@ -230,6 +236,7 @@ func TestTimes(t *testing.T) {
 		}
 	})
 	t.Run("peer that answers", func(t *testing.T) {
+		t.Parallel()
 		cl, s := both(t, ServerOptions{PingInterval: 20 * time.Millisecond, PingTimeout: 5 * time.Second}, ClientOptions{}, tunnel)
 		connect(t, cl)
 		time.Sleep(200 * time.Millisecond)
