@@ -170,13 +170,13 @@ func (a *attempt) reach(n int, to connmodel.Address) (net.Conn, *HopError) {
 	if h.registered != nil {
 		return a.foreign(n, to)
 	}
-	for again := false; ; again = true {
+	for tries := 1; ; tries++ {
 		conn, err := a.hop(n)
 		if err != nil {
 			return nil, err
 		}
 		conn, err = a.through(n, conn, to)
-		if err == nil || again || !a.another(n, err) {
+		if err == nil || !a.another(n, tries, err) {
 			return conn, err
 		}
 	}

@@ -164,9 +164,13 @@ func (a *attempt) detach(n int, conn net.Conn) (*h2.Stream, *trunk, *HopError) {
 	return s, t, nil
 }
 
-// another reports whether hop n is to be asked once more, on another connection: the trunk was dead or took no more streams, or the proxy
-// wants HTTP/1.1. The proxy has done nothing then that anybody would notice: at most it connected to the target.
-func (a *attempt) another(n int, he *HopError) bool {
+// unseenTries is how often a request is made that the proxy says it has not looked at.
+const unseenTries = 3
+
+// another reports whether hop n is to be asked once more, on another connection, after so many tries: the trunk was found dead or took no
+// more streams, or the proxy wants HTTP/1.1, or speaks nothing else in spite of what was agreed on (TLS is ended by something before it). The
+// proxy has done nothing then that anybody would notice: at most it connected to the target.
+func (a *attempt) another(n, tries int, he *HopError) bool {
 	if he.Hop != n || a.hops[n-1].older == nil || a.given != nil || a.d.ctx.Err() != nil {
 		return false
 	}
@@ -181,15 +185,18 @@ func (a *attempt) another(n int, he *HopError) bool {
 	var se *h2.StreamError
 	var ce *h2.ConnError
 	switch {
-	case errors.As(he.Err, &se) && se.Code == http2.ErrCodeHTTP11Required, errors.As(he.Err, &ce) && ce.Code == http2.ErrCodeHTTP11Required:
+	case errors.As(he.Err, &se) && se.Code == http2.ErrCodeHTTP11Required,
+		errors.As(he.Err, &ce) && (ce.Code == http2.ErrCodeHTTP11Required || ce.NotHTTP2):
 		l.learn(wantsHTTP1)
-	case a.kept == nil:
+	case h2.Unprocessed(he.Err): // GOAWAY came, or it has as many streams as it wants: the client will ask for fewer
+		if tries >= unseenTries {
+			return false
+		}
+	case a.kept == nil || tries > 1 || ce == nil && !errors.Is(he.Err, h2.ErrClosing):
 		return false
-	case se != nil && se.Unprocessed: // it has as many as it wants; the client will ask for fewer
-	case ce != nil, errors.Is(he.Err, h2.ErrClosing):
+	}
+	if a.kept != nil && ce != nil {
 		l.drop(a.kept)
-	default:
-		return false
 	}
 	a.unwatch()
 	s.Close()

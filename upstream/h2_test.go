@@ -290,6 +290,50 @@ func TestDeadTrunks(t *testing.T) {
 	}
 }
 
+// TestTrunksThatComeAndGo: a proxy that says GOAWAY again and again loses no attempt and no tunnel.
+func TestTrunksThatComeAndGo(t *testing.T) {
+	ca := ut.MustCA(t)
+	origin := ut.NewOrigin(t, ut.Echo, ut.Options{})
+	to := addr(t, origin.Addr())
+	p, s := startH2(t, ca, "p", ut.Options{}, h2.ServerOptions{MaxStreams: 5})
+	tab := table(t, Config{Upstreams: []Spec{s}})
+	var wg sync.WaitGroup
+	stop := make(chan struct{})
+	wg.Go(func() {
+		for next := 40; ; { // by what was asked, not by time: an attempt is not to meet too many of them
+			select {
+			case <-stop:
+				return
+			case <-time.After(time.Millisecond):
+			}
+			if len(p.Requests()) >= next {
+				p.each(func(s *h2.Server, _ net.Conn) { s.Shutdown() })
+				next += 40
+			}
+		}
+	})
+	var dials sync.WaitGroup
+	for i := range 12 {
+		dials.Go(func() {
+			for n := range 25 {
+				c, err := tab.Dial(t.Context(), &Request{Route: "upstream.p", Target: to}, recorder(to))
+				if err != nil {
+					t.Errorf("%v: %v", err, err.Cause)
+					return
+				}
+				say(t, c, fmt.Sprintf("%d from %d", n, i))
+				c.Close()
+			}
+		})
+	}
+	dials.Wait()
+	close(stop)
+	wg.Wait()
+	if n := tab.Status()[0]; n.Open != 0 || n.Failures != 0 {
+		t.Errorf("%+v", n)
+	}
+}
+
 // TestSilentTrunk: a connection that a firewall has forgotten is found out when it is used, and the attempt made on another.
 func TestSilentTrunk(t *testing.T) {
 	if testing.Short() {
@@ -626,6 +670,29 @@ func TestHTTP11Required(t *testing.T) {
 	}
 	if two.Load() != 1 || one.Load() != 3 {
 		t.Errorf("%d over h2, %d over HTTP/1.1", two.Load(), one.Load())
+	}
+}
+
+// TestH2ChosenInVain is a proxy behind something that ends TLS and chooses h2, which the proxy does not speak.
+func TestH2ChosenInVain(t *testing.T) {
+	ca := ut.MustCA(t)
+	origin := ut.NewOrigin(t, ut.Echo, ut.Options{})
+	to := addr(t, origin.Addr())
+	proxy := ut.NewHTTP(t, ut.Options{NoListen: true})
+	conf := ca.ServerTLS(t, "127.0.0.1")
+	conf.NextProtos = []string{"h2", "http/1.1"}
+	at := listen(t, func(c net.Conn) {
+		if tc := tls.Server(c, conf); tc.Handshake() == nil {
+			proxy.ServeConn(tc)
+		}
+	})
+	tab := table(t, Config{Upstreams: []Spec{{Name: "p", Scheme: "https", Address: at, TLS: &tls.Config{RootCAs: ca.Pool()}}}})
+	for range 2 {
+		c, hop := dialTo(t, tab, "upstream.p", to)
+		say(t, c, "hello")
+		if *hop.TLSInfo.ALPN != "http/1.1" {
+			t.Errorf("%+v", hop.TLSInfo)
+		}
 	}
 }
 

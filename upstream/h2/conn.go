@@ -205,6 +205,7 @@ func (c *conn) end(err error) {
 	case errors.As(err, &f):
 		code = f.code
 		ce.Code, ce.Reason = f.code, f.reason
+		ce.NotHTTP2 = c.client && !c.settled && code != http2.ErrCodeSettingsTimeout
 	case errors.As(err, &ce):
 	default:
 		ce.Err, ce.Remote = err, true
@@ -219,7 +220,9 @@ func (c *conn) end(err error) {
 		s.fail(ce)
 	}
 	for s := range c.fresh {
-		s.fail(&ConnError{Code: ce.Code, Remote: ce.Remote, Reason: ce.Reason, Err: ce.Err, Unprocessed: true})
+		fresh := *ce
+		fresh.Unprocessed = true
+		s.fail(&fresh)
 	}
 	if !c.goAway || code != http2.ErrCodeNo {
 		c.putGoAway(code)

@@ -42,6 +42,7 @@ type ConnError struct {
 	Reason      string        // fixed text
 	Err         error         // of the connection below; may be nil
 	Unprocessed bool          // of a stream: the peer has not looked at it
+	NotHTTP2    bool          // a server chose h2 and did not even begin as HTTP/2 does (RFC 9113 3.4)
 }
 
 func (e *ConnError) Error() string {
