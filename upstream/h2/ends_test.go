@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -141,15 +140,19 @@ func ask(t *testing.T, cl *http.Client, base string) {
 }
 
 func goClient(t *testing.T, nc net.Conn) *http.Client {
-	tr := &http2.Transport{AllowHTTP: true, DialTLSContext: func(context.Context, string, string, *tls.Config) (net.Conn, error) {
-		return nil, errors.New("one connection is enough")
+	conns := make(chan net.Conn, 1)
+	conns <- nc
+	tr := &http.Transport{Protocols: new(http.Protocols), DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		select {
+		case c := <-conns:
+			return c, nil
+		default:
+			return nil, errors.New("one connection is enough")
+		}
 	}}
-	cc, err := tr.NewClientConn(nc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { cc.Close() })
-	return &http.Client{Transport: cc, Timeout: 20 * time.Second}
+	tr.Protocols.SetUnencryptedHTTP2(true)
+	t.Cleanup(tr.CloseIdleConnections)
+	return &http.Client{Transport: tr, Timeout: 20 * time.Second}
 }
 
 func TestGoClient(t *testing.T) {
@@ -161,12 +164,16 @@ func TestGoClient(t *testing.T) {
 }
 
 func goServer(t *testing.T, nc net.Conn, h http.Handler) {
+	l := &streams{next: make(chan net.Conn, 1), end: make(chan struct{})}
+	l.next <- nc
+	srv := &http.Server{Handler: h, Protocols: new(http.Protocols)}
+	srv.Protocols.SetUnencryptedHTTP2(true)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		(&http2.Server{}).ServeConn(nc, &http2.ServeConnOpts{Handler: h, BaseConfig: &http.Server{}})
+		srv.Serve(l)
 	}()
-	t.Cleanup(func() { nc.Close(); <-done })
+	t.Cleanup(func() { srv.Close(); <-done })
 }
 
 func TestGoServer(t *testing.T) {
