@@ -163,6 +163,33 @@ func TestClientHelloHook(t *testing.T) {
 	}
 }
 
+// The streams of one connection have a tunnel each, and a hello each.
+func TestClientHellosOfStreams(t *testing.T) {
+	s := newSession(nil)
+	s.Multiplexed()
+	a, b, c := s.NewFlow(ProtocolConnect, hostA, time.Time{}), s.NewFlow(ProtocolConnect, hostA, time.Time{}), s.NewFlow(ProtocolConnect, hostA, time.Time{})
+	a.Identified(ProtocolConnect, "alice")
+	before := a.Snapshot()
+	a.ClientHello(&ClientHello{SNI: "a.example"})
+	b.ClientHello(&ClientHello{SNI: "b.example"})
+	if before.Client.Hello != nil {
+		t.Error("a snapshot has changed")
+	}
+	if f := a.Snapshot(); f.Client.Hello.SNI != "a.example" || f.Client.User != "alice" {
+		t.Errorf("%+v", f.Client)
+	}
+	for r, want := range map[*Recorder]string{a: "a.example", b: "b.example", c: ""} {
+		f := r.Close(FlowEnd{Reason: CloseDone})
+		got := ""
+		if f.Client.Hello != nil {
+			got = f.Client.Hello.SNI
+		}
+		if got != want || r == b && f.Client.User != "" {
+			t.Errorf("the record says %q of user %q, expected %q", got, f.Client.User, want)
+		}
+	}
+}
+
 func TestClientHelloEvent(t *testing.T) {
 	var kinds []string
 	r := newFlow(&Hooks{Observe: func(e Event, flow func() *Flow, _ *Client) {

@@ -114,8 +114,20 @@ func (r *Recorder) Decided(d *Decision, trace *Trace) {
 
 // ClientHello notes what the TLS client in the tunnel said first. The first one stays.
 func (r *Recorder) ClientHello(h *ClientHello) {
-	if c := &r.session.client; r.lock() && c.Hello == nil {
+	open := r.lock()
+	c := &r.session.client
+	if r.session.many { // every flow has a tunnel of its own
+		own := *c
+		if own.User = ""; r.flow.Client != nil {
+			own = *r.flow.Client
+		}
+		c = &own
+	}
+	if open && c.Hello == nil {
 		c.Hello = h
+		if r.session.many {
+			r.flow.Client = c
+		}
 		r.push(Event{Kind: EventTLSClientHello, Time: r.now(), Side: SideClient})
 	}
 	r.unlock()
@@ -439,7 +451,7 @@ func (r *Recorder) Close(e FlowEnd) *Flow {
 	if r.session.many {
 		c.User = ""
 		if f.Client != nil {
-			c.User = f.Client.User
+			c.User, c.Hello = f.Client.User, f.Client.Hello
 		}
 	}
 	f.Client = &c
