@@ -115,6 +115,7 @@ type Request struct {
 	Scheme string
 	Host   string
 	Path   string // bounded
+	Tunnel ID     // the flow of the tunnel that it came in; zero = it came by itself
 	Start  time.Time
 	End    time.Time // last byte of the body sent on
 }

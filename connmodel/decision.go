@@ -41,6 +41,9 @@ type Decision struct {
 	// AllowAddresses are the prefixes that the taking rule lists in match { address } and that lie wholly inside a refused range:
 	// they open that range for this rule (see RefusedRange).
 	AllowAddresses []netip.Prefix
+	// NamesHost says that the taking rule is about hosts that it names, and not just all of them: that is what a request in an opened tunnel
+	// needs that is for another host than the tunnel.
+	NamesHost bool
 	// AllowLocalhost opens loopback for the name "localhost" and below, where the taking rule names it in match { host } and lists
 	// a loopback prefix.
 	AllowLocalhost bool
@@ -125,9 +128,23 @@ const (
 	TLSIntercept   TLSMode = "intercept"
 )
 
+// Opens reports whether TLS of the client ends here. p may be nil.
+func (p *TLSPlan) Opens() bool {
+	return p != nil && (p.Mode == TLSTerminate || p.Mode == TLSIntercept)
+}
+
+// ToServer reports whether TLS toward the server is made here. p may be nil.
+func (p *TLSPlan) ToServer() bool {
+	return p != nil && (p.Mode == TLSUpgrade || p.Mode == TLSIntercept)
+}
+
 // TLSPlan is how TLS toward the server is made. Config is built at load and cloned by whoever dials.
 type TLSPlan struct {
 	Mode       TLSMode
 	ServerName string      // name verified and sent; "" = the host dialled for
-	Config     *tls.Config // never nil for Upgrade; ServerName in it is ignored
+	Config     *tls.Config // toward the server: never nil for Upgrade and Intercept; ServerName in it is ignored
+	// Certificate is shown to the client, for Terminate; nil = one is minted, as for Intercept.
+	Certificate *tls.Certificate
+	// LearnRejects passes the tunnels of a client through that has rejected our certificate for the same target before, for Intercept.
+	LearnRejects bool
 }

@@ -412,6 +412,7 @@ type wireRequest struct {
 	Scheme string     `json:"scheme"`
 	Host   string     `json:"host"`
 	Path   string     `json:"path"`
+	Tunnel ID         `json:"tunnel"`
 	Start  *time.Time `json:"timestamp_start"`
 	End    *time.Time `json:"timestamp_end"`
 }
@@ -420,7 +421,7 @@ func (w *wireRequest) value() *Request {
 	if w == nil {
 		return nil
 	}
-	return &Request{Method: w.Method, Scheme: w.Scheme, Host: w.Host, Path: w.Path, Start: orZero(w.Start), End: orZero(w.End)}
+	return &Request{Method: w.Method, Scheme: w.Scheme, Host: w.Host, Path: w.Path, Tunnel: w.Tunnel, Start: orZero(w.Start), End: orZero(w.End)}
 }
 
 type wireResponse struct {

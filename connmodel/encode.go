@@ -574,6 +574,10 @@ func (e *encoder) request(q *Request) {
 	e.str(q.Host)
 	e.raw(`,"path":`)
 	e.str(q.Path)
+	if q.Tunnel != (ID{}) {
+		e.raw(`,"tunnel":`)
+		e.id(q.Tunnel)
+	}
 	e.raw(`,"timestamp_start":`)
 	e.time(q.Start)
 	e.raw(`,"timestamp_end":`)

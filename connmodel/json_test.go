@@ -87,7 +87,7 @@ func full() *Flow {
 	f.Trace = &Trace{Steps: []TraceStep{{Rule: "intranet", File: "a.hcl", Line: 1, Reason: "host host.example is not below corp.example"}, {Rule: "no games", File: "a.hcl", Line: 3, Matched: true, Shadow: true}}}
 	f.Client.Hello = &ClientHello{SNI: "host.example", ALPN: []string{"h2", "\x1b\n"}, Versions: []uint16{0x0304, 0x0303, 0x0399}, CipherSuites: []uint16{0x1301, 0xc02b}, ECH: true,
 		JA4: "t13d1516h2_8daaf6152771_e5627efa2ab1", Truncated: true, SNIError: "is an address"}
-	f.Request = &Request{Method: "GET", Scheme: "http", Host: "host.example", Path: "/api?q=\x1b[31m\"\\\u0000", Start: at(0), End: at(60)}
+	f.Request = &Request{Method: "GET", Scheme: "http", Host: "host.example", Path: "/api?q=\x1b[31m\"\\\u0000", Tunnel: testID(9), Start: at(0), End: at(60)}
 	f.Response = &Response{Status: 200, Start: at(70), End: at(80)}
 	f.Metadata = map[string]string{"zeta": "1", "alpha": "two\nlines\u2028\u202e", "🚀": "\U000e0041"}
 	f.Panicked = true
@@ -257,7 +257,7 @@ func TestHugeRecordsAreCut(t *testing.T) {
 			Client: &Client{Connection: c, Listener: big, Protocol: Protocol(big), User: big,
 				Hello: &ClientHello{SNI: big, SNIError: big, ALPN: list, Versions: make([]uint16, 1000), CipherSuites: make([]uint16, 1000), JA4: big}}, Server: &s, Target: c.Address, Protocol: Protocol(big), Error: e, Trace: &Trace{},
 			Decision: &Decision{Policy: big, Rule: big, File: big, Outcome: Outcome(big), Route: big, Server: c.Address, Denial: &Denial{Reason: big}, Tags: list},
-			Request:  &Request{big, big, big, big, at(0), at(1)}, Metadata: map[string]string{}, First: Side(big), Reason: CloseReason(big),
+			Request:  &Request{big, big, big, big, testID(9), at(0), at(1)}, Metadata: map[string]string{}, First: Side(big), Reason: CloseReason(big),
 		}
 		for i := range 100 {
 			f.Trace.Steps = append(f.Trace.Steps, TraceStep{Rule: big, File: big, Reason: big})

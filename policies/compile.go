@@ -46,9 +46,11 @@ func (p *Program) addRule(r *rule) {
 		return
 	}
 	var plain *connmodel.Decision // of the blocks that open nothing
+	names := r.namesHosts()
 	for _, t := range r.blocks {
 		d := r.decision
 		d.AllowAddresses, d.AllowLocalhost = r.opens(t)
+		d.NamesHost = names
 		decision := &d
 		if len(d.AllowAddresses) == 0 && !d.AllowLocalhost {
 			if plain == nil {

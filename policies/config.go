@@ -7,6 +7,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/hashicorp/hcl/v2"
+
 	"viaduct/connmodel"
 	"viaduct/upstream"
 )
@@ -18,6 +20,8 @@ type Config struct {
 	Upstreams upstream.Config // upstreams, pools and chains, those written in place included; Resolver is left to the caller
 	Programs  map[string]*Program
 	Tests     []Test
+	// Signs are the places in rules that ask for certificates of the authority (Gateway.CA); empty = nobody needs one.
+	Signs []hcl.Range
 
 	// Files are those that were read as policy, in the order they were read; Data are the files they name (lists,
 	// certificates, passwords): a change in any of them may change the configuration.

@@ -116,6 +116,30 @@ func (h *hostPattern) takes(host string) bool {
 	return h.regex != nil && h.regex.MatchString(host)
 }
 
+// names reports whether h names hosts rather than all there are: a wild pattern that takes two names which have nothing in common takes
+// everything. h may be nil.
+func (h *hosts) names() bool {
+	if h == nil {
+		return false
+	}
+	for i := range h.patterns {
+		if p := &h.patterns[i]; p.index == "" && p.takes("a1.b2.invalid") && p.takes("z9-y8") {
+			return false
+		}
+	}
+	return true
+}
+
+// namesHosts reports whether each match block of the rule names hosts.
+func (r *rule) namesHosts() bool {
+	for _, t := range r.blocks {
+		if !t.hosts.names() {
+			return false
+		}
+	}
+	return len(r.blocks) > 0
+}
+
 // reasonOfPattern is the reason in an error of a pattern, without the position, which the reader sees.
 func reasonOfPattern(err error) string {
 	var p *match.PatternError

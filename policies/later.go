@@ -24,7 +24,6 @@ var (
 		"match":      {"country"},
 		"not":        {"country"},
 	}
-	laterModes = []string{"terminate", "intercept"}
 )
 
 // content reports what a block, or a file, has in it that its schema does not know.

@@ -66,6 +66,7 @@ type loader struct {
 	routes map[string]hcl.Range // where an in-line chain stands
 
 	servers []serverAt
+	signs   []hcl.Range // modes of rules that ask for certificates of the authority
 }
 
 // serverAt is a server that a rule dials, and where it says so.
@@ -254,6 +255,7 @@ func (l *loader) build() *Config {
 		x.text, x.networks = "", nil // the programs hold them in their own form
 	}
 	cfg.Files = slices.Clone(l.names)
+	cfg.Signs = l.signs
 	slices.Sort(l.data)
 	cfg.Data = slices.Compact(l.data)
 	return cfg

@@ -147,12 +147,10 @@ func (b *block) schemes(name string) []string {
 	var all []string
 	for _, e := range b.entries(name) {
 		switch s := e.text; s {
-		case "http":
+		case "http", "https":
 			all = append(all, s)
-		case "https":
-			b.l.errorAt(e.r, "Scheme that is never seen", `What a tunnel carries is not known, so no flow has the scheme "https". For tunnels write protocol = ["connect", "socks5"], or port = 443.`)
 		default:
-			b.l.errorAt(e.r, "Unknown value", `"scheme" can be "http", for plain requests.`)
+			b.l.errorAt(e.r, "Unknown value", `"scheme" can be "http", for plain requests, or "https", for requests in tunnels that a rule opens.`)
 		}
 	}
 	return all

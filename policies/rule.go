@@ -140,7 +140,10 @@ func (l *loader) outcome(b *block, p *policyBlock, r *rule) {
 	d.ProxyProtocol = b.number("send_proxy_protocol", 1, 2)
 	d.Tags = l.tags(b)
 	if t := b.one("tls"); t != nil {
-		d.TLS = l.tlsPlan(t)
+		before := len(l.signs)
+		if d.TLS = l.tlsPlan(t); r.ofRequests() {
+			l.signs = l.signs[:before] // who is shown a certificate has no request yet
+		}
 	}
 	d.Retry = l.retry(b.one("retry"))
 	d.Timeouts = l.timeouts(b.one("timeouts"))

@@ -173,6 +173,9 @@ func (e *expectation) compare(c *Config, d *connmodel.Decision) []string {
 			differs("via", d.Route, e.route)
 		}
 	}
+	if e.tls != "" {
+		differs("tls", tlsOf(d), e.tls)
+	}
 	if e.server != "" {
 		differs("server", d.Server.String(), e.server)
 	}
@@ -180,6 +183,17 @@ func (e *expectation) compare(c *Config, d *connmodel.Decision) []string {
 		differs("tags", strings.Join(d.Tags, ", "), strings.Join(e.tags, ", "))
 	}
 	return diff
+}
+
+// tlsOf is the mode of a decision, as a rule would say it.
+func tlsOf(d *connmodel.Decision) string {
+	switch {
+	case d.Denied():
+		return ""
+	case d.TLS == nil:
+		return string(connmodel.TLSPassthrough)
+	}
+	return string(d.TLS.Mode)
 }
 
 func orNone(s string) string {

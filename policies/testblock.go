@@ -41,6 +41,7 @@ type expectation struct {
 	route                        string
 	deny                         *bool
 	status                       int
+	tls                          string // mode
 	tags                         []string
 	hasTags                      bool
 }
@@ -48,7 +49,7 @@ type expectation struct {
 var (
 	testSchema = schema(attrs("client", "listener", "user", "at", "policy", "connect", "request", "socks4", "socks4a", "socks5", "udp", "redirect", "tproxy", "resolve", "header", "sni", "alpn", "ja4"),
 		blocks("expect"))
-	expectSchema = schema(attrs("rule", "via", "server", "deny", "reason", "policy", "tags"))
+	expectSchema = schema(attrs("rule", "via", "server", "deny", "reason", "policy", "tags", "tls"))
 )
 
 // targetAttrs say how the client asks, and for what.
@@ -150,8 +151,8 @@ func (l *loader) testTarget(b *block, t *Test) {
 	if given == nil {
 		l.errorAt(b.src.DefRange, "No target", `A test says what the client asks for: connect = "host:port", socks5 = "host:port", udp = "host:port", or request = "GET http://host/path".`)
 	}
-	if b.has("header") && f.Protocol != connmodel.ProtocolHTTP && t.inner == nil {
-		l.errorAt(b.rng("header"), "Without effect", `Header fields are seen in a plain request only: request = "GET http://host/path".`)
+	if b.has("header") && !b.has("request") {
+		l.errorAt(b.rng("header"), "Without effect", `Header fields are seen in a request only: request = "GET http://host/path".`)
 	}
 	f.TargetIP = f.Target.IP()
 	if f.KernelSent() && !f.TargetIP.IsValid() && !f.Target.IsZero() {
@@ -162,7 +163,7 @@ func (l *loader) testTarget(b *block, t *Test) {
 	}
 }
 
-// testRequest reads "GET http://host/path".
+// testRequest reads "GET http://host/path", or "GET https://host/path": a request in a CONNECT tunnel to that host, which a rule opens.
 func (l *loader) testRequest(b *block, f *connmodel.Facts) {
 	s := b.text("request")
 	if s == "" {
@@ -174,11 +175,14 @@ func (l *loader) testRequest(b *block, f *connmodel.Facts) {
 		method, target = "GET", s
 	}
 	u, err := url.Parse(target)
-	if err != nil || u.Scheme != "http" || u.Host == "" || !isToken(method) {
-		l.errorAt(r, "Wrong request", `A plain request is written as the client sends it: "GET http://host/path". For https use connect = "host:443".`)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || !isToken(method) {
+		l.errorAt(r, "Wrong request", `A request is written with its whole URL: "GET http://host/path". One of https is what a tunnel holds that a rule opens; for the tunnel itself use connect = "host:443".`)
 		return
 	}
 	port := uint64(80)
+	if u.Scheme == "https" {
+		port = 443
+	}
 	if u.Port() != "" {
 		port, err = strconv.ParseUint(u.Port(), 10, 16)
 	}
@@ -187,7 +191,10 @@ func (l *loader) testRequest(b *block, f *connmodel.Facts) {
 		l.errorAt(r, "Wrong request", fmt.Sprintf("%q holds no host and port that can be reached.", u.Host))
 		return
 	}
-	f.Target, f.Scheme = a, "http"
+	f.Target, f.Scheme = a, u.Scheme
+	if u.Scheme == "https" {
+		f.Protocol, f.Tunnel = connmodel.ProtocolConnect, a
+	}
 	f.Request = &connmodel.RequestFacts{Method: method, Path: u.RequestURI(), Header: l.testHeader(b)}
 }
 
@@ -298,6 +305,7 @@ func (l *loader) expectation(x *hcl.Block, t *Test) {
 	}
 	e := &t.expect
 	e.reason = b.text("reason")
+	e.tls = b.oneOf("tls", string(connmodel.TLSPassthrough), string(connmodel.TLSUpgrade), string(connmodel.TLSTerminate), string(connmodel.TLSIntercept))
 	if s := b.hostPort("server"); !s.IsZero() {
 		e.server = s.String()
 	}

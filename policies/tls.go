@@ -3,8 +3,6 @@ package policies
 import (
 	"crypto/tls"
 	"fmt"
-	"slices"
-	"strings"
 
 	"github.com/hashicorp/hcl/v2"
 
@@ -60,17 +58,18 @@ func (b *block) serverName(name string) string {
 	return host
 }
 
-var planSchema = schema(attrs("mode"), clientTLSAttrs)
+var planSchema = schema(attrs("mode", "on_client_reject"), clientTLSAttrs)
 
 // tlsPlan reads the tls block of a rule.
 func (l *loader) tlsPlan(x *hcl.Block) *connmodel.TLSPlan {
 	b := l.open(x, planSchema)
-	if !b.need("mode", `"passthrough" leaves the bytes alone, "upgrade" takes a plain client over TLS to the server`) {
+	if !b.need("mode", `"passthrough" leaves the bytes alone, "upgrade" takes a plain client over TLS to the server, "terminate" a TLS client to a plain server, "intercept" opens TLS on both sides`) {
 		return nil
 	}
-	modes := []string{string(connmodel.TLSPassthrough), string(connmodel.TLSUpgrade)}
+	modes := []string{string(connmodel.TLSPassthrough), string(connmodel.TLSUpgrade), string(connmodel.TLSTerminate), string(connmodel.TLSIntercept)}
 	switch mode := b.text("mode"); mode {
 	case string(connmodel.TLSUpgrade):
+		b.withoutEffect("no TLS of a client ends here", "on_client_reject")
 		x := b.clientTLS()
 		p := &connmodel.TLSPlan{Mode: connmodel.TLSUpgrade, ServerName: x.serverName, Config: x.config}
 		b.plainALPN(p)
@@ -82,13 +81,13 @@ func (l *loader) tlsPlan(x *hcl.Block) *connmodel.TLSPlan {
 			}
 		}
 		return &connmodel.TLSPlan{Mode: connmodel.TLSPassthrough}
+	case string(connmodel.TLSIntercept):
+		return b.interceptPlan()
+	case string(connmodel.TLSTerminate):
+		return b.terminatePlan()
 	case "":
 		return nil
 	default:
-		if slices.Contains(laterModes, mode) {
-			l.errorAt(b.rng("mode"), notYet, fmt.Sprintf("The mode %q is not in this version: what a tunnel carries is not looked into. There are %s.", mode, strings.Join(modes, " and ")))
-			return nil
-		}
 		l.errorAt(b.rng("mode"), "Unknown value", fmt.Sprintf("\"mode\" can be %s.%s", oneOf(modes), didYouMean(mode, modes)))
 	}
 	return nil

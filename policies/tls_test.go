@@ -118,7 +118,14 @@ func TestTLSFiles(t *testing.T) {
 		{`server_name = "Inner.Example."`, `server_name = "a b"`, "Wrong name"},
 		{`ca          = "b.crt"`, `ca          = ["b.crt", "a.key"]`, "No certificate"},
 		{`ca          = "b.crt"`, `ca          = []`, "Empty list"},
-		{`mode = "passthrough"`, `mode = "intercept"`, "Not in this version"},
+		{`mode = "passthrough"`, `mode = "intersept"`, "Did you mean"},
+		{`{ mode = "passthrough" }`, "{\nmode = \"intercept\"\n on_client_reject = \"pass\"\n}", `"on_client_reject" can be`},
+		{`{ mode = "passthrough" }`, "{\nmode = \"passthrough\"\n on_client_reject = \"deny\"\n}", "Without effect"},
+		{`{ mode = "passthrough" }`, "{\nmode = \"upgrade\"\n on_client_reject = \"deny\"\n}", "Without effect"},
+		{`{ mode = "passthrough" }`, "{\nmode = \"terminate\"\n on_client_reject = \"deny\"\n}", "Without effect"},
+		{`{ mode = "passthrough" }`, "{\nmode = \"terminate\"\n ca = \"a.crt\"\n}", "Without effect"},
+		{`{ mode = "passthrough" }`, "{\nmode = \"terminate\"\n certificate = \"a.crt\"\n}", "both: certificate and key"},
+		{`{ mode = "passthrough" }`, "{\nmode = \"terminate\"\n certificate = \"a.crt\"\n key = \"b.key\"\n}", "Certificate and key"},
 		{`certificate = "a.crt"`, `certificate = "a.key"`, "Certificate and key"},
 	} {
 		src := strings.Replace(tlsSource, x.old, x.new, 1)
@@ -128,5 +135,90 @@ func TestTLSFiles(t *testing.T) {
 		if c, d := load(src); c != nil || !strings.Contains(d.Error(), x.want) {
 			t.Errorf("%s: %s", x.new, d.Error())
 		}
+	}
+}
+
+const openedSource = `
+policy "default" {
+  rule "opened" {
+    match {
+      host = ["www.example.com", "*.corp.example"]
+      port = 443
+    }
+    via = direct
+    tls {
+      mode             = "intercept"
+      ca               = "a.crt"
+      on_client_reject = "passthrough"
+    }
+  }
+  rule "ended" {
+    match { host = "x.example" }
+    match {
+      host = "/^o.*example$/"
+      port = 444
+    }
+    via = direct
+    tls {
+      mode        = "terminate"
+      certificate = "a.crt"
+      key         = "a.key"
+    }
+  }
+  rule "made" {
+    match { host = "z[0-9]*.example" }
+    match { host = ["*", "y.example"] }
+    via = direct
+    tls { mode = "terminate" }
+  }
+}
+test "inside" {
+  request = "GET https://www.example.com/x"
+  expect {
+    rule = "opened"
+    tls  = "intercept"
+  }
+}
+`
+
+// TestOpened: what rules say of tunnels that are opened gets where it is needed, and so does who needs the authority.
+func TestOpened(t *testing.T) {
+	dir := t.TempDir()
+	writePair(t, dir, "a")
+	c, d := Load(Options{Source: map[string][]byte{filepath.Join(dir, "p.hcl"): []byte(openedSource)}})
+	if c == nil {
+		t.Fatal(d.Error())
+	}
+	checkTests(t, c)
+	for _, x := range []struct {
+		host  string
+		port  uint16
+		rule  string
+		mode  connmodel.TLSMode
+		learn bool
+		shown bool
+		names bool
+	}{
+		{"www.example.com", 443, "opened", connmodel.TLSIntercept, true, false, true},
+		{"a.corp.example", 443, "opened", connmodel.TLSIntercept, true, false, true},
+		{"x.example", 443, "ended", connmodel.TLSTerminate, false, true, true},
+		{"other.example", 444, "ended", connmodel.TLSTerminate, false, true, true},
+		{"other.example", 443, "made", connmodel.TLSTerminate, false, false, false},
+	} {
+		d, _ := c.Programs["default"].Decide(target(x.host, x.port))
+		p := d.TLS
+		if d.Rule != x.rule || p == nil || p.Mode != x.mode || p.LearnRejects != x.learn || (p.Certificate != nil) != x.shown || d.NamesHost != x.names {
+			t.Errorf("%s:%d: rule %q, %+v, names %v", x.host, x.port, d.Rule, p, d.NamesHost)
+		}
+		if p.Mode == connmodel.TLSIntercept && (p.Config == nil || p.Config.RootCAs == nil) {
+			t.Errorf("%s: toward the server there is %+v", x.host, p.Config)
+		}
+	}
+	var lines []int
+	for _, r := range c.Signs {
+		lines = append(lines, r.Start.Line)
+	}
+	if !slices.Equal(lines, []int{10, 32}) {
+		t.Errorf("the authority is needed at lines %v", lines)
 	}
 }

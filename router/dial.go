@@ -25,6 +25,7 @@ type plan struct {
 
 	datagrams func(v6 bool) (*net.UDPConn, error) // as in upstream.Request; nil = a connection
 	own       *packetPorts                        // with datagrams
+	offer     *upstream.TLSOffer                  // what the server is asked for in the name of a TLS client; nil = what the policy says
 }
 
 // newPlan turns a decision into a plan and lets hooks edit or refuse it. An edited address passes the same check as any other.
@@ -41,6 +42,11 @@ func (s *session) newPlan(p *pin, rec *connmodel.Recorder, f *connmodel.Facts, d
 	if d.ProxyProtocol != 0 {
 		pl.header = s.introduction(d.ProxyProtocol, f)
 	}
+	if o := s.inner; o != nil {
+		o.inside(f, &pl)
+	} else if pl.plain && pl.to.TLS.Opens() {
+		pl.to.TLS = nil // there is nothing to open
+	}
 	h := s.r.opt.Hooks
 	if f.Request != nil {
 		if err := h.CallRequest(&s.life, rec, &pl.to); err != nil {
@@ -49,6 +55,9 @@ func (s *session) newPlan(p *pin, rec *connmodel.Recorder, f *connmodel.Facts, d
 	}
 	if err := h.CallServerConnect(&s.life, rec, &pl.to); err != nil {
 		return pl, refusedByHook("server_connect", err)
+	}
+	if s.inner != nil {
+		pl.offer = s.inner.offer(f, &pl)
 	}
 	return pl, s.checkPlan(p, &pl, f)
 }
@@ -127,7 +136,7 @@ func (pl *plan) request(p *pin, f *connmodel.Facts) upstream.Request {
 		Plain: pl.plain, Switches: pl.switches,
 		// A proxy that is given another address in absolute-form would tell the server that address as its Host.
 		PlainConnect: pl.d.PlainConnect || pl.to.Address != f.Target,
-		TLS:          pl.to.TLS, Retry: pl.d.Retry, Client: f.Client.Addr(),
+		TLS:          pl.to.TLS, Offer: pl.offer, Retry: pl.d.Retry, Client: f.Client.Addr(),
 		Via: pl.via, Header: pl.header, Datagrams: pl.datagrams,
 		Check: func(ip netip.Addr) error {
 			if e := p.gen.checkAddress(p.l, pl.d, pl.to.Address, ip, pl.to.Address.Port); e != nil {

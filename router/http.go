@@ -251,7 +251,7 @@ func (s *session) carry(p *pin, rec *connmodel.Recorder, pl *plan, f *connmodel.
 	res := forward.Carry(&forward.Params{
 		Client: s.conn, In: &s.in, Req: &s.req, Rec: rec, Decision: pl.d, Via: s.r.proxyName(p), Timeouts: pl.timeouts,
 		Dial:    func(reuse bool) (*forward.Server, *connmodel.ConnError) { return s.server(p, rec, pl, f, reuse) },
-		Closing: s.closing, Cancel: &s.plain,
+		Closing: s.lastRequest, Cancel: &s.plain,
 	})
 	if res.Err != nil {
 		res.Err = s.outside(res.Err)
@@ -282,6 +282,9 @@ func (s *session) carry(p *pin, rec *connmodel.Recorder, pl *plan, f *connmodel.
 	}
 	return res.KeepClient
 }
+
+// lastRequest reports whether the client's connection ends with the response that is due.
+func (s *session) lastRequest() bool { return s.closing() || s.inner != nil && s.inner.over.Load() }
 
 // closer makes a function an io.Closer.
 type closer func() error
@@ -320,7 +323,7 @@ func (s *session) notCarried(p *pin, rec *connmodel.Recorder, res *forward.Resul
 func (s *session) keep(res *forward.Result) {
 	switch {
 	case !res.KeepServer:
-	case res.KeepClient && res.Server.Bound():
+	case res.KeepClient && (res.Server.Bound() || s.inner.owns(res.Server)):
 		s.bind(res.Server)
 	default:
 		s.r.kept.Put(res.Server)
@@ -365,7 +368,15 @@ func (s *session) reach(p *pin, rec *connmodel.Recorder, pl *plan, f *connmodel.
 	if reuse {
 		q := pl.request(p, f)
 		for _, absolute := range [...]bool{true, false} {
+			if absolute && !q.Plain {
+				continue
+			}
 			key := any(p.gen.cfg.Routes.Key(&q, absolute))
+			if o := s.inner; o != nil {
+				if err := o.told(key); err != nil {
+					return nil, err
+				}
+			}
 			k := s.takeBound(key)
 			if k == nil {
 				k = s.r.kept.Get(key)
@@ -380,16 +391,7 @@ func (s *session) reach(p *pin, rec *connmodel.Recorder, pl *plan, f *connmodel.
 	if err != nil {
 		return nil, err
 	}
-	srv := &forward.Server{
-		Conn: c.Conn, Absolute: c.Absolute, ProxyAuthorization: c.ProxyAuthorization.Reveal(), Key: c.Key,
-		Record: rec.Snapshot().Server, Close: c.Close, Reused: c.Kept, Answered: c.Answered,
-	}
-	srv.In.Reset(c.Conn, http1.Limits{})
-	srv.In.Prepend(c.Early)
-	if c.Absolute {
-		srv.Hop, srv.HopName = lastProxy(srv.Record)
-	}
-	return srv, nil
+	return newServer(c, rec), nil
 }
 
 // lastProxy names the proxy that an absolute-form request is sent to, for blame.

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"viaduct/connmodel"
+	"viaduct/router/intercept"
 	"viaduct/upstream"
 	"viaduct/upstream/resolve"
 )
@@ -72,6 +73,9 @@ type Config struct {
 	// WarnBefore is how long before its end a client's certificate raises a warning; 0 = 14 days. Those of proxies and servers: see
 	// upstream.Config.
 	WarnBefore time.Duration
+	// CA signs what the clients of opened tunnels are shown; nil = there is none, and such tunnels are not opened, unless the rule has a
+	// certificate of its own.
+	CA *intercept.CA
 	// Name identifies this gateway in Via and Proxy-Status; "" = "viaduct-" and 16 random hexadecimal digits, kept for the process' life.
 	Name string
 }

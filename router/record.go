@@ -11,6 +11,9 @@ type stats struct {
 	sessions atomic.Uint64
 	flows    atomic.Uint64
 	panics   atomic.Uint64
+	opened   atomic.Uint64
+	rejected atomic.Uint64
+	passed   atomic.Uint64
 }
 
 // Stats is a snapshot of the counters.
@@ -19,6 +22,17 @@ type Stats struct {
 	SessionsOpen int
 	Flows        uint64 // recorded since start
 	Panics       uint64 // must stay 0
+	Opened       OpenedStats
+}
+
+// OpenedStats are about tunnels that rules open.
+type OpenedStats struct {
+	Tunnels  uint64 // opened since start: both handshakes were made
+	Rejected uint64 // clients that did not accept our certificate
+	Passed   uint64 // tunnels passed through because of that (on_client_reject)
+	Learnt   int    // clients and targets that are passed through now
+	Minted   uint64 // certificates made since start
+	Kept     int    // certificates kept
 }
 
 // Stats returns the counters.
@@ -28,12 +42,23 @@ func (r *Router) Stats() Stats {
 		SessionsOpen: r.sessions.connections(),
 		Flows:        r.stats.flows.Load(),
 		Panics:       r.stats.panics.Load(),
+		Opened:       r.openedStats(),
+	}
+}
+
+func (r *Router) openedStats() OpenedStats {
+	made, kept := r.minter.Stats()
+	return OpenedStats{
+		Tunnels: r.stats.opened.Load(), Rejected: r.stats.rejected.Load(), Passed: r.stats.passed.Load(), Learnt: r.rejects.len(), Minted: made, Kept: kept,
 	}
 }
 
 // finish makes the one record of a flow and hands it on. Further calls for the same flow do nothing.
 func (s *session) finish(rec *connmodel.Recorder, e connmodel.FlowEnd) {
 	s.flow.CompareAndSwap(rec, nil)
+	if o := s.inner; o != nil && rec != o.rec {
+		o.carried(&e)
+	}
 	f := rec.Close(e)
 	if f == nil {
 		return

@@ -14,6 +14,7 @@ import (
 
 	"viaduct/connmodel"
 	"viaduct/router/forward"
+	"viaduct/router/intercept"
 	"viaduct/upstream/resolve"
 )
 
@@ -33,6 +34,8 @@ type Router struct {
 	sessions registry
 	stats    stats
 	kept     forward.Pool // server connections between plain requests
+	minter   intercept.Minter
+	rejects  rejects
 
 	packets    packetPorts // sockets of associations: never a target
 	handshakes handshakes  // sessions that have not said yet what they want

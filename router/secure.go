@@ -157,12 +157,23 @@ type firstFlight struct {
 	versions []uint16
 }
 
+// note keeps the end of what is read.
+func (f *firstFlight) note(b []byte) {
+	if n, most := len(b), len(f.last); n >= most {
+		copy(f.last[:], b[n-most:])
+	} else {
+		copy(f.last[:], f.last[n:])
+		copy(f.last[most-n:], b)
+	}
+}
+
 // NetConn returns the connection below, for those who look at its socket.
 func (f *firstFlight) NetConn() net.Conn { return f.Conn }
 
 func (f *firstFlight) Read(b []byte) (int, error) {
 	if len(f.early) > 0 {
 		n := copy(b, f.early)
+		f.note(b[:n])
 		if f.early = f.early[n:]; len(f.early) == 0 {
 			f.early = nil
 		}
@@ -176,12 +187,7 @@ func (f *firstFlight) Read(b []byte) (int, error) {
 	}
 	n, err := f.Conn.Read(b[:min(len(b), f.left)])
 	f.left -= n
-	if n >= len(f.last) {
-		copy(f.last[:], b[n-len(f.last):n])
-	} else {
-		copy(f.last[:], f.last[n:])
-		copy(f.last[len(f.last)-n:], b[:n])
-	}
+	f.note(b[:n])
 	return n, err
 }
 
@@ -220,7 +226,7 @@ func transport(c net.Conn) net.Conn {
 // hangUp closes the client's connection. A session that was ended from outside sends no close_notify before: it would have to wait for a
 // client that does not read.
 func (s *session) hangUp() {
-	if s.tls != nil && s.life.ended() != "" {
+	if (s.tls != nil || s.inner != nil) && s.life.ended() != "" {
 		transport(s.conn).Close()
 	}
 	s.conn.Close()

@@ -23,6 +23,7 @@ import (
 //	decide     decide                     which rule takes it?
 //	dial       newPlan, dial              the hooks' word, the check, the chain
 //	answer     yes, no                    in the client's own protocol
+//	           serveOpened                ... or both handshakes of a tunnel that is looked into, and its requests
 //	relay      relay, forward.Carry       the bytes
 //	record     finish                     one record, always
 func (s *session) serveConn() {
@@ -89,6 +90,10 @@ func (s *session) serveTunnel(p *pin, rec *connmodel.Recorder, proto connmodel.P
 	pl, err := s.newPlan(p, rec, f, d)
 	if err != nil {
 		s.no(p, rec, proto, err)
+		return
+	}
+	if pl.to.TLS.Opens() && !s.passes(p, rec, f, &pl) {
+		s.serveOpened(p, rec, proto, f, &pl)
 		return
 	}
 	c, err := s.dial(p, rec, &pl, f)

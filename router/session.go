@@ -32,8 +32,9 @@ type session struct {
 	stream  bool     // it is a stream of HTTP/2: live, name and tls are those of its connection
 	tls     *secured // TLS with the client; nil without
 
-	local    bool // it came from an address of this machine: in Router.loops
-	balancer bool // the peer is a load balancer, which says first whose connection it brings
+	local    bool    // it came from an address of this machine: in Router.loops
+	balancer bool    // the peer is a load balancer, which says first whose connection it brings
+	inner    *opened // what came of a tunnel that is looked into; nil outside of one
 
 	*desk // nil while relaying
 
@@ -160,6 +161,9 @@ func (s *session) close(panicked any) {
 		s.panicked(panicked)
 	}
 	s.hangUp()
+	if s.inner != nil {
+		s.finishOpened()
+	}
 	s.r.handshakes.end(s)
 	s.bind(nil)
 	s.leaveDesk()
@@ -186,6 +190,11 @@ func (s *session) panicked(p any) {
 	defer s.r.opt.Log.Event(LevelError, "panic in a session", "session", s.live.ID().String(), "panic", p, "stack", stack)
 	s.r.opt.Meter.Panicked()
 	s.r.dials.end(s)
+	if s.inner != nil {
+		s.inner.end = &connmodel.ConnError{
+			Phase: connmodel.PhaseRelay, Side: connmodel.SideViaduct, Kind: connmodel.KindInternal, Message: "internal error", Blame: connmodel.BlameLocal,
+		}
+	}
 	rec := s.flow.Load()
 	if rec == nil {
 		return

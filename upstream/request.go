@@ -3,6 +3,7 @@ package upstream
 import (
 	"net"
 	"net/netip"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -30,7 +31,8 @@ type Request struct {
 	// them, to IPv6 addresses or to IPv4 addresses; it may be asked again for the same.
 	Datagrams func(v6 bool) (*net.UDPConn, error)
 
-	TLS      *connmodel.TLSPlan // Mode upgrade: TLS to the server is made here, and is part of the attempt
+	TLS      *connmodel.TLSPlan // Mode upgrade or intercept: TLS to the server is made here, and is part of the attempt
+	Offer    *TLSOffer          // what the client of an intercepted tunnel asks the server for; nil = what the plan says
 	Retry    *connmodel.Retry   // instead of the pool's; nil = the pool's
 	Deadline time.Time          // for everything, all attempts; zero = 60 s from now
 	Client   netip.Addr         // for hash by client
@@ -56,7 +58,21 @@ type Request struct {
 }
 
 // upgrade reports whether TLS to the server is made here.
-func (q *Request) upgrade() bool { return q.TLS != nil && q.TLS.Mode == connmodel.TLSUpgrade }
+func (q *Request) upgrade() bool { return q.TLS.ToServer() }
+
+// TLSOffer is what a TLS client asks for, to be asked for in its place. It is not changed once made.
+type TLSOffer struct {
+	SNI  string   // name; the plan's own goes before it. "" = the server dialled for
+	ALPN []string // protocols, in the client's order; nil = none
+}
+
+// key is the offer as part of a Key.
+func (o *TLSOffer) key() string {
+	if o == nil {
+		return ""
+	}
+	return o.SNI + "/" + strings.Join(o.ALPN, ",")
+}
 
 // Key names what a connection leads to, for keeping connections of plain HTTP. Equal keys may stand in for each other.
 type Key struct {
@@ -65,6 +81,7 @@ type Key struct {
 	Target connmodel.Address // zero where the connection is to a proxy that takes any target
 	TLS    *connmodel.TLSPlan
 	Header string // PROXY protocol header that the server was sent: the connection is of that client and no other
+	Offer  string // TLSOffer, where there is TLS
 }
 
 // Conn is a connection that leads to the server, or, when Absolute, to the proxy that fetches from it.

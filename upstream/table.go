@@ -239,6 +239,9 @@ func (t *Table) Key(q *Request, absolute bool) Key {
 	if q.Header != nil {
 		k.Header = string(proxyproto.Append(nil, *q.Header))
 	}
+	if q.upgrade() {
+		k.Offer = q.Offer.key()
+	}
 	if absolute {
 		if r := t.routes[q.Route]; r == nil || !r.sticky {
 			k.Target = connmodel.Address{}

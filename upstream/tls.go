@@ -84,6 +84,12 @@ func (t *Table) serverTLS(q *Request) (config *tls.Config, verified string) {
 		c = q.TLS.Config.Clone()
 	}
 	c.ServerName = q.TLS.ServerName
+	if o := q.Offer; o != nil {
+		c.NextProtos = o.ALPN
+		if c.ServerName == "" {
+			c.ServerName = o.SNI
+		}
+	}
 	if c.ServerName == "" {
 		c.ServerName = q.Target.Host
 	}

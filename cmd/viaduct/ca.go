@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -104,7 +105,7 @@ func (o *caOptions) flags(c *cobra.Command) {
 func (o *caOptions) create(before *x509.Certificate) intercept.CreateOptions {
 	c := intercept.CreateOptions{Name: o.name, Days: o.days, Permit: o.permit}
 	if c.Name == "" && before != nil {
-		c.Name = before.Subject.CommonName
+		c.Name = nextName(before.Subject.CommonName)
 	}
 	if c.Permit == nil && before != nil {
 		c.Permit = intercept.Permits(before)
@@ -116,6 +117,17 @@ func (o *caOptions) create(before *x509.Certificate) intercept.CreateOptions {
 		}
 	}
 	return c
+}
+
+// nextName is the name of the authority that follows one of that name: another one, because programs know authorities by their names.
+func nextName(name string) string {
+	base, n := name, 1
+	if i := strings.LastIndex(name, " G"); i > 0 {
+		if k, err := strconv.Atoi(name[i+2:]); err == nil && k > 1 && k < 1000 {
+			base, n = name[:i], k
+		}
+	}
+	return bounded(base, 58) + " G" + strconv.Itoa(n+1)
 }
 
 func bounded(s string, most int) string {
@@ -339,7 +351,8 @@ func newCARotate() *cobra.Command {
 its key is thrown away, so that clients which trust only the old one go on working for as long as that is
 valid: there is time to bring them the new certificate. The old certificate is kept beside the new one.
 
-Name and permitted domains are those of the old one, unless the flags say otherwise. What the old one
+It is called like the old one with a number behind (G2, G3), and has its permitted domains, unless the
+flags say otherwise. What the old one
 does not permit, clients that trust only the old one do not accept from the new one either. If the old key
 has been stolen, tell the clients to trust the old certificate no more.
 

@@ -27,7 +27,8 @@ What comes by a listener of protocol forward has one target, that of the listene
 redirect or tproxy is asked for an ADDRESS:PORT; the name that the client asks for inside is that of --sni.
 
 The target is a URL or HOST:PORT. http:// is a plain request, https:// and HOST:PORT a CONNECT tunnel,
-udp://HOST:PORT a datagram of a SOCKS5 client; --protocol says otherwise. When a rule asks for the address of a name, --resolve says which it has;
+udp://HOST:PORT a datagram of a SOCKS5 client; --protocol says otherwise. Where a rule opens the tunnel of
+an https:// URL, what is done with the request in it is explained, too. When a rule asks for the address of a name, --resolve says which it has;
 --resolve system asks the resolver of this machine. When a rule asks what a TLS client says first in its
 tunnel, --sni, --alpn and --ja4 say it; --sni "" is a client that speaks no TLS there.
 
@@ -52,6 +53,8 @@ type question struct {
 	inner    *connmodel.RequestFacts
 	hello    bool // one of sni, alpn and ja4 was given
 	asJSON   bool
+
+	inside *connmodel.RequestFacts // what is in the tunnel, of an https:// URL
 }
 
 func newExplain() *cobra.Command {
@@ -83,8 +86,8 @@ func newExplain() *cobra.Command {
 	f.StringVar(&q.listener, "listener", "", "listener it connects to; default: the first one")
 	f.StringVar(&q.at, "at", "", "when: 2026-11-23T20:15:00Z, '2026-11-23 20:15' or 20:15 in the gateway's time zone; default: now")
 	f.StringSliceVar(&q.resolve, "resolve", nil, "addresses that the target's name has, or system to look it up")
-	f.StringVar(&q.method, "method", "GET", "method of a plain request")
-	f.StringArrayVar(&q.headers, "header", nil, "header field of a plain request, 'Name: value'; may be repeated")
+	f.StringVar(&q.method, "method", "GET", "method of the request")
+	f.StringArrayVar(&q.headers, "header", nil, "header field of the request, 'Name: value'; may be repeated")
 	f.StringVar(&q.protocol, "protocol", "", "how the client asks: http, connect, socks4, socks4a, socks5, socks5-udp")
 	f.StringVar(&q.sni, "sni", "", "server name that the TLS client in the tunnel asks for")
 	f.StringSliceVar(&q.alpn, "alpn", nil, "protocols that it offers, such as h2,http/1.1")
@@ -241,8 +244,8 @@ func (q *question) facts(cfg *policies.Config, l *policies.Listener, target stri
 
 // noRequest refuses what is asked of a request where there is none.
 func (q *question) noRequest(f *connmodel.Facts) error {
-	if f.Request == nil && q.inner == nil && (len(q.headers) > 0 || q.method != "GET") {
-		return usageError("--method and --header are of plain requests: write the target as http://HOST/PATH")
+	if f.Request == nil && q.inner == nil && q.inside == nil && (len(q.headers) > 0 || q.method != "GET") {
+		return usageError("--method and --header are of requests: write the target as a URL, http://HOST/PATH")
 	}
 	return q.checkHello(f)
 }
@@ -316,20 +319,19 @@ func (q *question) target(f *connmodel.Facts, text string) error {
 		return usageError("%w", err)
 	}
 	f.Target, f.TargetIP, f.Protocol = a, a.IP(), connmodel.ProtocolConnect
-	switch strings.ToLower(scheme) {
-	case "udp":
-		f.Protocol = connmodel.ProtocolUDP
-		return nil
-	case "http", "ws":
-	default:
-		return nil
-	}
 	fields, err := headerFields(q.headers)
 	if err != nil {
 		return err
 	}
-	f.Protocol, f.Scheme = connmodel.ProtocolHTTP, "http"
-	f.Request = &connmodel.RequestFacts{Method: q.method, Path: u.RequestURI(), Header: fields}
+	request := &connmodel.RequestFacts{Method: q.method, Path: u.RequestURI(), Header: fields}
+	switch strings.ToLower(scheme) {
+	case "http", "ws":
+		f.Protocol, f.Scheme, f.Request = connmodel.ProtocolHTTP, "http", request
+	case "https", "wss":
+		q.inside = request
+	case "udp":
+		f.Protocol = connmodel.ProtocolUDP
+	}
 	return nil
 }
 

@@ -13,7 +13,7 @@ func (e *explanation) print(w io.Writer) error {
 	p := palette(colourful(w))
 	what := strings.ToUpper(e.Protocol) + " " + e.Target
 	if e.Method != "" {
-		what = e.Method + " http://" + e.Target + e.Path
+		what = e.Method + " " + e.Scheme + "://" + e.Target + e.Path
 	}
 	from := "a Unix socket"
 	if e.Client != "" {
@@ -44,6 +44,10 @@ func (e *explanation) print(w io.Writer) error {
 		return err
 	}
 	e.printOutcome(w, p)
+	if e.Inside != nil {
+		fmt.Fprintf(w, "\n%s ", p.bold("inside the tunnel:"))
+		return e.Inside.print(w)
+	}
 	return nil
 }
 
@@ -81,7 +85,7 @@ func (e *explanation) printOutcome(w io.Writer, p palette) {
 		fmt.Fprintf(w, "%-9s %s in place of %s\n", "server", e.Server, e.Target)
 	}
 	if e.TLS != "" && e.TLS != string(connmodel.TLSPassthrough) {
-		line := e.TLS
+		line := tlsWords(e)
 		switch {
 		case e.Unverified:
 			line += ", " + p.bad("the certificate is NOT VERIFIED (verify = false)")
@@ -110,6 +114,23 @@ func (e *explanation) printOutcome(w io.Writer, p palette) {
 	} else {
 		fmt.Fprintf(w, "%-9s the destination is allowed\n", "check")
 	}
+}
+
+// tlsWords says what the mode of a rule means for this flow.
+func tlsWords(e *explanation) string {
+	switch m := connmodel.TLSMode(e.TLS); {
+	case m == connmodel.TLSIntercept && e.Method == "":
+		return e.TLS + ": the client's TLS is opened, each request in it is decided by itself"
+	case m == connmodel.TLSTerminate && e.Method == "":
+		return e.TLS + ": the client's TLS ends here, each request in it is decided by itself, the server is plain"
+	case m == connmodel.TLSIntercept && e.Scheme == "https":
+		return e.TLS + ": TLS to the server"
+	case m == connmodel.TLSTerminate && e.Scheme == "https":
+		return e.TLS + ": a plain server"
+	case (m == connmodel.TLSIntercept || m == connmodel.TLSTerminate) && e.Scheme == "http":
+		return e.TLS + ": nothing is to be opened of a plain request"
+	}
+	return e.TLS
 }
 
 // routeLines writes a route, one step a line, what a pool chooses from below it.

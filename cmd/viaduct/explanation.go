@@ -22,6 +22,7 @@ type explanation struct {
 	Protocol string     `json:"protocol"`
 	Method   string     `json:"method,omitempty"`
 	Path     string     `json:"path,omitempty"`
+	Scheme   string     `json:"scheme,omitempty"` // of a request
 	Client   string     `json:"client"`
 	User     string     `json:"user,omitempty"`
 	Listener string     `json:"listener"`
@@ -50,6 +51,8 @@ type explanation struct {
 	ResolvedBy string    `json:"resolved_by,omitempty"` // who turns the name of the server into an address: viaduct, upstreams by name; literal = it is one
 	Refused    string    `json:"refused,omitempty"`     // why the destination is not allowed
 	Tags       []string  `json:"tags,omitempty"`
+	// Inside is what is done with the request of an https:// URL, where the tunnel is opened.
+	Inside *explanation `json:"inside,omitempty"`
 }
 
 type ruleStep struct {
@@ -96,7 +99,7 @@ func explainFlow(ctx context.Context, cfg *policies.Config, l *policies.Listener
 		e.Client = f.Client.Addr().String()
 	}
 	if r := f.Request; r != nil {
-		e.Method, e.Path = r.Method, r.Path
+		e.Method, e.Path, e.Scheme = r.Method, r.Path, f.Scheme
 	}
 	d, need, trace := cfg.Programs[l.Policy].Explain(f)
 	for d == nil {
@@ -123,7 +126,12 @@ func explainFlow(ctx context.Context, cfg *policies.Config, l *policies.Listener
 		return e, nil
 	}
 	e.decided(rc, table, f, d)
-	return e, nil
+	if d.TLS.Opens() && q.inside != nil && f.Request == nil {
+		in := *f
+		in.Request, in.Scheme, in.Tunnel = q.inside, "https", f.Target
+		e.Inside, err = explainFlow(ctx, cfg, l, &in, q)
+	}
+	return e, err
 }
 
 // atTheDoor says why the client would be turned away before any rule is asked.
@@ -280,7 +288,7 @@ func (e *explanation) decided(rc *router.Config, table *upstream.Table, f *connm
 		if c := d.TLS.Config; c != nil {
 			if e.TLSName = d.TLS.ServerName; e.TLSName == "" {
 				e.TLSName = f.Target.Host
-				if e.Server != "" {
+				if e.Server != "" && (d.TLS.Mode != connmodel.TLSIntercept || !d.Server.IP().IsValid()) { // else it is what the client asks for
 					e.TLSName = d.Server.Host
 				}
 			}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"viaduct/connmodel"
+	"viaduct/router"
 	"viaduct/router/admin"
 	"viaduct/router/intercept"
 	"viaduct/upstream"
@@ -25,6 +26,7 @@ func (s *service) Status() *admin.Status {
 	n := s.router.Stats()
 	st.Sessions = admin.SessionCounts{Open: n.SessionsOpen, Total: n.Sessions, Flows: n.Flows}
 	st.Panics = n.Panics
+	st.Opened = openedStatus(s.router.Config(), &n.Opened)
 	cur := s.now.Load()
 	if cur == nil {
 		return st
@@ -51,6 +53,18 @@ func (s *service) Status() *admin.Status {
 		st.Pools = append(st.Pools, x)
 	}
 	return st
+}
+
+// openedStatus returns nil where no tunnel is opened.
+func openedStatus(c *router.Config, n *router.OpenedStats) *admin.OpenedStatus {
+	if (c == nil || c.CA == nil) && n.Tunnels+n.Rejected == 0 {
+		return nil
+	}
+	o := &admin.OpenedStatus{Tunnels: n.Tunnels, Rejected: n.Rejected, Passed: n.Passed, Learnt: n.Learnt, Minted: n.Minted, Kept: n.Kept}
+	if c != nil && c.CA != nil {
+		o.CA, o.SHA256, o.NotAfter = c.CA.Cert.Subject.CommonName, c.CA.Fingerprint(), maybe(c.CA.Cert.NotAfter)
+	}
+	return o
 }
 
 func upstreamStatus(u *upstream.UpstreamStatus) admin.UpstreamStatus {

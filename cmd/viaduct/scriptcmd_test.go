@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -28,6 +29,7 @@ import (
 //	need PROGRAM...                 skips the script by name, or fails it under VIADUCT_REQUIRE_PEERS=1
 //	ports NAME...                   reserves ports; NAME is host:port in the environment and a variable of policies
 //	origin NAME [echo]              starts an HTTP (or echo) origin
+//	tlsorigin NAME HOST...          starts an HTTPS origin for these names; the authority to trust is origin.crt
 //	upstream NAME KIND [USER PASS]  starts a proxy: http or socks5
 //	tlsends FILE NAME=END...        starts TLS servers of upstreamtest.TLSEnds for 127.0.0.1, and writes their authority's certificate into FILE
 //	refuser NAME                    an address that refuses every dial
@@ -47,7 +49,7 @@ import (
 //	packets NAME                    starts a server of datagrams that sends each back
 //	datagram PROXY TARGET TEXT      sends a text through a UDP association and waits for it to come back
 var scriptCommands = map[string]func(*testscript.TestScript, bool, []string){
-	"need": scriptNeed, "ports": scriptPorts, "origin": scriptOrigin, "upstream": scriptUpstream, "tlsends": scriptTLSEnds, "refuser": scriptRefuser,
+	"need": scriptNeed, "ports": scriptPorts, "origin": scriptOrigin, "tlsorigin": scriptTLSOrigin, "upstream": scriptUpstream, "tlsends": scriptTLSEnds, "refuser": scriptRefuser,
 	"listening": scriptListening, "await": scriptAwait, "awaitfile": scriptAwaitFile, "signal": scriptSignal,
 	"tunnel": scriptTunnel, "echo": scriptEcho, "hangup": scriptHangup, "record": scriptRecord, "json": scriptJSON,
 	"notifysocket": scriptNotifySocket, "notified": scriptNotified, "door": scriptDoor, "doortoken": scriptDoorToken, "freeport": scriptFreePort,
@@ -107,6 +109,16 @@ func scriptOrigin(ts *testscript.TestScript, _ bool, args []string) {
 		return
 	}
 	setAddress(ts, args[0], upstreamtest.NewHTTPOrigin(scriptTB{ts}, upstreamtest.Options{}).Addr())
+}
+
+func scriptTLSOrigin(ts *testscript.TestScript, _ bool, args []string) {
+	wantArgs(ts, args, 2, "tlsorigin NAME HOST...")
+	ca, err := upstreamtest.NewCA()
+	ts.Check(err)
+	cert, err := ca.Issue(args[1:], upstreamtest.CertOptions{})
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs("origin.crt"), ca.PEM(), 0o644))
+	setAddress(ts, args[0], upstreamtest.NewHTTPOrigin(scriptTB{ts}, upstreamtest.Options{TLS: &tls.Config{Certificates: []tls.Certificate{cert}}}).Addr())
 }
 
 func scriptUpstream(ts *testscript.TestScript, _ bool, args []string) {

@@ -69,6 +69,13 @@ func printStatus(w io.Writer, s *admin.Status) error {
 		}
 		fmt.Fprintf(t, "%s\t%s\n", label, p.bad(x+": any certificate is taken (verify = false)"))
 	}
+	if o := s.Opened; o != nil {
+		line := fmt.Sprintf("%d tunnels, %d clients rejected our certificate, %d passed through because of that", o.Tunnels, o.Rejected, o.Passed)
+		if o.NotAfter != nil {
+			line += fmt.Sprintf("; authority %q until %s", o.CA, o.NotAfter.UTC().Format(time.DateOnly))
+		}
+		fmt.Fprintf(t, "opened\t%s\n", line)
+	}
 	if s.Panics > 0 {
 		fmt.Fprintf(t, "panics\t%s\n", p.bad(fmt.Sprint(s.Panics)))
 	}

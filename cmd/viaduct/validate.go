@@ -35,8 +35,8 @@ func newValidate() *cobra.Command {
 					return err
 				}
 				table.Close()
-				if problems.HasErrors() {
-					cfg, diags.List = nil, append(diags.List, problems...)
+				if diags.List = append(diags.List, problems...); problems.HasErrors() {
+					cfg = nil
 				}
 			}
 			if asJSON {

@@ -1,17 +1,20 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/sirupsen/logrus"
 
 	"viaduct/policies"
 	"viaduct/router"
+	"viaduct/router/intercept"
 	"viaduct/upstream"
 )
 
@@ -32,6 +35,11 @@ func routerConfig(c *policies.Config, generation uint64, routes *upstream.Table,
 	}
 	if ap, err := netip.ParseAddrPort(door); err == nil {
 		rc.OwnAddresses = append(rc.OwnAddresses, ap)
+	}
+	if len(c.Signs) > 0 {
+		var problem hcl.Diagnostics
+		rc.CA, problem = authorityOf(c)
+		diags = append(diags, problem...)
 	}
 	for i := range c.Listeners {
 		l, problem := routerListener(c, &c.Listeners[i])
@@ -105,6 +113,31 @@ func routerTLS(t *policies.ListenerTLS) *router.ListenerTLS {
 	return out
 }
 
+// authorityOf loads the certificate authority for rules that need it, and says of each of them why it cannot be had.
+func authorityOf(c *policies.Config) (*intercept.CA, hcl.Diagnostics) {
+	f, err := authorityFiles(&c.Gateway)
+	var ca *intercept.CA
+	if err == nil {
+		if ca, err = intercept.Load(f); err == nil {
+			err = ca.Usable(time.Now())
+		}
+	}
+	if err == nil {
+		return ca, nil
+	}
+	var diags hcl.Diagnostics
+	for i := range c.Signs {
+		d := &hcl.Diagnostic{Severity: hcl.DiagError, Summary: "Authority cannot be used", Subject: &c.Signs[i],
+			Detail: fmt.Sprintf("Clients are shown certificates here that a certificate authority of this gateway has to sign: %v.", err)}
+		if errors.Is(err, intercept.ErrNone) {
+			d.Summary = "No certificate authority"
+			d.Detail = fmt.Sprintf(`Clients are shown certificates here that a certificate authority of this gateway has to sign, and %v. "viaduct ca init" makes one and says how clients are told to trust it; gateway { ca { path } } says where another is.`, err)
+		}
+		diags = append(diags, d)
+	}
+	return nil, diags
+}
+
 // setLog makes the logger what the policy says.
 func setLog(log *logrus.Logger, g *policies.Gateway) {
 	level := logrus.InfoLevel
@@ -141,5 +174,10 @@ func wireUp(c *policies.Config) (rc *router.Config, table *upstream.Table, diags
 		return nil, nil, nil, err
 	}
 	rc, diags = routerConfig(c, 0, table, c.Gateway.Admin)
+	for _, d := range diags {
+		if slices.Contains(c.Signs, *d.Subject) {
+			d.Severity = hcl.DiagWarning // like a password that is not on this desk
+		}
+	}
 	return rc, table, diags, nil
 }

@@ -49,6 +49,7 @@ func (g *fakeGateway) Status() *Status {
 		Upstreams:  []UpstreamStatus{{Name: "corp\xff_a", Up: true, Open: 2, Attempts: 9, Failures: 1}, {Name: "corp_b"}},
 		Pools:      []PoolStatus{{Name: "corp", Members: []MemberStatus{{Route: "upstream.corp_a", State: "half_open"}, {Route: "upstream.corp_b", State: "ejected", Ejections: 3}}}},
 		Records:    &RecordStatus{Written: 10, Dropped: 2},
+		Opened:     &OpenedStatus{CA: "CA", Tunnels: 5, Rejected: 3, Passed: 1, Minted: 4},
 	}
 }
 

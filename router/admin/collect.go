@@ -26,12 +26,17 @@ var (
 	descRecordsWritten   = desc("records_written_total", "Records that reached the file.")
 	descRecordsDropped   = desc("records_dropped_total", "Records that were lost, because the queue was full or writing failed.")
 	descRecordFailures   = desc("records_write_failures_total", "Writes of records that failed.")
+	descOpened           = desc("opened_tunnels_total", "Tunnels whose TLS was opened.")
+	descRejected         = desc("opened_rejected_total", "Clients that did not accept our certificate.")
+	descPassed           = desc("opened_passed_total", "Tunnels passed through, because their client had rejected our certificate before.")
+	descMinted           = desc("opened_certificates_total", "Certificates made.")
+	descCAEnd            = desc("ca_not_after_timestamp_seconds", "When the certificate authority expires.")
 )
 
 // Describe implements prometheus.Collector.
 func (c *statusCollector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{descBuild, descGeneration, descReloadOK, descReloadTime, descUpstreamUp, descUpstreamOpen, descUpstreamTries,
-		descUpstreamFailures, descMemberUp, descMemberEjections, descRetriesRefused, descRecordsWritten, descRecordsDropped, descRecordFailures} {
+		descUpstreamFailures, descMemberUp, descMemberEjections, descRetriesRefused, descRecordsWritten, descRecordsDropped, descRecordFailures, descOpened, descRejected, descPassed, descMinted, descCAEnd} {
 		ch <- d
 	}
 }
@@ -69,6 +74,15 @@ func (c *statusCollector) Collect(ch chan<- prometheus.Metric) {
 		counter(descRecordsWritten, r.Written)
 		counter(descRecordsDropped, r.Dropped)
 		counter(descRecordFailures, r.Failures)
+	}
+	if o := s.Opened; o != nil {
+		counter(descOpened, o.Tunnels)
+		counter(descRejected, o.Rejected)
+		counter(descPassed, o.Passed)
+		counter(descMinted, o.Minted)
+		if o.NotAfter != nil {
+			gauge(descCAEnd, float64(o.NotAfter.Unix()))
+		}
 	}
 }
 

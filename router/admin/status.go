@@ -49,6 +49,20 @@ type Status struct {
 	Records    *RecordStatus    `json:"records,omitempty"`
 	Panics     uint64           `json:"panics"`
 	Unverified []string         `json:"unverified,omitempty"` // upstreams and rules that take any certificate (verify = false)
+	Opened     *OpenedStatus    `json:"opened,omitempty"`     // nil = no rule opens tunnels, and none was opened
+}
+
+// OpenedStatus is about tunnels that rules open, counted since the start.
+type OpenedStatus struct {
+	CA       string     `json:"ca,omitempty"`     // name of the authority; "" = there is none
+	SHA256   string     `json:"sha256,omitempty"` // its fingerprint
+	NotAfter *time.Time `json:"not_after,omitempty"`
+	Tunnels  uint64     `json:"tunnels_total"`
+	Rejected uint64     `json:"rejected_total"` // clients that did not accept our certificate
+	Passed   uint64     `json:"passed_total"`   // tunnels passed through because of that
+	Learnt   int        `json:"learnt"`         // clients and targets that are passed through now
+	Minted   uint64     `json:"minted_total"`   // certificates
+	Kept     int        `json:"kept"`           // certificates in memory
 }
 
 // ListenerStatus is where clients connect.

@@ -162,9 +162,15 @@ func TestRotate(t *testing.T) {
 			t.Errorf("with %s trusted: %v", root.Subject.CommonName, err)
 		}
 	}
-	third, _, err := Rotate(f, CreateOptions{Name: "third"})
+	if cross := second.Chain[0]; string(cross.AuthorityKeyId) != string(first.Cert.SubjectKeyId) {
+		t.Error("the old authority's signature does not say whose it is")
+	}
+	third, _, err := Rotate(f, CreateOptions{Name: "second"}) // two of a name
 	if err != nil || len(third.Chain) != 1 {
 		t.Errorf("rotated again: %v", err)
+	}
+	if err == nil && string(third.Chain[0].AuthorityKeyId) != string(second.Cert.SubjectKeyId) {
+		t.Error("of two authorities of one name the second looks signed by itself")
 	}
 	left, _ := filepath.Glob(filepath.Join(filepath.Dir(f.Cert), "*"))
 	if len(left) != 4 { // ca.pem, ca.key, two old ones

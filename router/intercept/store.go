@@ -295,7 +295,7 @@ func (c *CA) vouch(before *CA, now time.Time) error {
 	t.SerialNumber, t.MaxPathLen, t.MaxPathLenZero = serial, 0, true
 	t.NotBefore = later(t.NotBefore, before.Cert.NotBefore)
 	t.NotAfter = earlier(t.NotAfter, before.Cert.NotAfter)
-	t.AuthorityKeyId = nil
+	t.AuthorityKeyId = before.Cert.SubjectKeyId // said also where both have the same name, which else looks self-signed
 	cross, err := sign(&t, before.Cert, c.key.Public(), before.key)
 	if err != nil {
 		return err

@@ -25,7 +25,6 @@ policy "default" {
       cuntry = "DE" # ERROR: Unsupported argument
     }
     via = direct
-    tls { mode = "intercept" } # ERROR: Not in this version
   }
   rule "b" {
     via = direct

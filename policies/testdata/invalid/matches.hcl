@@ -33,7 +33,7 @@ policy "default" {
   rule "words" {
     match {
       protocol = "conect" # ERROR: Unknown value
-      scheme   = "https" # ERROR: Scheme that is never seen
+      scheme   = "ftp" # ERROR: Unknown value
       method   = ["get", "CONNECT"] # ERROR: Wrong method # ERROR: Method that is never seen
       path     = ["api", "/(a|b)/", "/a?b", "/^(/"] # ERROR: Wrong pattern 4
       header   = { "Bad Name" = "*" } # ERROR: Wrong header field

@@ -28,8 +28,8 @@ test "wrong" {
   header  = { a = "b" } # ERROR: Without effect
   expect {} # ERROR: Empty block
 }
-test "https" {
-  request = "GET https://x.example/" # ERROR: Wrong request
+test "ftp" {
+  request = "GET ftp://x.example/" # ERROR: Wrong request
   expect {
     via  = direct
     deny = true # ERROR: Two outcomes
