@@ -227,7 +227,7 @@ func TestServerFails(t *testing.T) {
 		{"refused", upstreamtest.Refused(t), "refused"},
 		{"expired", addr(expired.Listener), "is not valid now"},
 		{"another name", addr(other.Listener), "other.example.com"},
-		{"self-signed", addr(self.Listener), "not trusted"},
+		{"self-signed", addr(self.Listener), "is self-signed"},
 		{"wants a certificate", addr(wantsCert.Listener), "certificate"},
 		{"wants a certificate, late", addr(wantsCert13.Listener), "certificate"},
 		{"no TLS", plain, "does not speak TLS"},
