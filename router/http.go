@@ -365,6 +365,11 @@ func (s *session) server(p *pin, rec *connmodel.Recorder, pl *plan, f *connmodel
 
 // reach finds a connection kept from before that leads to the same place, or makes a new one.
 func (s *session) reach(p *pin, rec *connmodel.Recorder, pl *plan, f *connmodel.Facts, reuse bool) (*forward.Server, *connmodel.ConnError) {
+	if s.inner != nil {
+		if srv, err := s.reachInside(p, rec, pl, f); srv != nil || err != nil {
+			return srv, err
+		}
+	}
 	if reuse {
 		q := pl.request(p, f)
 		for _, absolute := range [...]bool{true, false} {
@@ -372,11 +377,6 @@ func (s *session) reach(p *pin, rec *connmodel.Recorder, pl *plan, f *connmodel.
 				continue
 			}
 			key := any(p.gen.cfg.Routes.Key(&q, absolute))
-			if o := s.inner; o != nil {
-				if err := o.told(key); err != nil {
-					return nil, err
-				}
-			}
 			k := s.takeBound(key)
 			if k == nil {
 				k = s.r.kept.Get(key)
@@ -390,6 +390,9 @@ func (s *session) reach(p *pin, rec *connmodel.Recorder, pl *plan, f *connmodel.
 	c, err := s.dial(p, rec, pl, f)
 	if err != nil {
 		return nil, err
+	}
+	if cs := tlsState(c); s.inner != nil && cs != nil && cs.NegotiatedProtocol == "h2" {
+		return s.inner.firstStream(&s.life, c, rec)
 	}
 	return newServer(c, rec), nil
 }

@@ -15,8 +15,12 @@ import (
 
 // serveInner is the life of an opened tunnel: its requests, or, where it does not carry HTTP, its bytes.
 func (s *session) serveInner(p *pin) {
-	s.life.enter(stateIdle)
 	o := s.inner
+	if o.alpn == "h2" {
+		s.serveStreamsInside(p.l)
+		return
+	}
+	s.life.enter(stateIdle)
 	if o.scheme == "https" && o.alpn == "" { // what the client speaks was not agreed on
 		if speaks, err := s.listen(p); err != nil {
 			s.notHeard(err)
@@ -189,6 +193,7 @@ func (o *opened) told(key any) *connmodel.ConnError {
 		return nil
 	}
 	o.over.Store(true) // another tunnel may have more luck
+	o.by.drainStreams()
 	return o.fault
 }
 

@@ -139,7 +139,7 @@ func (s *session) drain() {
 	case s.life.state == stateDatagrams && s.r.draining.Load():
 		s.life.end(connmodel.CloseDrained) // datagrams have no end that could be waited for
 	case s.life.state == stateStreams:
-		s.tls.server.Shutdown()
+		s.multi.Shutdown()
 	}
 }
 
@@ -154,7 +154,7 @@ func (s *session) abort(reason connmodel.CloseReason) (cut bool) {
 		return false
 	case stateStreams: // its streams are aborted, and with the last of them it ends
 		l.end(reason)
-		s.tls.server.Shutdown()
+		s.multi.Shutdown()
 		return false
 	}
 	first := l.why == ""

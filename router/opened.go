@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -33,8 +34,12 @@ type opened struct {
 	alpn     string                 // agreed with the client; "" = none
 	timeouts connmodel.Timeouts
 
-	own  *forward.Server // the tunnel's own connection to the server, while it is one for requests
-	over atomic.Bool     // no further request is taken
+	by      *session        // of the tunnel; with HTTP/2 each stream has one of its own beside it
+	streams places          // of HTTP/2
+	own     *forward.Server // the tunnel's own connection to the server, while it is one for requests
+	mu      sync.Mutex
+	fars    map[upstream.Key]*far // connections to servers that speak HTTP/2
+	over    atomic.Bool           // no further request is taken
 
 	fault    *connmodel.ConnError // why the server could not be reached; requests for it are told
 	faultKey upstream.Key         // whom that is about
@@ -58,7 +63,7 @@ func (o *opened) like(a connmodel.Address) bool {
 // serveOpened is the way of a tunnel whose TLS ends here. The client is told yes first, because before that it sends nothing; then come
 // the server's handshake, the client's, and the requests.
 func (s *session) serveOpened(p *pin, rec *connmodel.Recorder, proto connmodel.Protocol, f *connmodel.Facts, pl *plan) {
-	o := &opened{rec: rec, target: f.Target, address: Destination(f, pl.d), proto: proto, user: f.User, scheme: "https", timeouts: pl.timeouts}
+	o := &opened{rec: rec, target: f.Target, address: Destination(f, pl.d), proto: proto, user: f.User, scheme: "https", timeouts: pl.timeouts, by: s}
 	s.inner = o
 	if err := s.yesEarly(rec, proto); err != nil {
 		s.endOpened(clientError(connmodel.PhaseConnect, err))
@@ -149,6 +154,7 @@ func (s *session) finishOpened() {
 	case why != "":
 		end = connmodel.FlowEnd{Reason: why}
 	}
+	o.closeFars()
 	end.Up, end.Down = o.up.Load(), o.down.Load()
 	s.finish(o.rec, end)
 }
@@ -194,8 +200,10 @@ type opening struct {
 func (h *opening) answer(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 	s, o := h.s, h.o
 	h.sni, h.alpn = hello.ServerName, hello.SupportedProtos
-	if slices.Contains(h.alpn, "http/1.1") {
-		o.offers = []string{"http/1.1"}
+	for _, offer := range h.alpn { // what is known here; and a plain server knows HTTP/1.1 alone
+		if (offer == "http/1.1" || offer == "h2" && h.pl.to.TLS.Mode == connmodel.TLSIntercept) && !slices.Contains(o.offers, offer) {
+			o.offers = append(o.offers, offer)
+		}
 	}
 	s.conn.SetDeadline(time.Time{}) // now it is the server's time, which has limits of its own
 	w := intercept.Wanted{Name: o.name}
@@ -209,8 +217,10 @@ func (h *opening) answer(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 			w.Server = cs.PeerCertificates[0]
 			w.Asked = len(cs.VerifiedChains) > 0 && verifiedName(h.pl) != w.Name
 		}
+	} else if slices.Contains(o.offers, "http/1.1") {
+		alpn = "http/1.1" // a plain server, or none
 	} else if len(o.offers) > 0 {
-		alpn = o.offers[len(o.offers)-1] // a plain server, or none: HTTP/1.1 if the client knows it
+		alpn = o.offers[0]
 	}
 	if why := s.life.enter(stateHead); why != "" {
 		h.err = s.outside(nil)
@@ -245,13 +255,27 @@ func (h *opening) reachServer() *tls.ConnectionState {
 		o.fault, o.faultKey = err, h.p.gen.cfg.Routes.Key(&q, false)
 		return nil
 	}
+	cs := tlsState(c)
+	if cs != nil && cs.NegotiatedProtocol == "h2" {
+		if err := o.keepFar(c, o.rec); err != nil {
+			o.fault, o.faultKey = err, c.Key
+			return nil
+		}
+		return cs
+	}
 	o.own = newServer(c, o.rec)
 	s.bind(o.own)
-	if t, ok := c.Conn.(interface{ ConnectionState() tls.ConnectionState }); ok {
-		cs := t.ConnectionState()
-		return &cs
+	return cs
+}
+
+// tlsState is what is known of TLS with the server; nil without.
+func tlsState(c *upstream.Conn) *tls.ConnectionState {
+	t, ok := c.Conn.(interface{ ConnectionState() tls.ConnectionState })
+	if !ok {
+		return nil
 	}
-	return nil
+	cs := t.ConnectionState()
+	return &cs
 }
 
 // verifiedName is the name that the server's certificate was verified by.
@@ -380,7 +404,7 @@ func (h *opening) rejected(e *connmodel.ConnError, how string) {
 		return
 	}
 	e.Message += ` (on_client_reject = "passthrough": its next tunnel to this target is passed through unopened)`
-	s.r.rejects.learn(rejectKey{clientKey(s.peer.Addr().WithZone("")), o.target}, time.Now())
+	s.r.rejects.learn(rejectKey{clientKey(s.client.Addr().WithZone("")), o.target}, time.Now())
 	s.r.opt.Log.Event(LevelWarn, "client rejects our certificate: passed through from now on", "listener", h.p.l.Name,
-		"client", s.peer.String(), "target", o.target.String(), "for", rejectTime.String())
+		"client", s.client.String(), "target", o.target.String(), "for", rejectTime.String())
 }

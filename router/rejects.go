@@ -83,14 +83,14 @@ func (s *session) passes(p *pin, rec *connmodel.Recorder, f *connmodel.Facts, pl
 	if !pl.to.TLS.LearnRejects {
 		return false
 	}
-	at, ok := s.r.rejects.since(rejectKey{clientKey(s.peer.Addr().WithZone("")), f.Target}, time.Now())
+	at, ok := s.r.rejects.since(rejectKey{clientKey(s.client.Addr().WithZone("")), f.Target}, time.Now())
 	if !ok {
 		return false
 	}
 	pl.to.TLS = nil
 	s.r.stats.passed.Add(1)
 	rec.SetMetadata("tls", "passed through: the client rejected our certificate at "+at.UTC().Format(time.RFC3339))
-	s.r.opt.Log.Event(LevelInfo, "passed through unopened", "flow", rec.ID().String(), "listener", p.l.Name, "client", s.peer.String(),
+	s.r.opt.Log.Event(LevelInfo, "passed through unopened", "flow", rec.ID().String(), "listener", p.l.Name, "client", s.client.String(),
 		"target", f.Target.String(), "rejected_at", at.UTC().Format(time.RFC3339))
 	return true
 }

@@ -7,19 +7,16 @@ import (
 	"errors"
 	"net"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"viaduct/connmodel"
-	"viaduct/upstream/h2"
 )
 
 // secured is what a session has of TLS with its client. The sessions of HTTP/2 streams share that of their connection.
 type secured struct {
-	conn    *tls.Conn    // nil before the handshake is done
-	http2   bool         // agreed by ALPN
-	server  *h2.Server   // of the connection, when it is one of streams; set when it enters stateStreams
-	counted atomic.Int64 // streams that count for the limit of their client and have not begun
+	conn    *tls.Conn // nil before the handshake is done
+	http2   bool      // agreed by ALPN
+	streams places
 
 	mu   sync.Mutex
 	by   *doorTLS // whose authorities have verified user

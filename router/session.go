@@ -12,6 +12,7 @@ import (
 	"viaduct/connmodel"
 	"viaduct/router/forward"
 	"viaduct/router/relay"
+	"viaduct/upstream/h2"
 	"viaduct/upstream/http1"
 )
 
@@ -32,9 +33,10 @@ type session struct {
 	stream  bool     // it is a stream of HTTP/2: live, name and tls are those of its connection
 	tls     *secured // TLS with the client; nil without
 
-	local    bool    // it came from an address of this machine: in Router.loops
-	balancer bool    // the peer is a load balancer, which says first whose connection it brings
-	inner    *opened // what came of a tunnel that is looked into; nil outside of one
+	local    bool       // it came from an address of this machine: in Router.loops
+	balancer bool       // the peer is a load balancer, which says first whose connection it brings
+	inner    *opened    // what came of a tunnel that is looked into; nil outside of one
+	multi    *h2.Server // of the connection, when it is one of streams; set when it enters stateStreams
 
 	*desk // nil while relaying
 
@@ -161,7 +163,7 @@ func (s *session) close(panicked any) {
 		s.panicked(panicked)
 	}
 	s.hangUp()
-	if s.inner != nil {
+	if o := s.inner; o != nil && o.by == s {
 		s.finishOpened()
 	}
 	s.r.handshakes.end(s)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/net/http2"
@@ -20,33 +21,38 @@ func (s *session) serveStreams() {
 	s.leaveDesk()
 	s.conn.SetDeadline(time.Time{}) // package h2 has clocks of its own
 	s.live.Multiplexed()
-	server := h2.NewServer(s.conn, h2.ServerOptions{
-		Absolute: true, ExtendedConnect: true, Admit: s.admitStream,
+	s.multiplex(h2.ServerOptions{
+		Absolute: true, ExtendedConnect: true, Admit: func() bool { return s.admitStream(&s.tls.streams) },
 		MaxStreams: l.MaxStreams, HeaderBytes: l.MaxHeadBytes, HandshakeTimeout: l.handshake(), IdleTimeout: l.keepAlive(),
-	})
+	}, s.serveStream)
+}
+
+// multiplex serves the connection stream by stream, until it ends.
+func (s *session) multiplex(o h2.ServerOptions, serve func(*h2.Stream)) {
+	server := h2.NewServer(s.conn, o)
 	s.life.mu.Lock()
-	s.tls.server = server
+	s.multi = server
 	s.life.state = stateStreams
 	why := s.life.why
 	s.life.mu.Unlock()
 	if why != "" || s.closing() {
 		server.Shutdown()
 	}
-	if err := server.Serve(s.serveStream); err != nil {
+	if err := server.Serve(serve); err != nil {
 		s.streamsFailed(err)
 	}
 }
 
 // admitStream finds room for one more stream. A stream costs what a connection does, so it counts as one: for the limit of the gateway, and
 // for that of its client. It runs under the lock of package h2.
-func (s *session) admitStream() bool {
+func (s *session) admitStream(streams *places) bool {
 	p := s.door.pin.Load()
 	reason := "connection_limit"
 	if s.r.gate.try() {
 		var counted bool
 		if counted, reason = s.door.count(p.l, s.client.Addr().WithZone("")); reason == "" {
 			if counted {
-				s.tls.counted.Add(1)
+				streams.counted.Add(1)
 			}
 			return true
 		}
@@ -60,13 +66,17 @@ func (s *session) admitStream() bool {
 // serveStream is the life of one stream that was admitted.
 func (s *session) serveStream(st *h2.Stream) {
 	s.understood() // the client's first word is complete
-	c := s.r.newStream(s, st)
+	s.streamLife(s.r.newStream(s, st, &s.tls.streams), (*session).serveHTTP)
+}
+
+// streamLife is the life of the session of a stream.
+func (s *session) streamLife(c *session, serve func(*session)) {
 	s.r.sessions.add(c)
 	defer c.end()
 	growStack()
 	c.handshakeDeadline(s.door.pin.Load().l, c.started)
 	c.life.enter(stateHead)
-	c.serveHTTP()
+	serve(c)
 	if c.job != nil {
 		c.leaveDesk()
 		c.handed = true
@@ -75,25 +85,28 @@ func (s *session) serveStream(st *h2.Stream) {
 }
 
 // newStream is the session of a stream.
-func (r *Router) newStream(on *session, st *h2.Stream) *session {
+func (r *Router) newStream(on *session, st *h2.Stream, streams *places) *session {
 	s := &session{
 		r: r, door: on.door, conn: st, live: on.live, name: on.name, peer: on.peer, client: on.client, started: time.Now(), tls: on.tls, desk: desks.Get().(*desk),
 		stream: true, kept: true, // its writes can have to wait for the client
-		counted: on.tls.takeCounted(),
+		counted: streams.take(),
 	}
 	s.wait.s = s
 	s.in.Reset(st, s.headLimits(on.door.pin.Load().l))
 	return s
 }
 
-// takeCounted gives a stream one of the places that were counted for its client. Which of the streams has one makes no difference.
-func (t *secured) takeCounted() bool {
+// places are the streams of one connection that count for the limit of their client and have not begun.
+type places struct{ counted atomic.Int64 }
+
+// take gives a stream one of the places that were counted for its client. Which of the streams has one makes no difference.
+func (p *places) take() bool {
 	for {
-		n := t.counted.Load()
+		n := p.counted.Load()
 		if n == 0 {
 			return false
 		}
-		if t.counted.CompareAndSwap(n, n-1) {
+		if p.counted.CompareAndSwap(n, n-1) {
 			return true
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -29,7 +30,7 @@ import (
 //	need PROGRAM...                 skips the script by name, or fails it under VIADUCT_REQUIRE_PEERS=1
 //	ports NAME...                   reserves ports; NAME is host:port in the environment and a variable of policies
 //	origin NAME [echo]              starts an HTTP (or echo) origin
-//	tlsorigin NAME HOST...          starts an HTTPS origin for these names; the authority to trust is origin.crt
+//	tlsorigin NAME HOST...          starts an HTTPS origin (HTTP/2, too) for these names, which answers with the request; the authority to trust is origin.crt
 //	upstream NAME KIND [USER PASS]  starts a proxy: http or socks5
 //	tlsends FILE NAME=END...        starts TLS servers of upstreamtest.TLSEnds for 127.0.0.1, and writes their authority's certificate into FILE
 //	refuser NAME                    an address that refuses every dial
@@ -118,7 +119,14 @@ func scriptTLSOrigin(ts *testscript.TestScript, _ bool, args []string) {
 	cert, err := ca.Issue(args[1:], upstreamtest.CertOptions{})
 	ts.Check(err)
 	ts.Check(os.WriteFile(ts.MkAbs("origin.crt"), ca.PEM(), 0o644))
-	setAddress(ts, args[0], upstreamtest.NewHTTPOrigin(scriptTB{ts}, upstreamtest.Options{TLS: &tls.Config{Certificates: []tls.Certificate{cert}}}).Addr())
+	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+		fmt.Fprintf(w, "hello from the TLS origin: %s %s %s\n", q.Method, q.URL.Path, q.Proto)
+		io.Copy(w, q.Body)
+	}))
+	srv.TLS, srv.EnableHTTP2 = &tls.Config{Certificates: []tls.Certificate{cert}}, true
+	srv.StartTLS()
+	ts.Defer(srv.Close)
+	setAddress(ts, args[0], srv.Listener.Addr().String())
 }
 
 func scriptUpstream(ts *testscript.TestScript, _ bool, args []string) {
