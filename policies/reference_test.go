@@ -447,7 +447,7 @@ func TestAgainstReference(t *testing.T) {
 			}
 		}
 	})
-	if len(asked) < 4 || taken == 0 || shadowed == 0 {
+	if len(asked) < 4 && !testing.Short() || taken == 0 || shadowed == 0 { // the short form draws a twentieth of the flows
 		t.Errorf("the flows are too tame: asked %v, %d were taken, %d met a shadow rule", asked, taken, shadowed)
 	}
 }
