@@ -19,6 +19,8 @@ type NginxOptions struct {
 	Root string
 	// ProxyProtocol makes it await a PROXY protocol header, and tell it as "told" in /headers.
 	ProxyProtocol bool
+	// HTTP2 has the TLS port speak HTTP/2, too.
+	HTTP2 bool
 	// NoAccessLog leaves the access log out, for benchmarks.
 	NoAccessLog bool
 }
@@ -87,6 +89,9 @@ func Nginx(ctx context.Context, dir string, o NginxOptions) (*NginxProc, error) 
 			return nil, err
 		}
 		tlsAddr = hold[1].Addr()
+		if o.HTTP2 {
+			told += " http2"
+		}
 		listen += fmt.Sprintf(" listen %s ssl%s; ssl_certificate %s; ssl_certificate_key %s;", tlsAddr, told, certFile, keyFile)
 	}
 	conf, err := write(own, "nginx.conf", nginxConfig(own, listen, o), 0o644)
