@@ -20,7 +20,7 @@ func ParsePin(s string) error {
 	if !ok || strings.HasPrefix(b64, "/") {
 		return errors.New(`a pin is "sha256/" and 44 characters of base64`)
 	}
-	if b, err := base64.StdEncoding.Strict().DecodeString(b64); err != nil || len(b) != 32 {
+	if b, err := base64.StdEncoding.Strict().DecodeString(b64); err != nil || len(b) != 32 || len(b64) != 44 { // line breaks would be read over
 		return errors.New("behind sha256/ comes the base64 form of 32 bytes: 44 characters that end in =")
 	}
 	return nil
