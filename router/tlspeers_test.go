@@ -63,8 +63,8 @@ func upgraded(t *testing.T, conf *tls.Config) *gateway {
 	})
 }
 
-// get asks g for a page by plain HTTP and returns its status, the body, and the record.
-func get(t *testing.T, g *gateway, target string) (int, string, *connmodel.Flow) {
+// plainGet asks g for a page by plain HTTP and returns its status, the body, and the record.
+func plainGet(t *testing.T, g *gateway, target string) (int, string, *connmodel.Flow) {
 	t.Helper()
 	resp := g.answer(t, "GET http://"+target+"/ HTTP/1.1\r\nHost: "+target+"\r\nConnection: close\r\n\r\n")
 	body, _ := io.ReadAll(resp.Body)
@@ -111,7 +111,7 @@ func TestOpenSSLServer(t *testing.T) {
 			if x.change != nil {
 				x.change(conf)
 			}
-			status, body, f := get(t, upgraded(t, conf), at)
+			status, body, f := plainGet(t, upgraded(t, conf), at)
 			info := f.Server.Attempts[0].Hops[0].TLSInfo
 			if x.version == "" {
 				if status != 502 || f.Error == nil || !strings.Contains(f.Error.Message, x.says) || !strings.Contains(body, x.says) {
@@ -168,7 +168,7 @@ func TestRealTLSProxies(t *testing.T) {
 					d.Route, d.TLS = route, &connmodel.TLSPlan{Mode: connmodel.TLSUpgrade, Config: server}
 					c.Listeners[0].Decider = always(d)
 				})
-				status, body, f := get(t, g, nginx.TLSAddr())
+				status, body, f := plainGet(t, g, nginx.TLSAddr())
 				list := f.Server.Attempts[0].Hops
 				if len(list) != hops+1 {
 					t.Fatalf("%d, %v, hops %+v", status, f.Error, list)
