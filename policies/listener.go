@@ -57,7 +57,7 @@ func (l *loader) buildListener(x *listenerBlock, g Gateway) Listener {
 	}
 	n.FileMode = l.fileMode(b, x)
 	if t := b.one("tls"); t != nil {
-		n.TLS = l.listenerTLS(t, x.end)
+		n.TLS = l.listenerTLS(t, x.end, g.WarnBefore)
 	}
 	if a := b.one("authenticate"); a != nil {
 		l.authenticate(a, &n)

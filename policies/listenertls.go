@@ -35,11 +35,14 @@ var (
 // The parts of a client certificate that can be the user's name; the first is the default.
 var userFroms = []string{"cn", "subject", "san_dns", "san_email", "san_uri"}
 
+// defaultWarnBefore is how long before its end a certificate is warned of.
+const defaultWarnBefore = 14 * 24 * time.Hour
+
 // maxPairs bounds the certificates of a listener: each handshake looks for the one that fits.
 const maxPairs = 100
 
 // listenerTLS reads the tls block of a listener.
-func (l *loader) listenerTLS(x *hcl.Block, address endpoint) *ListenerTLS {
+func (l *loader) listenerTLS(x *hcl.Block, address endpoint, warnBefore time.Duration) *ListenerTLS {
 	b := l.open(x, listenerTLSSchema)
 	t := &ListenerTLS{MinVersion: b.tlsVersion("min_version"), HTTP2: b.boolean("http2", true)}
 	t.addPair(b, "the certificate that clients see")
@@ -50,7 +53,7 @@ func (l *loader) listenerTLS(x *hcl.Block, address endpoint) *ListenerTLS {
 		}
 		t.addPair(l.open(p, pairSchema), "a certificate for further names")
 	}
-	l.lintPairs(t, b, address)
+	l.lintPairs(t, b, address, warnBefore)
 	t.readClients(b)
 	return t
 }
@@ -95,8 +98,11 @@ func (t *ListenerTLS) readClients(b *block) {
 func (t *ListenerTLS) guards() bool { return t != nil && t.ClientCAs != nil && !t.Optional }
 
 // lintPairs warns of certificates that clients will refuse, or that nobody will be shown.
-func (l *loader) lintPairs(t *ListenerTLS, b *block, address endpoint) {
+func (l *loader) lintPairs(t *ListenerTLS, b *block, address endpoint, warnBefore time.Duration) {
 	now := time.Now()
+	if warnBefore <= 0 {
+		warnBefore = defaultWarnBefore
+	}
 	at := func(i int) hcl.Range { // of the i-th pair that could be read; where one could not, the block will do
 		if len(t.Pairs) == len(b.blocks)+1 && i > 0 {
 			return b.blocks[i-1].DefRange
@@ -112,6 +118,8 @@ func (l *loader) lintPairs(t *ListenerTLS, b *block, address endpoint) {
 		}
 		if why := whyUnfit(c, now); why != "" {
 			l.warnAt(at(i), "Certificate that clients refuse", fmt.Sprintf("%s %s", t.Pairs[i].CertificateFile, why))
+		} else if c.NotAfter.Sub(now) < warnBefore {
+			l.warnAt(at(i), "Certificate that ends soon", fmt.Sprintf("%s is valid until %s. Renew it in place: no reload is needed.", t.Pairs[i].CertificateFile, c.NotAfter.UTC().Format("2006-01-02 15:04 MST")))
 		}
 		covered = covered || c.VerifyHostname(address.ip.String()) == nil || c.VerifyHostname("localhost") == nil
 		names := slices.Concat(c.DNSNames, addressNames(c.IPAddresses))

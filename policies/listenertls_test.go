@@ -34,9 +34,11 @@ func TestListenerTLS(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	issue("a", upstreamtest.CertOptions{}, "gate.example", "127.0.0.1")
-	issue("b", upstreamtest.CertOptions{}, "branch.example")
-	issue("again", upstreamtest.CertOptions{}, "gate.example")
+	long := upstreamtest.CertOptions{NotAfter: time.Now().Add(90 * 24 * time.Hour)}
+	issue("a", long, "gate.example", "127.0.0.1")
+	issue("b", long, "branch.example")
+	issue("again", long, "gate.example")
+	issue("short", upstreamtest.CertOptions{}, "short.example")
 	issue("old", upstreamtest.Expired(), "old.example")
 	issue("early", upstreamtest.NotYetValid(), "early.example")
 	issue("nameless", upstreamtest.CertOptions{CNOnly: true}, "cn.example")
@@ -60,6 +62,7 @@ func TestListenerTLS(t *testing.T) {
 		{"two names", local, "", pair("b"), ""},
 		{"the same name twice", local, "", pair("again"), "warning: Certificate never shown"},
 		{"expired", local, "", pair("old"), "warning: Certificate that clients refuse"},
+		{"soon to end", local, "", pair("short"), "warning: Certificate that ends soon"},
 		{"not yet valid", local, "", pair("early"), "warning: Certificate that clients refuse"},
 		{"no names", local, "", pair("nameless"), "warning: Certificate that clients refuse"},
 		{"for clients", local, "", pair("client"), "warning: Certificate that clients refuse"},

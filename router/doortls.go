@@ -113,12 +113,12 @@ type doorTLS struct {
 }
 
 // newDoorTLS returns nil for a listener without TLS.
-func newDoorTLS(l *Listener, log Log) *doorTLS {
+func (r *Router) newDoorTLS(l *Listener, before time.Duration) *doorTLS {
 	t := l.TLS
 	if t == nil {
 		return nil
 	}
-	d := &doorTLS{conf: t, pairs: newKeyPairs(l.Name, t.Pairs, log)}
+	d := &doorTLS{conf: t, pairs: newKeyPairs(l.Name, t.Pairs, r.opt.Log, r.CertificateWarning, before)}
 	d.config = &tls.Config{
 		MinVersion:         t.MinVersion,
 		GetConfigForClient: noteHello,

@@ -13,6 +13,9 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"viaduct/connmodel"
+	"viaduct/upstream/certcheck"
 )
 
 // keyPairs are the certificates of a listener as they are in their files now. Handshakes look at the files, at most one a second; so a
@@ -20,6 +23,8 @@ import (
 type keyPairs struct {
 	listener string
 	log      Log
+	warn     func(*connmodel.CertificateWarning)
+	before   time.Duration
 	now      atomic.Pointer[[]*tls.Certificate]
 	due      atomic.Int64 // when to look again, in nanoseconds since epoch
 	mu       sync.Mutex   // held while looking
@@ -32,18 +37,24 @@ type pairFiles struct {
 	seen             [2]os.FileInfo
 	young            bool   // written so shortly before it was read that a second writing may look the same
 	problem          string // why the last reading failed; "" = it did not
+	warned           time.Time
 }
 
 const (
 	lookAtPairs  = time.Second     // between two looks
 	stillWritten = 2 * time.Second // a file younger than this is read again
 	maxPairFile  = 4 << 20         // bytes
+	warnEvery    = time.Hour       // of one that ends soon
 )
 
 var epoch = time.Now()
 
-func newKeyPairs(listener string, pairs []KeyPair, log Log) *keyPairs {
-	k := &keyPairs{listener: listener, log: log}
+// newKeyPairs begins with the pairs as they were loaded. warn is told of one that ends within before, now and every hour.
+func newKeyPairs(listener string, pairs []KeyPair, log Log, warn func(*connmodel.CertificateWarning), before time.Duration) *keyPairs {
+	if before <= 0 {
+		before = certcheck.DefaultWarnBefore
+	}
+	k := &keyPairs{listener: listener, log: log, warn: warn, before: before}
 	list := make([]*tls.Certificate, len(pairs))
 	for i := range pairs {
 		c := pairs[i].Certificate
@@ -54,7 +65,28 @@ func newKeyPairs(listener string, pairs []KeyPair, log Log) *keyPairs {
 		k.files = append(k.files, pairFiles{certificate: pairs[i].CertificateFile, key: pairs[i].KeyFile})
 	}
 	k.now.Store(&list)
+	k.warnOfEnds(list, time.Now())
 	return k
+}
+
+// warnOfEnds warns of certificates that end soon or have ended: ours are renewed by somebody who might not know that it did not work.
+func (k *keyPairs) warnOfEnds(list []*tls.Certificate, now time.Time) {
+	for i, c := range list {
+		f := &k.files[i]
+		if c.Leaf == nil || c.Leaf.NotAfter.Sub(now) >= k.before || now.Sub(f.warned) < warnEvery {
+			continue
+		}
+		f.warned = now
+		w := &connmodel.CertificateWarning{Reason: connmodel.ChainExpiringSoon, Side: connmodel.SideViaduct}
+		verb := "ends"
+		if now.After(c.Leaf.NotAfter) {
+			w.Reason, verb = connmodel.ChainExpired, "has ended"
+		}
+		w.Message = fmt.Sprintf("the certificate of listener %q for %s %s: it is valid until %s", k.listener, leafNames(c.Leaf), verb, c.Leaf.NotAfter.UTC().Format("2006-01-02 15:04 MST"))
+		w.Certificate, _ = connmodel.NewCertificate(c.Leaf)
+		w.Certificate.Verdict = w.Certificate.VerdictAt(now)
+		k.warn(w)
+	}
 }
 
 // current returns the certificates, never none.
@@ -90,13 +122,14 @@ func (k *keyPairs) look(now time.Time) {
 				continue
 			}
 			list = slices.Clone(list)
-			list[i] = c
+			list[i], f.warned = c, time.Time{}
 			k.log.Event(LevelInfo, "certificate changed", "listener", k.listener, "certificate", f.certificate, "names", leafNames(c.Leaf), "valid_until", c.Leaf.NotAfter.UTC().Format(time.RFC3339))
 		}
 	}
 	if len(list) > 0 && &list[0] != &old[0] {
 		k.now.Store(&list)
 	}
+	k.warnOfEnds(list, now)
 }
 
 // read returns the pair if its files have changed since they were last read well.

@@ -106,7 +106,7 @@ func TestCertificateFilesChange(t *testing.T) {
 		waitFor(t, func() bool { return serials() == s })
 	}
 	want(gate.Certificate.Leaf, other.Certificate.Leaf)
-	if n := log.count("certificate"); n != 0 {
+	if n := log.count("certificate changed") + log.count("cannot be used"); n != 0 {
 		t.Errorf("nothing has changed, and the log says %q", log.list)
 	}
 
@@ -145,6 +145,28 @@ func TestCertificateFilesChange(t *testing.T) {
 	open.SetDeadline(time.Now().Add(10 * time.Second))
 	if err := shake(open, []byte("still here")); err != nil {
 		t.Errorf("the tunnel that was open all the time: %v", err)
+	}
+}
+
+// TestOwnCertificatesEnd: the end of a certificate of ours is told before it comes, and not all the time.
+func TestOwnCertificatesEnd(t *testing.T) {
+	ca := upstreamtest.MustCA(t)
+	now := time.Now()
+	cert := func(left time.Duration) KeyPair {
+		return KeyPair{Certificate: ca.MustIssue(t, upstreamtest.CertOptions{NotBefore: now.Add(-time.Hour), NotAfter: now.Add(left)}, "gate.example")}
+	}
+	var told []*connmodel.CertificateWarning
+	k := newKeyPairs("desk", []KeyPair{cert(100 * 24 * time.Hour), cert(24 * time.Hour), cert(-time.Minute)}, noLog{}, func(w *connmodel.CertificateWarning) { told = append(told, w) }, 0)
+	if len(told) != 2 || told[0].Reason != connmodel.ChainExpiringSoon || told[1].Reason != connmodel.ChainExpired || told[0].Side != connmodel.SideViaduct || !strings.Contains(told[0].Message, `listener "desk" for gate.example ends`) {
+		t.Fatalf("%+v", told)
+	}
+	k.look(now.Add(time.Minute))
+	if len(told) != 2 {
+		t.Errorf("told again after a minute: %+v", told)
+	}
+	k.look(now.Add(90 * 24 * time.Hour))
+	if len(told) != 5 {
+		t.Errorf("after 90 days: %d warnings, want 5", len(told))
 	}
 }
 

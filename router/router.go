@@ -153,7 +153,7 @@ func (r *Router) swap(c *Config, fresh map[doorKey]*door) {
 	r.handshakes.setMax(connections)
 	for i := range c.Listeners {
 		l := &c.Listeners[i]
-		next[keyOf(l)].pin.Store(&pin{gen: gen, l: l, tls: newDoorTLS(l, r.opt.Log)})
+		next[keyOf(l)].pin.Store(&pin{gen: gen, l: l, tls: r.newDoorTLS(l, c.WarnBefore)})
 	}
 	r.current.Store(gen)
 	old := r.doors

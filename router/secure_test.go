@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"viaduct/connmodel"
+	"viaduct/upstream"
 	"viaduct/upstream/upstreamtest"
 )
 
@@ -499,6 +500,31 @@ func TestSOCKSWithClientCertificates(t *testing.T) {
 			}
 			if f := g.records.next(t); f.Client.User != row.user {
 				t.Errorf("user %q, want %q", f.Client.User, row.user)
+			}
+		})
+	}
+}
+
+// TestTLSClientLeavesDuringDial: FIN behind a close_notify is a client that has left, in either version of TLS; one that has only begun to
+// speak is served.
+func TestTLSClientLeavesDuringDial(t *testing.T) {
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		t.Run(tls.VersionName(version), func(t *testing.T) {
+			t.Parallel()
+			proxy := upstreamtest.NewHTTP(t, upstreamtest.Options{Script: []upstreamtest.Behaviour{upstreamtest.SilenceAfterRequest}})
+			g := startTLS(t, func(o *Options, c *Config, _ *upstreamtest.CA) {
+				c.Routes = routes(t, upstream.Config{Upstreams: []upstream.Spec{{Name: "silent", Scheme: "http", Address: address(t, proxy.Addr())}}})
+				c.Listeners[0].Decider = always(via("upstream.silent"))
+			})
+			conf := g.with(func(c *tls.Config) { c.MinVersion, c.MaxVersion = version, version })
+			c := g.mustDialTLS(t, conf)
+			io.WriteString(c, "CONNECT x.example:443 HTTP/1.1\r\nHost: x\r\n\r\n")
+			waitFor(t, g.busy)
+			left := time.Now()
+			c.Close()
+			f := g.records.next(t)
+			if took := time.Since(left); took > 4*time.Second || f.Reason != connmodel.CloseClient || f.Error == nil || f.Error.Kind != connmodel.KindCanceled {
+				t.Errorf("after %v: %s %v", took, f.Reason, f.Error)
 			}
 		})
 	}

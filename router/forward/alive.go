@@ -72,8 +72,25 @@ func Gone(c net.Conn, early bool) bool {
 		return false
 	}
 	left := false
-	g.raw.Control(func(fd uintptr) { left = leftAt(int(fd), early) })
+	_, layer := c.(layered)
+	g.raw.Control(func(fd uintptr) { left = leftAt(int(fd), early) || layer && !early && saidGoodbye(int(fd)) })
 	return left
+}
+
+// saidGoodbye reports whether FIN has come below TLS with nothing before it but an alert: this is how TLS clients leave, and the close_notify
+// would hide the FIN. In TLS 1.3 an alert looks like data of two bytes, which nobody says last.
+func saidGoodbye(fd int) bool {
+	fds := [1]unix.PollFd{{Fd: int32(fd), Events: pollFIN}}
+	if n, err := unix.Poll(fds[:], 0); err != nil || n == 0 || fds[0].Revents&pollFIN == 0 {
+		return false
+	}
+	const alert, data = 21, 23
+	var b [5 + 64]byte
+	n, _, err := unix.Recvfrom(fd, b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+	if err != nil || n < 5 || n == len(b) || n != 5+int(b[3])<<8+int(b[4]) {
+		return false
+	}
+	return b[0] == alert || b[0] == data && n == 5+2+1+16
 }
 
 // leftAt is Gone for a socket. A reset is asked for by itself: bytes that came before it would hide it.

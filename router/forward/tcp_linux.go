@@ -24,3 +24,6 @@ func delivered(c net.Conn) (n uint64) {
 	})
 	return n
 }
+
+// pollFIN is the event that the peer has sent FIN, whatever came before it.
+const pollFIN = unix.POLLRDHUP

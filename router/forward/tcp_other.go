@@ -18,3 +18,6 @@ type splicer struct{}
 func newSplicer(*exchange, net.Conn, net.Conn) *splicer { return nil }
 
 func (*splicer) move(*http1.Body, *atomic.Bool) (int64, bool, error) { return 0, true, nil }
+
+// pollFIN is not known here: see tcp_linux.go.
+const pollFIN = 0
