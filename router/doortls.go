@@ -213,3 +213,24 @@ func (s *session) certified(p *pin) (string, *connmodel.ConnError) {
 	}
 	return t.user, nil
 }
+
+// CertificatesEnd returns when the first of the certificates that each listener with TLS shows now ends, by the listeners' names.
+func (r *Router) CertificatesEnd() map[string]time.Time {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	ends := make(map[string]time.Time)
+	for _, d := range r.doors {
+		p := d.pin.Load()
+		if p.tls == nil {
+			continue
+		}
+		var first time.Time
+		for _, c := range *p.tls.pairs.now.Load() {
+			if c.Leaf != nil && (first.IsZero() || c.Leaf.NotAfter.Before(first)) {
+				first = c.Leaf.NotAfter
+			}
+		}
+		ends[p.l.Name] = first
+	}
+	return ends
+}

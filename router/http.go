@@ -249,7 +249,7 @@ func (s *session) answered(rec *connmodel.Recorder, end connmodel.FlowEnd, keep 
 // carry takes the request to the server and the response back, and reports whether the client may ask again.
 func (s *session) carry(p *pin, rec *connmodel.Recorder, pl *plan, f *connmodel.Facts) bool {
 	res := forward.Carry(&forward.Params{
-		Client: s.conn, In: &s.in, Req: &s.req, Rec: rec, Decision: pl.d, Via: s.r.proxyName(p), Timeouts: pl.timeouts,
+		Client: s.conn, In: &s.in, Req: &s.req, Rec: rec, Decision: pl.d, Via: s.r.proxyName(p), HTTP2: s.stream, Timeouts: pl.timeouts,
 		Dial:    func(reuse bool) (*forward.Server, *connmodel.ConnError) { return s.server(p, rec, pl, f, reuse) },
 		Closing: s.lastRequest, Cancel: &s.plain,
 	})

@@ -20,6 +20,7 @@ type stats struct {
 type Stats struct {
 	Sessions     uint64 // accepted since start
 	SessionsOpen int
+	StreamsOpen  int    // of HTTP/2, on those
 	Flows        uint64 // recorded since start
 	Panics       uint64 // must stay 0
 	Opened       OpenedStats
@@ -37,9 +38,11 @@ type OpenedStats struct {
 
 // Stats returns the counters.
 func (r *Router) Stats() Stats {
+	connections, streams := r.sessions.count()
 	return Stats{
 		Sessions:     r.stats.sessions.Load(),
-		SessionsOpen: r.sessions.connections(),
+		SessionsOpen: connections,
+		StreamsOpen:  streams,
 		Flows:        r.stats.flows.Load(),
 		Panics:       r.stats.panics.Load(),
 		Opened:       r.openedStats(),

@@ -48,11 +48,11 @@ func (g *registry) each(f func(*session)) {
 	}
 }
 
-// connections is how many of them are not streams of another.
-func (g *registry) connections() int {
+// count says how many connections there are, and how many streams on them.
+func (g *registry) count() (connections, streams int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.n - g.streams
+	return g.n - g.streams, g.streams
 }
 
 // empty returns a channel that is closed once no session is open.

@@ -161,7 +161,7 @@ func TestPlainRequestsOverH2(t *testing.T) {
 		peers[r.RemoteAddr] = true
 		mu.Unlock()
 		body, _ := io.ReadAll(r.Body)
-		w.Header().Set("X-Got", fmt.Sprintf("%s %s %s %q", r.Method, r.Host, r.URL, r.Header.Get("Proxy-Authorization")))
+		w.Header().Set("X-Got", fmt.Sprintf("%s %s %s %q %s", r.Method, r.Host, r.URL, r.Header.Get("Proxy-Authorization"), r.Header.Get("Via")))
 		w.Write(body)
 	})
 	g := startH2(t, nil)
@@ -184,7 +184,7 @@ func TestPlainRequestsOverH2(t *testing.T) {
 			t.Fatal(row.method, err)
 		}
 		got, err := io.ReadAll(resp.Body)
-		want := fmt.Sprintf("%s %s /path?q \"\"", row.method, host)
+		want := fmt.Sprintf("%s %s /path?q \"\" 2 %s", row.method, host, g.name)
 		if err != nil || resp.StatusCode != 200 || string(got) != row.body || resp.Header.Get("X-Got") != want {
 			t.Errorf("%s: %d %q, %d bytes back, %v, want %q", row.method, resp.StatusCode, resp.Header.Get("X-Got"), len(got), err, want)
 		}
@@ -686,6 +686,54 @@ func TestReloadOverH2(t *testing.T) {
 	}
 }
 
+// TestIdentitiesOverH2: a certificate proves the user of every stream, until a reload no longer trusts its authority; then each stream finds
+// that out, all at once.
+func TestIdentitiesOverH2(t *testing.T) {
+	origin := okOrigin(t)
+	g := startTLS(t, func(o *Options, c *Config, ca *upstreamtest.CA) {
+		c.Listeners[0].TLS.HTTP2, c.Listeners[0].TLS.ClientCAs = true, ca.Pool()
+	})
+	g.trust.Certificates = []tls.Certificate{g.ca.MustIssue(t, upstreamtest.CertOptions{Client: true}, "anna")}
+	c := g.h2(t)
+	ask := func(status int, user string) {
+		t.Helper()
+		var wg sync.WaitGroup
+		for range 20 {
+			wg.Add(1)
+			go func() {
+				defer wg.Done()
+				resp, err := c.do(context.Background(), "GET", origin.URL+"/", nil)
+				if err != nil || resp.StatusCode != status {
+					t.Errorf("%v %v, want %d", resp, err, status)
+					return
+				}
+				io.Copy(io.Discard, resp.Body)
+			}()
+		}
+		wg.Wait()
+		for range 20 {
+			if f := g.records.next(t); f.Client.User != user || len(f.Client.TLSInfo.Certificates) != 1 {
+				t.Errorf("user %q, want %q", f.Client.User, user)
+			}
+		}
+	}
+	ask(200, "anna")
+	for _, trusted := range []bool{true, false, true} {
+		next := *g.Config().Listeners[0].TLS
+		if next.ClientCAs = g.ca.Pool(); !trusted {
+			next.ClientCAs = upstreamtest.MustCA(t).Pool()
+		}
+		if err := g.Apply(g.next(func(c *Config) { c.Listeners[0].TLS = &next })); err != nil {
+			t.Fatal(err)
+		}
+		if trusted {
+			ask(200, "anna")
+		} else {
+			ask(403, "")
+		}
+	}
+}
+
 // TestStreamLeavesWhileDialling: a stream that is reset while its server is being reached gives the dial up.
 func TestStreamLeavesWhileDialling(t *testing.T) {
 	proxy := upstreamtest.NewHTTP(t, upstreamtest.Options{Script: []upstreamtest.Behaviour{upstreamtest.SilenceAfterRequest}})
@@ -726,11 +774,11 @@ func TestFloodsOverH2(t *testing.T) {
 	g.records.more = make(chan struct{}, 1<<20)
 	tc := g.mustDialTLS(t, g.with(func(c *tls.Config) { c.NextProtos = []string{"h2"} }))
 	io.WriteString(tc, http2.ClientPreface)
-	fr := http2.NewFramer(tc, tc)
-	fr.WriteSettings()
+	fr, fw := http2.NewFramer(nil, tc), http2.NewFramer(tc, nil)
+	fw.WriteSettings()
 	go func() {
 		for i := uint32(0); i < 1_000_000; i++ {
-			if fr.WriteRSTStream(1, http2.ErrCodeCancel) != nil || fr.WritePing(false, [8]byte{}) != nil {
+			if fw.WriteRSTStream(1, http2.ErrCodeCancel) != nil || fw.WritePing(false, [8]byte{}) != nil {
 				return
 			}
 		}
@@ -751,10 +799,10 @@ func TestFloodsOverH2(t *testing.T) {
 
 	tc = g.mustDialTLS(t, g.with(func(c *tls.Config) { c.NextProtos = []string{"h2"} }))
 	io.WriteString(tc, http2.ClientPreface)
-	fr = http2.NewFramer(tc, tc)
-	fr.WriteSettings()
+	fr, fw = http2.NewFramer(nil, tc), http2.NewFramer(tc, nil)
+	fw.WriteSettings()
 	go func() {
-		for fr.WritePing(false, [8]byte{}) == nil {
+		for fw.WritePing(false, [8]byte{}) == nil {
 		}
 	}()
 	for {

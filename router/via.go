@@ -15,8 +15,12 @@ const maxVia = 2 << 10
 // refused.
 func (s *session) connectVia(p *pin, h http1.Header) (string, *connmodel.ConnError) {
 	name := s.r.proxyName(p)
+	own := "1.1 " + name
+	if s.stream {
+		own = "2 " + name
+	}
 	if !h.Has("Via") {
-		return "1.1 " + name, nil
+		return own, nil
 	}
 	if h.ViaContains(name) {
 		return "", loop("the CONNECT has been through this gateway before (Via)")
@@ -29,7 +33,7 @@ func (s *session) connectVia(p *pin, h http1.Header) (string, *connmodel.ConnErr
 	if b.Len() > maxVia {
 		return "", loop("the CONNECT has been through too many gateways (Via)")
 	}
-	return b.String() + "1.1 " + name, nil
+	return b.String() + own, nil
 }
 
 func loop(message string) *connmodel.ConnError {

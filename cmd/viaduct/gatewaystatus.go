@@ -24,7 +24,7 @@ func (s *service) Status() *admin.Status {
 		st.State = "draining"
 	}
 	n := s.router.Stats()
-	st.Sessions = admin.SessionCounts{Open: n.SessionsOpen, Total: n.Sessions, Flows: n.Flows}
+	st.Sessions = admin.SessionCounts{Open: n.SessionsOpen, Streams: n.StreamsOpen, Total: n.Sessions, Flows: n.Flows}
 	st.Panics = n.Panics
 	st.Opened = openedStatus(s.router.Config(), &n.Opened)
 	cur := s.now.Load()
@@ -34,11 +34,14 @@ func (s *service) Status() *admin.Status {
 	st.Generation, st.Name = cur.generation, cur.cfg.Gateway.Name
 	st.Files = append(st.Files, cur.cfg.Files...)
 	st.Unverified = cur.cfg.Unverified()
-	bound := s.router.Addrs()
+	bound, ends := s.router.Addrs(), s.router.CertificatesEnd()
 	for _, l := range cur.cfg.Listeners {
 		x := admin.ListenerStatus{Name: l.Name, Network: l.Network, Address: l.Address, Policy: l.Policy}
 		if a := bound[l.Name]; a != nil {
 			x.Address = a.String()
+		}
+		if end, ok := ends[l.Name]; ok {
+			x.TLS, x.CertificateEnd = true, maybe(end)
 		}
 		st.Listeners = append(st.Listeners, x)
 	}

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"viaduct/connmodel"
+	"viaduct/router/admin"
 	"viaduct/upstream/upstreamtest"
 	"viaduct/upstream/upstreamtest/peers"
 )
@@ -188,6 +189,11 @@ func TestCurlNeedsItsCertificate(t *testing.T) {
 		t.Fatal(err)
 	}
 	g.await("the new certificate", func() bool { return pinned() != old })
+	var st admin.Status
+	g.door("/v1/status", &st)
+	if l := st.Listeners[0]; !l.TLS || l.CertificateEnd == nil || time.Until(*l.CertificateEnd) < time.Hour {
+		t.Errorf("status: %+v", l)
+	}
 	if out := client(t, "curl", append(args, "http://"+n.Addr()+"/")...); !strings.Contains(out, "hello from nginx") {
 		t.Errorf("curl got %s", out)
 	}

@@ -100,7 +100,11 @@ func printListeners(w io.Writer, s *admin.Status) {
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
 	fmt.Fprint(t, "\nLISTENER\tADDRESS\tPOLICY\n")
 	for _, l := range s.Listeners {
-		fmt.Fprintf(t, "%s\t%s\t%s\n", l.Name, l.Address, l.Policy)
+		fmt.Fprintf(t, "%s\t%s\t%s", l.Name, l.Address, l.Policy)
+		if l.CertificateEnd != nil {
+			fmt.Fprintf(t, "\tTLS, certificate until %s", l.CertificateEnd.UTC().Format("2006-01-02 15:04 MST"))
+		}
+		fmt.Fprintln(t)
 	}
 	t.Flush() // the next one of w's writers reports the error
 }

@@ -71,13 +71,17 @@ type ListenerStatus struct {
 	Network string `json:"network"`
 	Address string `json:"address"` // as bound
 	Policy  string `json:"policy"`
+	TLS     bool   `json:"tls"`
+	// CertificateEnd is when the first of its certificates ends; nil without TLS.
+	CertificateEnd *time.Time `json:"certificate_end,omitempty"`
 }
 
 // SessionCounts are the router's own counters.
 type SessionCounts struct {
-	Open  int    `json:"open"`
-	Total uint64 `json:"total"`
-	Flows uint64 `json:"flows_total"`
+	Open    int    `json:"open"`
+	Streams int    `json:"streams"` // of HTTP/2 that are open
+	Total   uint64 `json:"total"`
+	Flows   uint64 `json:"flows_total"`
 }
 
 // States of upstreams. Members of pools that nobody has taken out can be unknown and failing, too.

@@ -18,6 +18,7 @@ type Params struct {
 	Rec      *connmodel.Recorder
 	Decision *connmodel.Decision // header edits; may be nil
 	Via      string              // our name in Via, which also finds loops; "" = no Via field
+	HTTP2    bool                // the client speaks HTTP/2, of which this is a stream: for Via
 	// Dial gives a connection: a kept one only if reuse is true.
 	Dial     func(reuse bool) (*Server, *connmodel.ConnError)
 	Timeouts connmodel.Timeouts // Response and Idle; 0 = no limit
@@ -59,7 +60,7 @@ type exchange struct {
 
 	reqRoom, respRoom []byte // for heads
 	viaName           string
-	via               [2]string // our element of Via, by minor version
+	via               [3]string // our element of Via, by minor version of HTTP/1; the last is for HTTP/2
 }
 
 var exchanges = sync.Pool{New: func() any { return new(exchange) }}
@@ -72,9 +73,10 @@ func newExchange(p *Params) *exchange {
 	x.p = p
 	if p.Via != x.viaName {
 		x.viaName = p.Via
-		for minor := range x.via {
+		for minor := range x.via[:2] {
 			x.via[minor] = string(http1.AppendVia(nil, uint8(minor), p.Via))
 		}
+		x.via[2] = "2 " + p.Via
 	}
 	return x
 }
@@ -263,7 +265,7 @@ func (x *exchange) informational() error {
 	}
 	x.told100 = x.told100 || r.Status == 100
 	r.Header.StripHopByHop()
-	x.addVia(&r.Header, r.Minor)
+	x.addVia(&r.Header, r.Minor&1)
 	head, err := http1.AppendResponse(x.respRoom[:0], r, x.p.Req.Minor)
 	if err != nil {
 		return err

@@ -25,7 +25,11 @@ func (x *exchange) prepare() *connmodel.ConnError {
 		return err
 	}
 	x.edit(h)
-	x.addVia(h, req.Minor)
+	if minor := req.Minor & 1; x.p.HTTP2 {
+		x.addVia(h, 2)
+	} else {
+		x.addVia(h, minor)
+	}
 	x.out.KeepAlive = true
 	if !req.Expect100 { // RFC 9110, section 10.1.1: it means nothing without a body, nor from an HTTP/1.0 client
 		h.Del("Expect")
@@ -40,7 +44,7 @@ func (x *exchange) loops() bool { return x.p.Via != "" && x.p.Req.Header.ViaCont
 // addVia says that we have forwarded the message (RFC 9110, section 7.6.3).
 func (x *exchange) addVia(h *http1.Header, minor uint8) {
 	if x.viaName != "" {
-		h.Add("Via", x.via[minor&1])
+		h.Add("Via", x.via[min(minor, 2)])
 	}
 }
 

@@ -90,7 +90,7 @@ func (x *exchange) framing() (f http1.Framing, keep bool) {
 func (x *exchange) responseHead(out http1.Framing, keep bool) ([]byte, error) {
 	r := x.resp
 	r.Header.StripHopByHop()
-	x.addVia(&r.Header, r.Minor)
+	x.addVia(&r.Header, r.Minor&1)
 	r.Body, r.KeepAlive, r.Upgrade = out, keep, ""
 	x.resp.Header = r.Header
 	head, err := http1.AppendResponse(x.respRoom[:0], &r, x.p.Req.Minor)
@@ -135,7 +135,7 @@ func (x *exchange) upgrade() Result {
 	}
 	r := x.resp
 	r.Header.StripHopByHop()
-	x.addVia(&r.Header, r.Minor)
+	x.addVia(&r.Header, r.Minor&1)
 	r.KeepAlive = true
 	head, err := http1.AppendResponse(x.respRoom[:0], &r, p.Req.Minor)
 	if err != nil {
