@@ -20,7 +20,7 @@ func handshakeFault(f *firstFlight, d *doorTLS, err error) *connmodel.ConnError 
 	e := &connmodel.ConnError{Phase: connmodel.PhaseTLS, Side: connmodel.SideClient, Kind: connmodel.KindTLS, Blame: connmodel.BlameClient, Cause: err}
 	var header tls.RecordHeaderError
 	switch {
-	case errors.Is(err, errFlight):
+	case errors.Is(err, errFlight), strings.HasSuffix(err.Error(), "bytes exceeds maximum of 262144 bytes"): // announced, and not read
 		e.Kind, e.Message = connmodel.KindLimit, "the client's part of the TLS handshake is longer than "+strconv.Itoa(maxFlight>>10)+" KiB"
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		e.Kind, e.Message = connmodel.KindTimeout, "the client did not complete its TLS handshake in time"

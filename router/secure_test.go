@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"viaduct/connmodel"
 	"viaduct/upstream"
@@ -525,6 +526,65 @@ func TestTLSClientLeavesDuringDial(t *testing.T) {
 			f := g.records.next(t)
 			if took := time.Since(left); took > 4*time.Second || f.Reason != connmodel.CloseClient || f.Error == nil || f.Error.Kind != connmodel.KindCanceled {
 				t.Errorf("after %v: %s %v", took, f.Reason, f.Error)
+			}
+		})
+	}
+}
+
+// TestOddNamesAndCertificates: what a client may put into a handshake is bounded in the record, and cannot break out of it.
+func TestOddNamesAndCertificates(t *testing.T) {
+	origin := okOrigin(t)
+	g := startTLS(t, func(o *Options, c *Config, ca *upstreamtest.CA) {
+		c.Listeners[0].TLS.ClientCAs, c.Listeners[0].TLS.ClientOptional = ca.Pool(), true
+	})
+	names := func(n int) (list []string) {
+		for i := range n {
+			list = append(list, fmt.Sprintf("name-%d.example", i))
+		}
+		return list
+	}
+	for _, row := range []struct {
+		name  string
+		sni   string
+		names int
+		says  string // "": it is served
+	}{
+		{"control characters", "gate\r\n\x00\x1b[31m.example", 0, ""},
+		{"not UTF-8", "gate\xff\xfe.example", 0, ""},
+		{"a long name", strings.Repeat("a.", 2000) + "example", 0, ""},
+		{"5,000 names", "gate.example", 5000, ""},
+		{"11,000 names", "gate.example", 11_000, "longer than"},
+		{"20,000 names", "gate.example", 20_000, "longer than"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			conf := g.with(func(c *tls.Config) {
+				c.ServerName, c.InsecureSkipVerify = row.sni, true
+				if row.names > 0 {
+					c.Certificates = []tls.Certificate{g.ca.MustIssue(t, upstreamtest.CertOptions{Client: true, CommonName: "anna"}, names(row.names)...)}
+				}
+			})
+			c, err := g.dialTLS(t, conf)
+			if err == nil {
+				fmt.Fprintf(c, "GET %s/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", origin.URL)
+				_, err = http.ReadResponse(bufio.NewReader(c), nil)
+			}
+			if (err == nil) != (row.says == "") {
+				t.Errorf("the client got %v", err)
+			}
+			f := g.records.next(t)
+			line := f.AppendJSON(nil)
+			if bytes.ContainsAny(line, "\r\n\x00\x1b") || len(line) > connmodel.MaxRecord || !utf8.Valid(line) {
+				t.Errorf("record of %d bytes: %.300q", len(line), line)
+			}
+			if row.says != "" {
+				if f.Error == nil || !strings.Contains(f.Error.Message, row.says) || f.Error.Kind != connmodel.KindLimit {
+					t.Errorf("record: %v", f.Error)
+				}
+				return
+			}
+			info := f.Client.TLSInfo
+			if f.Error != nil || info == nil || info.Truncated != (row.names > 0 || len(row.sni) > 300) || len(info.SNI) > 310 {
+				t.Errorf("record: %v, truncated %v, SNI of %d bytes", f.Error, info.Truncated, len(info.SNI))
 			}
 		})
 	}
