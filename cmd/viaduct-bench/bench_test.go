@@ -29,7 +29,7 @@ func TestShort(t *testing.T) {
 	}
 	chart := filepath.Join(t.TempDir(), "chart.svg")
 	var out, progress bytes.Buffer
-	err := command(t.Context(), []string{"--short", "--json", "--svg", chart, "--measure", "idle,connect,connect-http,connect-socks,socks,plain,bulk,latency"}, &out, &progress)
+	err := command(t.Context(), []string{"--short", "--json", "--svg", chart, "--measure", "idle,connect,connect-http,connect-socks,socks,plain,opened,opened-tunnel,bulk,latency"}, &out, &progress)
 	if err != nil {
 		t.Fatalf("%v\n%s", err, progress.String())
 	}
@@ -44,7 +44,7 @@ func TestShort(t *testing.T) {
 	if v := value(t, &r, "idle-pipes"); v != 0 {
 		t.Errorf("an idle tunnel holds %v pipes, want none", v)
 	}
-	for _, name := range []string{"connect", "connect-http", "connect-socks", "socks", "plain", "bulk", "bulk-rate"} {
+	for _, name := range []string{"connect", "connect-http", "connect-socks", "socks", "plain", "opened", "opened-rate", "opened-tunnel", "opened-tunnel-rate", "bulk", "bulk-rate"} {
 		if v := value(t, &r, name); v <= 0 {
 			t.Errorf("%s: %v", name, v)
 		}

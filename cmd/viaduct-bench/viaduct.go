@@ -39,7 +39,7 @@ var ways = []struct {
 	role  role
 	name  string
 	route string
-}{{roleConnect, "direct", "direct"}, {roleHTTPHop, "http_hop", "upstream.http_hop"}, {roleSOCKSHop, "socks_hop", "upstream.socks_hop"}}
+}{{roleConnect, "direct", "direct"}, {roleHTTPHop, "http_hop", "upstream.http_hop"}, {roleSOCKSHop, "socks_hop", "upstream.socks_hop"}, {roleOpened, "opened", "direct"}}
 
 func (e *env) gateway(ctx context.Context, simple bool) (*process, error) {
 	dir, err := os.MkdirTemp(e.dir, "viaduct-")
@@ -133,6 +133,11 @@ func (e *env) writePolicy(dir string, doors map[role]door, simple bool) (string,
 	line("gateway {")
 	line("  admin { address = %q }", "unix:"+filepath.Join(dir, "admin.sock"))
 	line("  drain_timeout = \"1s\"")
+	authority, key, err := upstreamtest.WriteFiles(dir, "authority", e.authorities.proxies.Certificate())
+	if err != nil {
+		return "", err
+	}
+	line("  ca {\n    certificate = %q\n    key         = %q\n  }", authority, key)
 	line("  log {\n    level  = %q\n    format = %q\n  }", level, format)
 	if !simple {
 		line("  records { path = %q }", filepath.Join(dir, "records.ndjson"))
@@ -160,7 +165,11 @@ func (e *env) writePolicy(dir string, doors map[role]door, simple bool) (string,
 		line("  rule \"site %d\" {\n    match { %s }\n    via = upstream.http_hop\n  }", i, someMatch(i))
 	}
 	for _, w := range ways {
-		line("  rule %q {\n    match {\n      listener = %q\n      address = [\"127.0.0.0/8\"]\n    }\n    via = %s\n  }", w.name, w.name, w.route)
+		line("  rule %q {\n    match {\n      listener = %q\n      address = [\"127.0.0.0/8\"]\n    }\n    via = %s", w.name, w.name, w.route)
+		if w.role == roleOpened {
+			line("    tls {\n      mode = \"intercept\"\n      ca   = %q\n    }", e.authorities.serversAt)
+		}
+		line("  }")
 	}
 	line("}")
 	path := filepath.Join(dir, "policy.hcl")
