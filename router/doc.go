@@ -3,11 +3,13 @@
 //
 //	station    what happens                                                     where
 //	accept     a socket is handed over; its configuration is pinned             bind.go, accept.go, gate.go, session.go
-//	handshake  CONNECT, absolute-form HTTP, SOCKS: target, user, protocol       http.go, socks.go
+//	handshake  TLS with the client; CONNECT, absolute-form HTTP, SOCKS, or      secure.go, streams.go, http.go, socks.go, targeted.go
+//	           what the kernel says: target, user, protocol
 //	decide     facts in, decision out; facts that a rule asks for are gathered  decide.go, sniff.go, ingress/
 //	dial       hooks, the check of the address, the chain, retries              dial.go, guard.go
 //	answer     yes or no in the client's own protocol, the guilty hop named     answer.go, late.go, reply.go
-//	relay      bytes both ways; plain HTTP request by request                   relay/, forward/, http.go
+//	relay      bytes both ways; plain HTTP request by request, in opened        relay/, forward/, http.go, opened.go, inner.go
+//	           tunnels too
 //	record     one record for every flow, also after a panic                    record.go, logging.go
 //
 // serveConn in serve.go reads like this table. Apply in router.go changes the configuration without touching what is open;
