@@ -19,6 +19,7 @@ import (
 func rawServer(t testing.TB, o ClientOptions, set ...http2.Setting) (*raw, *Client) {
 	a, b := pair(t)
 	cl := dialed(t, a, o)
+	t.Cleanup(func() { b.Close() }) // before the client is: it need not wait for us then
 	r := newRaw(t, b)
 	if _, err := io.ReadFull(b, make([]byte, len(http2.ClientPreface))); err != nil {
 		t.Fatal(err)
