@@ -25,7 +25,6 @@ type upstreamBlock struct {
 
 var (
 	upstreamSchema = schema(attrs("url", "source_address", "interface", "mark", "keepalive", "max_connections", "plain_connect", "http2"), blocks("auth", "tls", "timeouts"))
-	authSchema     = schema(attrs("username", "password", "name"))
 	hopTLSSchema   = schema(clientTLSAttrs)
 	hopTimeSchema  = schema(attrs("dial", "tls", "handshake"))
 )
@@ -137,39 +136,6 @@ func (l *loader) checkScheme(x *upstreamBlock, u *url.URL) bool {
 	return false
 }
 
-// auth reads what the proxy wants to be shown.
-func (l *loader) auth(x *hcl.Block, scheme string) *upstream.Auth {
-	b := l.open(x, authSchema)
-	a := &upstream.Auth{Credential: b.text("name")}
-	b.need("username", "the name the proxy knows")
-	a.Username = l.clean(b.secret("username"), b.rng("username"), "username")
-	password := b.secret("password")
-	a.Password = upstream.NewSecret(l.clean(password, b.rng("password"), "password"))
-	if at := b.attrs["password"]; at != nil {
-		if isLiteral(at.Expr) && password != "" || hasDefault(at.Expr) {
-			l.warnAt(at.Expr.Range(), "Password in the policy", `Whoever reads this file reads the password. Write password = credential("name") or env("NAME").`)
-		}
-		if a.Credential == "" {
-			a.Credential = credentialName(at.Expr)
-		}
-	}
-	switch scheme {
-	case "http", "https":
-		if strings.Contains(a.Username, ":") { // RFC 7617, section 2
-			l.errorAt(b.rng("username"), "Wrong user name", "A user name for Basic authentication cannot hold a colon.")
-		}
-	case "socks5", "socks5h":
-		if len(a.Username) > 255 || len(password) > 255 { // RFC 1929, section 2
-			l.errorAt(x.DefRange, "User or password too long", "SOCKS5 takes at most 255 bytes of each.")
-		}
-	case "socks4", "socks4a":
-		if b.has("password") {
-			l.errorAt(b.rng("password"), "SOCKS4 has no passwords", "SOCKS4 sends a user id and nothing more. Leave the password out, or use socks5.")
-		}
-	}
-	return a
-}
-
 // secret reads a text where a secret may stand.
 func (b *block) secret(name string) string {
 	a := b.attrs[name]
@@ -227,11 +193,14 @@ func credentialName(e hcl.Expression) string {
 // checkClear warns of passwords that go over the network as they are.
 func (l *loader) checkClear(x *upstreamBlock, a *hcl.Block) {
 	s := &x.spec
-	if s.Auth.Password.IsZero() || s.Address.IsZero() || s.Address.IP().IsLoopback() || isLocalhost(s.Address.Host) {
+	if s.Auth.Password.IsZero() && s.Auth.Token.IsZero() || s.Address.IsZero() || s.Address.IP().IsLoopback() || isLocalhost(s.Address.Host) {
 		return
 	}
 	switch s.Scheme {
 	case "http":
+		if !sentAsIs(s.Auth.Schemes) {
+			return
+		}
 		l.warnAt(a.DefRange, "Password in the clear", "Basic credentials go to this proxy over plain TCP, where others on the network can read them. Use an https:// proxy if there is one.")
 	case "socks5", "socks5h":
 		l.warnAt(a.DefRange, "Password in the clear", "The password goes to this SOCKS proxy over plain TCP, where others on the network can read it. Reach it through an https hop, or over a protected network.")

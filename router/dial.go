@@ -20,6 +20,7 @@ type plan struct {
 	timeouts connmodel.Timeouts
 	plain    bool               // a plain HTTP request
 	switches bool               // ... that asks for another protocol (Upgrade)
+	login    bool               // ... with a body that can be sent once
 	via      string             // Via of the CONNECT requests to proxies
 	header   *proxyproto.Header // tells the server whose connection it is; nil = nothing
 
@@ -133,7 +134,7 @@ func (s *session) reachServer(ctx context.Context, p *pin, rec *connmodel.Record
 func (pl *plan) request(p *pin, f *connmodel.Facts) upstream.Request {
 	return upstream.Request{
 		Route: pl.to.Route, Target: pl.to.Address, Addrs: pl.addrs, LocalResolve: pl.d.LocalResolve,
-		Plain: pl.plain, Switches: pl.switches,
+		Plain: pl.plain, Switches: pl.switches, Login: pl.login,
 		// A proxy that is given another address in absolute-form would tell the server that address as its Host.
 		PlainConnect: pl.d.PlainConnect || pl.to.Address != f.Target,
 		TLS:          pl.to.TLS, Offer: pl.offer, Retry: pl.d.Retry, Client: f.Client.Addr(),

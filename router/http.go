@@ -8,6 +8,7 @@ import (
 
 	"viaduct/connmodel"
 	"viaduct/router/forward"
+	"viaduct/upstream"
 	"viaduct/upstream/http1"
 )
 
@@ -370,6 +371,7 @@ func (s *session) reach(p *pin, rec *connmodel.Recorder, pl *plan, f *connmodel.
 			return srv, err
 		}
 	}
+	pl.login = s.sentOnce()
 	if reuse {
 		q := pl.request(p, f)
 		for _, absolute := range [...]bool{true, false} {
@@ -381,10 +383,15 @@ func (s *session) reach(p *pin, rec *connmodel.Recorder, pl *plan, f *connmodel.
 			if k == nil {
 				k = s.r.kept.Get(key)
 			}
-			if k != nil {
-				rec.ReuseServer(k.Record)
-				return k, nil
+			if k == nil {
+				continue
 			}
+			if c, ok := k.Login.(*upstream.Conn); ok && pl.login && c.Fickle() {
+				s.r.kept.Put(k)
+				continue
+			}
+			rec.ReuseServer(k.Record)
+			return k, nil
 		}
 	}
 	c, err := s.dial(p, rec, pl, f)
@@ -395,6 +402,12 @@ func (s *session) reach(p *pin, rec *connmodel.Recorder, pl *plan, f *connmodel.
 		return s.inner.firstStream(&s.life, c, rec)
 	}
 	return newServer(c, rec), nil
+}
+
+// sentOnce reports whether the request has a body that is not all here: a proxy cannot be sent it a second time.
+func (s *session) sentOnce() bool {
+	f := s.req.Body
+	return f.HasBody() && !(f.Kind == http1.BodyLength && f.Length <= int64(len(s.in.Buffered())))
 }
 
 // lastProxy names the proxy that an absolute-form request is sent to, for blame.

@@ -329,8 +329,11 @@ func (o *opened) offer(f *connmodel.Facts, pl *plan) *upstream.TLSOffer {
 // newServer makes a connection ready for requests. rec is the flow that opened it.
 func newServer(c *upstream.Conn, rec *connmodel.Recorder) *forward.Server {
 	srv := &forward.Server{
-		Conn: c.Conn, Absolute: c.Absolute, ProxyAuthorization: c.ProxyAuthorization.Reveal(), Key: c.Key,
+		Conn: c.Conn, Absolute: c.Absolute, Key: c.Key,
 		Record: rec.Snapshot().Server, Close: c.Close, Reused: c.Kept, Answered: c.Answered,
+	}
+	if c.Credential() != "" {
+		srv.Login = c
 	}
 	srv.In.Reset(c.Conn, http1.Limits{})
 	srv.In.Prepend(c.Early)

@@ -95,6 +95,14 @@ func (a *attempt) walk(c *Conn) (net.Conn, *HopError) {
 	if err := a.checkTarget(); err != nil {
 		return nil, err
 	}
+	for i, h := range a.hops {
+		if h.auth != nil {
+			if no := h.auth.Closed(); no != nil {
+				a.element1(i+1, h.spec.Address)
+				return nil, a.failure(i+1, connmodel.PhaseAuth, no)
+			}
+		}
+	}
 	if d.q.Datagrams != nil {
 		return a.datagrams(c)
 	}
@@ -104,12 +112,18 @@ func (a *attempt) walk(c *Conn) (net.Conn, *HopError) {
 		if err != nil {
 			return nil, err
 		}
-		if last.credential != "" {
+		if last.auth != nil {
+			if last.auth.NeedsLogin(d.q.Login) {
+				if conn, c.session, err = a.logIn(n, conn); err != nil {
+					return nil, err
+				}
+			}
 			a.rec0(n).UsedCredential(last.credential)
+			c.hop = last
 		}
 		a.rec0(n).Done()
 		a.resolvedBy()
-		c.Absolute, c.ProxyAuthorization, c.Kept = true, last.basic, a.kept != nil
+		c.Absolute, c.Kept = true, a.kept != nil
 		return conn, nil
 	}
 	conn, err := a.reach(n, d.q.Target)

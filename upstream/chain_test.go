@@ -202,8 +202,9 @@ func TestAbsolute(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	if !c.Absolute || c.ProxyAuthorization.Reveal() != "Basic dTpjYW5hcnk=" || c.Key != tab.Key(q, true) {
-		t.Errorf("absolute %v, %q, key %v", c.Absolute, c.ProxyAuthorization, c.Key)
+	name, value, no := c.Authorize("GET", "http://www.example.com/")
+	if !c.Absolute || name != "Proxy-Authorization" || value != "Basic dTpjYW5hcnk=" || no != nil || c.Key != tab.Key(q, true) {
+		t.Errorf("absolute %v, %q %q %v, key %v", c.Absolute, name, value, no, c.Key)
 	}
 	if n := len(p.Requests()); n != 0 {
 		t.Errorf("the proxy got %d requests before the one that was to come", n)
@@ -226,7 +227,7 @@ func TestAbsolute(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if c.Absolute || !c.ProxyAuthorization.IsZero() || c.Key != tab.Key(q, false) {
+		if c.Absolute || c.Credential() != "" || c.Key != tab.Key(q, false) {
 			t.Errorf("%s: absolute %v, key %v", q.Route, c.Absolute, c.Key)
 		}
 		say(t, c, "tunnel")

@@ -48,6 +48,7 @@ var rows = []row{
 	{"address family", familyRow},
 	{"unsayable host", hostRow},
 	{"datagrams", datagramRow},
+	{"credentials", credentialsRow},
 	{"http status", statusRow},
 	{"socks5 reply", socks5Row},
 	{"socks5 auth", socks5AuthRow},

@@ -6,6 +6,7 @@ import (
 	"strconv"
 
 	"viaduct/connmodel"
+	"viaduct/upstream/auth"
 	"viaduct/upstream/http1"
 	"viaduct/upstream/httpconnect"
 	"viaduct/upstream/socks4"
@@ -94,6 +95,27 @@ func socks4Row(e *HopError) (verdict, bool) {
 // the same credentials are not shown again.
 func authVerdict(text string) verdict {
 	return verdict{whose: peers, kind: connmodel.KindAuth, retry: true, text: text}
+}
+
+// credentialsRow is what package auth says. A rejection is left to the row of the status, which the wire said.
+func credentialsRow(e *HopError) (verdict, bool) {
+	var a *auth.Error
+	if !errors.As(e.Err, &a) || a.Kind == auth.Rejected {
+		return verdict{}, false
+	}
+	v := authVerdict(a.Text)
+	switch a.Kind {
+	case auth.Closed:
+		v.text = "upstream " + e.Upstream + ": " + a.Text
+	case auth.Waiting, auth.NotStored:
+		v.whose = ours
+	case auth.Malformed:
+		v.kind, v.code, v.codeOf = connmodel.KindProtocol, 407, "http"
+	default:
+		v.code, v.codeOf = 407, "http"
+		v.text += "; check auth of upstream " + e.Upstream
+	}
+	return v, true
 }
 
 // statuses are the answers of HTTP proxies to CONNECT that have a meaning of their own.

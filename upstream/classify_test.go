@@ -17,6 +17,7 @@ import (
 	"golang.org/x/net/http2"
 
 	"viaduct/connmodel"
+	"viaduct/upstream/auth"
 	"viaduct/upstream/h2"
 	"viaduct/upstream/http1"
 	"viaduct/upstream/httpconnect"
@@ -59,10 +60,10 @@ type classRow struct {
 }
 
 const (
-	hopSide, serverSide, ourSide                 = connmodel.SideHop, connmodel.SideServer, connmodel.SideViaduct
-	byProxy, byTarget, byNobody, byUs            = connmodel.BlameProxy, connmodel.BlameTarget, connmodel.BlameNobody, connmodel.BlameLocal
-	refused, unreachable, timeout, auth, denied  = connmodel.KindRefused, connmodel.KindUnreachable, connmodel.KindTimeout, connmodel.KindAuth, connmodel.KindDenied
-	protocol, reset, eof, limit, canceled, tlsNo = connmodel.KindProtocol, connmodel.KindReset, connmodel.KindEOF, connmodel.KindLimit, connmodel.KindCanceled, connmodel.KindTLS
+	hopSide, serverSide, ourSide                  = connmodel.SideHop, connmodel.SideServer, connmodel.SideViaduct
+	byProxy, byTarget, byNobody, byUs             = connmodel.BlameProxy, connmodel.BlameTarget, connmodel.BlameNobody, connmodel.BlameLocal
+	refused, unreachable, timeout, authNo, denied = connmodel.KindRefused, connmodel.KindUnreachable, connmodel.KindTimeout, connmodel.KindAuth, connmodel.KindDenied
+	protocol, reset, eof, limit, canceled, tlsNo  = connmodel.KindProtocol, connmodel.KindReset, connmodel.KindEOF, connmodel.KindLimit, connmodel.KindCanceled, connmodel.KindTLS
 )
 
 func classRows() []classRow {
@@ -80,13 +81,13 @@ func classRows() []classRow {
 		{"datagrams", onlyHop, &relayError{"it says that it takes datagrams at 127.0.0.1"}, hopSide, 1, protocol, 0, byProxy, true, "takes datagrams at"},
 		{"datagrams", associating(onlyHop), &socks5.ReplyError{Code: socks5.CommandNotSupported}, ourSide, 1, protocol, 7, byNobody, true, "upstream corp relays no datagrams for us (socks5: command not supported)"},
 
-		{"socks5 auth", with(onlyHop, connmodel.PhaseAuth), &socks5.AuthError{Offered: true}, hopSide, 1, auth, 0, byProxy, true, "check the credentials of upstream corp"},
-		{"socks5 auth", with(onlyHop, connmodel.PhaseGreeting), &socks5.AuthError{NoMethod: true}, hopSide, 1, auth, 0, byProxy, true, "add auth to upstream corp"},
-		{"socks5 auth", with(onlyHop, connmodel.PhaseGreeting), &socks5.AuthError{NoMethod: true, Offered: true}, hopSide, 1, auth, 0, byProxy, true, "none of the ways"},
+		{"socks5 auth", with(onlyHop, connmodel.PhaseAuth), &socks5.AuthError{Offered: true}, hopSide, 1, authNo, 0, byProxy, true, "check the credentials of upstream corp"},
+		{"socks5 auth", with(onlyHop, connmodel.PhaseGreeting), &socks5.AuthError{NoMethod: true}, hopSide, 1, authNo, 0, byProxy, true, "add auth to upstream corp"},
+		{"socks5 auth", with(onlyHop, connmodel.PhaseGreeting), &socks5.AuthError{NoMethod: true, Offered: true}, hopSide, 1, authNo, 0, byProxy, true, "none of the ways"},
 		{"socks4 reply", onlyHop, &socks4.ReplyError{Code: 91}, serverSide, 1, unreachable, 91, byTarget, true, "could not reach www.example.com:443"},
 		{"socks4 reply", firstOfTwo, &socks4.ReplyError{Code: 91}, hopSide, 2, unreachable, 91, byProxy, true, "could not reach the next proxy jump"},
-		{"socks4 reply", onlyHop, &socks4.ReplyError{Code: 92}, hopSide, 1, auth, 92, byProxy, true, "does not accept the user name"},
-		{"socks4 reply", onlyHop, &socks4.ReplyError{Code: 93}, hopSide, 1, auth, 93, byProxy, true, "check auth of upstream corp"},
+		{"socks4 reply", onlyHop, &socks4.ReplyError{Code: 92}, hopSide, 1, authNo, 92, byProxy, true, "does not accept the user name"},
+		{"socks4 reply", onlyHop, &socks4.ReplyError{Code: 93}, hopSide, 1, authNo, 93, byProxy, true, "check auth of upstream corp"},
 		{"socks4 reply", onlyHop, &socks4.ReplyError{Code: 17}, hopSide, 1, protocol, 17, byProxy, true, "0x11"},
 
 		{"wire format", onlyHop, &httpconnect.ProtocolError{Saw: "SOCKS5"}, hopSide, 1, protocol, 0, byProxy, true, "check the scheme and port of upstream corp"},
@@ -149,12 +150,27 @@ func classRows() []classRow {
 	}
 	shown := onlyHop
 	shown.shown = true
-	rows = append(rows, classRow{"http status", shown, &httpconnect.StatusError{Status: 407}, hopSide, 1, auth, 407, byProxy, true, "check those of upstream corp"})
+	for _, x := range []struct {
+		kind auth.Kind
+		want classRow
+	}{
+		{auth.Closed, classRow{side: hopSide, kind: authNo, blame: byProxy, retry: true, says: "upstream corp: why"}},
+		{auth.Waiting, classRow{side: ourSide, kind: authNo, blame: byUs, retry: true, says: "why"}},
+		{auth.NotStored, classRow{side: ourSide, kind: authNo, blame: byUs, retry: true, says: "why"}},
+		{auth.NoOffer, classRow{side: hopSide, kind: authNo, code: 407, blame: byProxy, retry: true, says: "why; check auth of upstream corp"}},
+		{auth.Impossible, classRow{side: hopSide, kind: authNo, code: 407, blame: byProxy, retry: true, says: "why; check auth"}},
+		{auth.Loop, classRow{side: hopSide, kind: authNo, code: 407, blame: byProxy, retry: true, says: "why; check auth"}},
+		{auth.Malformed, classRow{side: hopSide, kind: protocol, code: 407, blame: byProxy, retry: true, says: "why"}},
+	} {
+		x.want.row, x.want.at, x.want.err, x.want.hop = "credentials", onlyHop, &auth.Error{Kind: x.kind, Text: "why"}, 1
+		rows = append(rows, x.want)
+	}
+	rows = append(rows, classRow{"http status", shown, &httpconnect.StatusError{Status: 407}, hopSide, 1, authNo, 407, byProxy, true, "check those of upstream corp"})
 	for code, want := range map[int]classRow{
 		300: {kind: protocol, side: hopSide, blame: byProxy, retry: true, says: "redirect"}, 400: {kind: protocol, side: hopSide, blame: byProxy, retry: true, says: "did not understand"},
 		401: {kind: denied, side: hopSide, blame: byTarget, says: "web server?"}, 403: {kind: denied, side: hopSide, blame: byTarget, says: "rules do not allow"},
 		404: {kind: unreachable, side: serverSide, blame: byTarget, retry: true, says: "could not reach"}, 405: {kind: denied, side: hopSide, blame: byTarget, says: "CONNECT"},
-		407: {kind: auth, side: hopSide, blame: byProxy, retry: true, says: "add auth"}, 408: {kind: timeout, side: hopSide, blame: byProxy, retry: true, says: "408"},
+		407: {kind: authNo, side: hopSide, blame: byProxy, retry: true, says: "add auth"}, 408: {kind: timeout, side: hopSide, blame: byProxy, retry: true, says: "408"},
 		418: {kind: protocol, side: hopSide, blame: byProxy, retry: true, says: "no answer to CONNECT"}, 421: {kind: denied, side: hopSide, blame: byTarget, says: "421"},
 		429: {kind: limit, side: hopSide, blame: byProxy, retry: true, says: "too many requests"}, 451: {kind: denied, side: hopSide, blame: byTarget, says: "451"},
 		500: {kind: unreachable, side: serverSide, blame: byTarget, retry: true, says: "could not reach"}, 501: {kind: protocol, side: hopSide, blame: byProxy, retry: true, says: "does not know CONNECT"},

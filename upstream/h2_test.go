@@ -524,7 +524,11 @@ func TestPlainRequestsOverHTTP2(t *testing.T) {
 		if !c.Absolute || c.Kept != (n > 0) {
 			t.Fatalf("absolute %v, kept %v", c.Absolute, c.Kept)
 		}
-		fmt.Fprintf(c, "GET http://%s/ HTTP/1.1\r\nHost: %s\r\nProxy-Authorization: %s\r\n\r\n", to, to, c.ProxyAuthorization.Reveal())
+		name, value, err := c.Authorize("GET", "http://"+to.String()+"/")
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(c, "GET http://%s/ HTTP/1.1\r\nHost: %s\r\n%s: %s\r\n\r\n", to, to, name, value)
 		var r http1.Reader
 		r.Reset(c, http1.Limits{})
 		var resp http1.Response

@@ -24,6 +24,9 @@ func (a *attempt) through(n int, conn net.Conn, to connmodel.Address) (net.Conn,
 	if err != nil {
 		return nil, err
 	}
+	if h.auth != nil {
+		return a.tunnel(n, conn, host, to)
+	}
 	start := time.Now()
 	if err := a.arm(start, h.spec.Timeouts.Handshake); err != nil {
 		return nil, a.failure(n, connmodel.PhaseConnect, err)
@@ -119,8 +122,7 @@ func (h *Hop) only4() bool { return h.spec.Scheme == schemeSOCKS4 || h.spec.Sche
 func (h *Hop) speak(s *steps, host string, port uint16) (bound string, early []byte, err error) {
 	switch h.spec.Scheme {
 	case schemeHTTP, schemeHTTPS:
-		s.showed = !h.basic.IsZero()
-		req := httpconnect.Request{Host: host, Port: port, Authorization: h.basic.Reveal()}
+		req := httpconnect.Request{Host: host, Port: port}
 		if s.via != "" {
 			req.Header = http1.Header{{Name: "Via", Value: s.via}}
 		}

@@ -20,6 +20,7 @@ import (
 	"golang.org/x/net/proxy"
 
 	"viaduct/connmodel"
+	"viaduct/upstream/auth"
 	"viaduct/upstream/resolve"
 )
 
@@ -45,12 +46,13 @@ func ALPN() []string { return []string{protoHTTP2, "http/1.1"} }
 type Hop struct {
 	spec       Spec
 	socket     *socket
-	literal    netip.Addr  // Address, when it is no name: nothing is to resolve
-	tls        *tls.Config // ready for tls.Client; nil = no TLS
-	older      *tls.Config // ... without HTTP/2; nil = that is not offered
-	verified   string      // name its certificate is checked against; "" = it is not checked
-	basic      Secret      // value of Proxy-Authorization; empty = none
-	credential string      // name of the credential; "" = none
+	literal    netip.Addr          // Address, when it is no name: nothing is to resolve
+	tls        *tls.Config         // ready for tls.Client; nil = no TLS
+	older      *tls.Config         // ... without HTTP/2; nil = that is not offered
+	verified   string              // name its certificate is checked against; "" = it is not checked
+	credential string              // name of the credential; "" = none
+	auth       *auth.Authenticator // of HTTP proxies; nil = they are shown nothing
+	guard      *auth.Guard
 	resolver   resolve.Resolver
 	registered *url.URL // for proxy.FromURL, without credentials; nil = built in
 	state      *hopState
@@ -75,7 +77,7 @@ type failure struct {
 }
 
 // newHop checks a specification; prev is the hop of that name in the table before, or nil.
-func newHop(s Spec, prev *Hop) (*Hop, error) {
+func newHop(s Spec, guard *auth.Guard, prev *Hop) (*Hop, error) {
 	s.Scheme = strings.ToLower(s.Scheme)
 	if s.Name == "" {
 		return nil, errors.New("an upstream needs a name")
@@ -111,10 +113,16 @@ func newHop(s Spec, prev *Hop) (*Hop, error) {
 	if prev != nil && sameProxy(&prev.state.spec, &s) {
 		h.state = prev.state
 	}
+	if err := h.newAuth(guard, prev); err != nil {
+		return nil, err
+	}
+	if h.older != nil && h.auth != nil && h.auth.Bound() { // what is proved holds for a connection, which streams would share
+		h.tls, h.older = h.older, nil
+	}
 	return h, nil
 }
 
-// checkAuth refuses credentials that the scheme cannot carry, and makes the Basic ones ready.
+// checkAuth refuses credentials that the scheme cannot carry.
 func (h *Hop) checkAuth() error {
 	a := h.spec.Auth
 	if a == nil {
@@ -124,11 +132,6 @@ func (h *Hop) checkAuth() error {
 		return errors.New("user name or password holds a control character")
 	}
 	switch h.spec.Scheme {
-	case schemeHTTP, schemeHTTPS:
-		if strings.Contains(a.Username, ":") { // RFC 7617, section 2
-			return errors.New("a user name for Basic cannot hold a colon")
-		}
-		h.basic = NewSecret("Basic " + base64.StdEncoding.EncodeToString([]byte(a.Username+":"+a.Password.Reveal())))
 	case schemeSOCKS5, schemeSOCKS5h:
 		// RFC 1929, section 2: both are 1 to 255 octets.
 		if n := len(a.Username); n < 1 || n > 255 {
@@ -247,7 +250,8 @@ func sameAuth(a, b *Auth) bool {
 	if a == nil || b == nil {
 		return a == b
 	}
-	return a.Username == b.Username && a.Password.Equal(b.Password)
+	return a.Username == b.Username && a.Password.Equal(b.Password) && a.Token.Equal(b.Token) && slices.Equal(a.Schemes, b.Schemes) &&
+		a.Domain == b.Domain && a.Workstation == b.Workstation && a.Header == b.Header && a.Realm == b.Realm && a.WarmURL == b.WarmURL
 }
 
 func sameURL(a, b *url.URL) bool {

@@ -201,9 +201,12 @@ func (r *route) usable(now time.Time) bool {
 	return true
 }
 
-// room reports whether every hop may have one more connection.
+// room reports whether every hop may have one more connection, and is not one whose credential is closed.
 func (w *way) room() bool {
 	for _, h := range w.hops {
+		if h.auth != nil && h.auth.Shut() {
+			return false
+		}
 		if h.spec.MaxConnections > 0 && h.state.open.Load() >= int64(h.spec.MaxConnections) {
 			return false
 		}

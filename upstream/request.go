@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"viaduct/connmodel"
+	"viaduct/upstream/auth"
 	"viaduct/upstream/proxyproto"
 )
 
@@ -26,6 +27,9 @@ type Request struct {
 	Plain        bool
 	PlainConnect bool // ... but not for this request
 	Switches     bool // ... and it asks to go on in another protocol (Upgrade): such a proxy is then asked over HTTP/1.1, on a connection of its own
+
+	// Login says that the plain request has a body that can be sent once only: the proxy must have accepted us before.
+	Login bool
 
 	// Datagrams says that the way is for datagrams: see Conn.Datagrams. For the route "direct" it returns the socket that will send
 	// them, to IPv6 addresses or to IPv4 addresses; it may be asked again for the same.
@@ -89,8 +93,7 @@ type Conn struct {
 	net.Conn        // the *net.TCPConn itself wherever nothing wraps it
 	Early    []byte // what the far side sent right behind the last handshake: the first bytes of the tunnel
 
-	Absolute           bool   // speak absolute-form HTTP
-	ProxyAuthorization Secret // the ready field value for the proxy when Absolute; empty = none
+	Absolute bool // speak absolute-form HTTP, each request with the field that Authorize gives for it
 
 	// Datagrams is the way of datagrams, where the request was for one; then the net.Conn is the control connection of the proxy's
 	// association, whose end ends it, or nil when the way is direct.
@@ -101,8 +104,10 @@ type Conn struct {
 
 	Key Key
 
-	closed atomic.Bool
-	lease  lease
+	closed  atomic.Bool
+	lease   lease
+	hop     *Hop          // the proxy that wants to know who we are; nil = it does not, or nothing is to be said any more
+	session *auth.Session // of the request under way, or of the connection
 }
 
 // Close closes the connection and gives back its place in limits and pools. Calls after the first do nothing.
@@ -111,6 +116,9 @@ func (c *Conn) Close() error {
 		return nil
 	}
 	c.lease.release()
+	if c.session != nil {
+		c.session.Broken()
+	}
 	if d := c.Datagrams; d != nil {
 		if d.Relay == nil {
 			return nil
@@ -120,14 +128,17 @@ func (c *Conn) Close() error {
 	return c.Conn.Close()
 }
 
-// Answered tells what the proxy that fetches plain requests (Absolute) made of one: nil, or the error that it wants other credentials than
+// Answered tells what the proxy that fetches plain requests (Absolute) made of one: its status and nil, or the error that it wants other credentials than
 // we show. That is known only when the connection is long up, and is a fault of the proxy's as if a tunnel had been refused: its failures
 // and its places in pools count it, and while nothing better is known of it, connecting alone is no success. Other connections
 // have nothing to tell.
-func (c *Conn) Answered(err *connmodel.ConnError) {
+func (c *Conn) Answered(status int, err *connmodel.ConnError) {
 	n := len(c.lease.hops)
 	if !c.Absolute || n == 0 {
 		return
+	}
+	if err == nil && c.session != nil {
+		c.session.Answered(status)
 	}
 	s := c.lease.hops[n-1].state
 	if err == nil && !s.rejects.Load() && s.worked.Load() {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"viaduct/connmodel"
+	"viaduct/upstream/auth"
 	"viaduct/upstream/resolve"
 )
 
@@ -17,6 +18,9 @@ type Config struct {
 	Chains    []ChainSpec
 	Resolver  resolve.Resolver // nil = resolve.System()
 	Direct    DirectSpec
+
+	// Guard keeps accounts from being locked by credentials that are wrong; nil = they are shown as often as asked.
+	Guard *auth.Guard
 
 	// CertificateWarning is told of certificates of proxies and servers that want attention: each handshake that shows one, from many
 	// goroutines at once. It must not block. nil = observers of the flow are told alone.
@@ -52,6 +56,15 @@ type Auth struct {
 	Username   string
 	Password   Secret
 	Credential string // the name records and explain use; "" = "NAME of the upstream"
+
+	// What follows is for HTTP proxies.
+	Schemes     []string // of package auth, in the order of preference; nil = Basic, which is sent unasked
+	Domain      string   // of the user, for NTLM
+	Workstation string   // told to NTLM proxies; "" = none
+	Token       Secret   // for Bearer, and the value of Header
+	Header      string   // name of a field that carries Token
+	Realm       string   // tells accounts apart that have the same user name and password and are not the same; see auth.Config
+	WarmURL     string   // http:// URL that logging in asks for by HEAD; "" = the root of the server that is wanted
 }
 
 // HopTimeouts bound the parts of reaching one hop; zero = default.

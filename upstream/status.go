@@ -1,9 +1,11 @@
 package upstream
 
 import (
+	"slices"
 	"time"
 
 	"viaduct/connmodel"
+	"viaduct/upstream/auth"
 )
 
 // UpstreamStatus is a declared upstream at a moment, for status and metrics.
@@ -20,6 +22,13 @@ type UpstreamStatus struct {
 	LastError      string // "" = none yet
 	LastErrorTime  time.Time
 	Members        []MemberStatus // its places in pools
+
+	// Of HTTP proxies that are shown a credential which somebody guards.
+	Credential      string    // by name; "" = none
+	Schemes         []string  // that may be used
+	CredentialState string    // "unproven", "proving", "proven", "closed"; "" = nobody guards it
+	CredentialSince time.Time // zero = since the start
+	CredentialWhy   string    // why it is closed
 }
 
 // MemberStatus is a member of a pool at a moment.
@@ -43,11 +52,12 @@ type HopInfo struct {
 	Name       string // of the upstream; "pool.corp"; "direct"
 	Scheme     string
 	Address    connmodel.Address
-	ServerName string // verified on an https proxy; "" = no TLS, or not verified
-	Unverified bool   // TLS that takes any certificate
-	Credential string // by name
-	ResolvedBy string // who turns the name of what comes next into an address: "upstream", "viaduct"; "" for pools
-	Select     string // of a pool
+	ServerName string   // verified on an https proxy; "" = no TLS, or not verified
+	Unverified bool     // TLS that takes any certificate
+	Credential string   // by name
+	Schemes    []string // of authentication that may be used, where there is a choice or no usual one
+	ResolvedBy string   // who turns the name of what comes next into an address: "upstream", "viaduct"; "" for pools
+	Select     string   // of a pool
 	HashBy     string
 	Members    []MemberInfo // of a pool
 }
@@ -99,9 +109,24 @@ func (r *route) describe() []HopInfo {
 		if h.takesNames() {
 			info.ResolvedBy = "upstream"
 		}
+		if h.auth != nil && len(h.spec.Auth.Schemes) > 0 && !slices.Equal(h.spec.Auth.Schemes, []string{auth.Basic}) {
+			info.Schemes = h.auth.Schemes()
+		}
 		all = append(all, info)
 	}
 	return all
+}
+
+// ResetCredential opens the credential of a declared upstream again, where it was closed because a proxy rejected it. ok is false when there is
+// no upstream of that name, or none with a guarded credential.
+func (t *Table) ResetCredential(name string) (was string, ok bool, err error) {
+	h := t.hop(name)
+	if h == nil || h.auth == nil || h.auth.Pair() == nil {
+		return "", false, nil
+	}
+	p := h.auth.Pair()
+	state, _, _ := p.Status()
+	return state.String(), true, p.Reset()
 }
 
 // Status returns all declared upstreams in their order, with their places in pools.
@@ -114,6 +139,14 @@ func (t *Table) Status() []UpstreamStatus {
 			InARow: h.state.row.Load(), Worked: h.state.worked.Load()}
 		if f := h.state.last.Load(); f != nil {
 			s.LastError, s.LastErrorTime = f.err.Error(), f.at
+		}
+		if s.Credential = h.credential; h.auth != nil {
+			s.Schemes = h.auth.Schemes()
+			if p := h.auth.Pair(); p != nil {
+				var state auth.State
+				state, s.CredentialSince, s.CredentialWhy = p.Status()
+				s.CredentialState = state.String()
+			}
 		}
 		for _, p := range pools {
 			for _, m := range p.Members {

@@ -118,7 +118,7 @@ func (b *builder) build(c *Config) {
 			b.fail("%s is declared twice", name)
 			continue
 		}
-		h, err := newHop(*s, b.prev.hop(s.Name))
+		h, err := newHop(*s, c.Guard, b.prev.hop(s.Name))
 		if err != nil {
 			b.fail("%s: %w", name, err)
 			continue

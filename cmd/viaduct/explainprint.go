@@ -172,6 +172,9 @@ func (h *hopStep) line() string {
 	}
 	if h.Credential != "" {
 		s += fmt.Sprintf(", credential %q", h.Credential)
+		if len(h.Schemes) > 0 {
+			s += " by " + strings.Join(h.Schemes, ", ")
+		}
 	} else {
 		s += ", no credential"
 	}

@@ -75,11 +75,17 @@ func upstreamStatus(u *upstream.UpstreamStatus) admin.UpstreamStatus {
 		Name: u.Name, Scheme: u.Scheme, Address: u.Address.String(), Open: u.Open, MaxConnections: u.MaxConnections,
 		Attempts: u.Attempts, Failures: u.Failures, LastError: u.LastError, LastErrorTime: maybe(u.LastErrorTime),
 	}
+	if u.CredentialState != "" {
+		x.Credential = &admin.CredentialStatus{Name: u.Credential, Schemes: u.Schemes, State: u.CredentialState, Since: maybe(u.CredentialSince), Why: u.CredentialWhy}
+	}
 	x.State = wellbeing(admin.StateUp, u.Worked, u.InARow)
 	for _, m := range u.Members {
 		if m.State == upstream.StateEjected || m.State == upstream.StateDown {
 			x.State = admin.StateDown
 		}
+	}
+	if u.CredentialState == admin.CredentialClosed && x.State != admin.StateDown {
+		x.State = admin.StateFailing
 	}
 	x.Up = x.State == admin.StateUp || x.State == admin.StateUnknown
 	return x
@@ -116,6 +122,20 @@ func maybe(t time.Time) *time.Time {
 		return nil
 	}
 	return &t
+}
+
+// ResetCredential implements admin.Gateway.
+func (s *service) ResetCredential(name string) admin.ResetResult {
+	res := admin.ResetResult{Upstream: name}
+	cur := s.now.Load()
+	if cur == nil {
+		return res
+	}
+	var err error
+	if res.Was, res.Found, err = cur.routes.ResetCredential(name); err != nil {
+		res.Error = err.Error()
+	}
+	return res
 }
 
 // Connections implements admin.Gateway.

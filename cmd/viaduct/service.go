@@ -18,6 +18,7 @@ import (
 	"viaduct/router"
 	"viaduct/router/admin"
 	"viaduct/upstream"
+	"viaduct/upstream/auth"
 )
 
 // service is a gateway that runs: the router, what it is configured from, and the control door.
@@ -36,6 +37,9 @@ type service struct {
 	door    *admin.Door
 	place   doorPlace
 	stopped bool
+
+	guard   *auth.Guard // of credentials; kept over reloads
+	guarded string      // its directory
 
 	now      atomic.Pointer[applied]
 	last     atomic.Pointer[admin.ReloadResult]
@@ -120,6 +124,7 @@ func (s *service) apply(cfg *policies.Config, generation uint64) error {
 		setLog(s.log, &cfg.Gateway) // what is said from here on is said as the policy wants it
 	}
 	ways := cfg.Upstreams
+	ways.Guard = s.guardFor(&cfg.Gateway)
 	ways.CertificateWarning = s.router.CertificateWarning
 	routes, err := upstream.NewTable(ways, prev)
 	if err != nil {
@@ -171,6 +176,29 @@ func (s *service) apply(cfg *policies.Config, generation uint64) error {
 		prev.Close()
 	}
 	return nil
+}
+
+// guardFor returns what keeps accounts from being locked: the one there is, unless its files are to be elsewhere now.
+func (s *service) guardFor(g *policies.Gateway) *auth.Guard {
+	dir, err := stateDir(g.State)
+	if err != nil {
+		return auth.BrokenGuard(err, s.noticed)
+	}
+	dir = filepath.Join(dir, "auth")
+	if s.guard == nil || s.guarded != dir {
+		s.guard, s.guarded = auth.NewGuard(dir, s.noticed), dir
+	}
+	return s.guard
+}
+
+// noticed logs what becomes of a credential.
+func (s *service) noticed(n auth.Notice) {
+	entry := s.log.WithFields(logrus.Fields{"credential": n.Credential, "upstream": n.Upstream, "state": n.State.String()})
+	if n.State == auth.Shut {
+		entry.Error("credential: " + n.Text)
+		return
+	}
+	entry.Info("credential: " + n.Text)
 }
 
 // openDoor opens the control door that cfg wants, or returns nil when it is the one that is open.

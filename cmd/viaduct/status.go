@@ -119,6 +119,21 @@ func printUpstreams(w io.Writer, s *admin.Status) {
 		fmt.Fprintf(t, "%s\t%s://%s\t%s\t%d\t%d\t%d\t%s\n", u.Name, u.Scheme, u.Address, u.State, u.Open, u.Attempts, u.Failures, u.LastError)
 	}
 	t.Flush() // as above
+	p := palette(colourful(w))
+	for _, u := range s.Upstreams {
+		if c := u.Credential; c != nil && c.State == admin.CredentialClosed {
+			fmt.Fprintf(w, "%s\n", p.bad(closedLine(u.Name, c)))
+		}
+	}
+}
+
+// closedLine says of a credential that it is not used, why, and what is to be done.
+func closedLine(upstream string, c *admin.CredentialStatus) string {
+	since := ""
+	if c.Since != nil {
+		since = " since " + c.Since.Local().Format("2006-01-02 15:04:05")
+	}
+	return fmt.Sprintf("credential %q of %s is closed%s: %s. Change the secret and reload, or say \"viaduct upstream reset %s\".", c.Name, upstream, since, c.Why, upstream)
 }
 
 func printPools(w io.Writer, s *admin.Status) error {

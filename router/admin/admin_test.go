@@ -53,6 +53,10 @@ func (g *fakeGateway) Status() *Status {
 	}
 }
 
+func (g *fakeGateway) ResetCredential(name string) ResetResult {
+	return ResetResult{Upstream: name, Found: name != "nosuch", Was: CredentialClosed}
+}
+
 func (g *fakeGateway) Connections(limit int) ([]*connmodel.Flow, int) {
 	var flows []*connmodel.Flow
 	for range min(limit, g.open) {

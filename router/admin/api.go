@@ -27,6 +27,17 @@ func routes(o *Options) http.Handler {
 	})
 	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, gw.Status()) })
 	mux.HandleFunc("GET /v1/connections", func(w http.ResponseWriter, r *http.Request) { connections(w, r, gw) })
+	mux.HandleFunc("POST /v1/upstreams/{name}/reset", func(w http.ResponseWriter, r *http.Request) {
+		res := gw.ResetCredential(r.PathValue("name"))
+		switch {
+		case !res.Found:
+			problem(w, http.StatusNotFound, "there is no HTTP upstream of that name that is shown a credential")
+		case res.Error != "":
+			answer(w, http.StatusInternalServerError, res)
+		default:
+			answer(w, http.StatusOK, res)
+		}
+	})
 	mux.HandleFunc("GET /v1/ca.pem", func(w http.ResponseWriter, _ *http.Request) { authority(w, o.CA) })
 	if o.Metrics != nil {
 		mux.Handle("GET /metrics", o.Metrics.handler())
@@ -44,7 +55,7 @@ func unknown(w http.ResponseWriter, r *http.Request) {
 		problem(w, http.StatusMethodNotAllowed, r.URL.Path+" is asked with "+allow)
 		return
 	}
-	problem(w, http.StatusNotFound, "there is no such endpoint; see POST /v1/reload, GET /v1/status, GET /v1/connections, GET /v1/ca.pem, GET /metrics")
+	problem(w, http.StatusNotFound, "there is no such endpoint; see POST /v1/reload, POST /v1/upstreams/NAME/reset, GET /v1/status, GET /v1/connections, GET /v1/ca.pem, GET /metrics")
 }
 
 // authority hands out the certificate that clients are to trust.

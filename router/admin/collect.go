@@ -20,6 +20,7 @@ var (
 	descUpstreamOpen     = desc("upstream_connections_open", "Connections through the upstream, and attempts under way.", "upstream")
 	descUpstreamTries    = desc("upstream_attempts_total", "Attempts through the upstream.", "upstream")
 	descUpstreamFailures = desc("upstream_failures_total", "Attempts that failed by the upstream's own fault.", "upstream")
+	descClosed           = desc("upstream_credential_closed", "1 when the upstream rejected its credential, which is not shown any more.", "upstream")
 	descMemberUp         = desc("pool_member_up", "1 when the pool would choose the member.", "pool", "member")
 	descMemberEjections  = desc("pool_member_ejections_total", "How often the member was ejected.", "pool", "member")
 	descRetriesRefused   = desc("pool_retries_refused_total", "Retries that the budget of the pool did not allow.", "pool")
@@ -36,7 +37,7 @@ var (
 // Describe implements prometheus.Collector.
 func (c *statusCollector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{descBuild, descGeneration, descReloadOK, descReloadTime, descUpstreamUp, descUpstreamOpen, descUpstreamTries,
-		descUpstreamFailures, descMemberUp, descMemberEjections, descRetriesRefused, descRecordsWritten, descRecordsDropped, descRecordFailures, descOpened, descRejected, descPassed, descMinted, descCAEnd} {
+		descUpstreamFailures, descClosed, descMemberUp, descMemberEjections, descRetriesRefused, descRecordsWritten, descRecordsDropped, descRecordFailures, descOpened, descRejected, descPassed, descMinted, descCAEnd} {
 		ch <- d
 	}
 }
@@ -60,6 +61,9 @@ func (c *statusCollector) Collect(ch chan<- prometheus.Metric) {
 		gauge(descUpstreamOpen, float64(u.Open), u.Name)
 		counter(descUpstreamTries, u.Attempts, u.Name)
 		counter(descUpstreamFailures, u.Failures, u.Name)
+		if u.Credential != nil {
+			gauge(descClosed, bit(u.Credential.State == CredentialClosed), u.Name)
+		}
 	}
 	for i := range s.Pools {
 		p := &s.Pools[i]

@@ -14,6 +14,8 @@ type Gateway interface {
 	Reload(ctx context.Context) ReloadResult
 	// Status returns how things are. The caller owns the result.
 	Status() *Status
+	// ResetCredential opens the credential of an upstream again.
+	ResetCredential(upstream string) ResetResult
 	// Connections returns at most limit open flows, and how many there are.
 	Connections(limit int) (flows []*connmodel.Flow, open int)
 }
@@ -94,17 +96,38 @@ const (
 
 // UpstreamStatus is a declared proxy.
 type UpstreamStatus struct {
-	Name           string     `json:"name"`
-	Scheme         string     `json:"scheme"`
-	Address        string     `json:"address"`
-	State          string     `json:"state"` // StateUnknown, StateUp, StateFailing or StateDown
-	Up             bool       `json:"up"`    // the state is up, or unknown
-	Open           int64      `json:"open"`
-	MaxConnections int        `json:"max_connections,omitempty"`
-	Attempts       uint64     `json:"attempts_total"`
-	Failures       uint64     `json:"failures_total"` // by its own fault
-	LastError      string     `json:"last_error,omitempty"`
-	LastErrorTime  *time.Time `json:"last_error_time,omitempty"`
+	Name           string            `json:"name"`
+	Scheme         string            `json:"scheme"`
+	Address        string            `json:"address"`
+	State          string            `json:"state"` // StateUnknown, StateUp, StateFailing or StateDown
+	Up             bool              `json:"up"`    // the state is up, or unknown
+	Open           int64             `json:"open"`
+	MaxConnections int               `json:"max_connections,omitempty"`
+	Attempts       uint64            `json:"attempts_total"`
+	Failures       uint64            `json:"failures_total"` // by its own fault
+	LastError      string            `json:"last_error,omitempty"`
+	LastErrorTime  *time.Time        `json:"last_error_time,omitempty"`
+	Credential     *CredentialStatus `json:"credential,omitempty"` // of an HTTP proxy
+}
+
+// CredentialClosed is the state of a credential that a proxy rejected: it is not shown until its secret changes or somebody opens it again.
+const CredentialClosed = "closed"
+
+// CredentialStatus is what is known of the credential that a proxy is shown.
+type CredentialStatus struct {
+	Name    string     `json:"name"`
+	Schemes []string   `json:"schemes"`
+	State   string     `json:"state"` // unproven, proving, proven, closed
+	Since   *time.Time `json:"since,omitempty"`
+	Why     string     `json:"why,omitempty"` // it is closed
+}
+
+// ResetResult is the outcome of opening a credential again.
+type ResetResult struct {
+	Upstream string `json:"upstream"`
+	Found    bool   `json:"found"` // there is an upstream of that name with a credential
+	Was      string `json:"was,omitempty"`
+	Error    string `json:"error,omitempty"`
 }
 
 // PoolStatus is a pool with its members.

@@ -58,10 +58,22 @@ type exchange struct {
 	interim int  // informational responses so far
 	told100 bool // the client has been told to go on, or did not wait
 
+	replay []byte // the body, where the proxy may ask for the request a second time
+	repeat repeat // what the proxy's 407 came to
+
 	reqRoom, respRoom []byte // for heads
 	viaName           string
 	via               [3]string // our element of Via, by minor version of HTTP/1; the last is for HTTP/2
 }
+
+// repeat says where a request that was answered by 407 is sent again.
+type repeat uint8
+
+const (
+	repeatNot  repeat = iota
+	repeatHere        // on the same connection
+	repeatAnew        // on a new one
+)
 
 var exchanges = sync.Pool{New: func() any { return new(exchange) }}
 
@@ -91,6 +103,7 @@ func (x *exchange) free() {
 	x.resp.Reset()
 	x.lastWrite.Store(false)
 	x.sent, x.up, x.heard, x.interim, x.told100 = false, 0, false, 0, false
+	x.replay, x.repeat = nil, repeatNot
 	if cap(x.reqRoom) > maxRoom {
 		x.reqRoom = nil
 	}
@@ -125,6 +138,7 @@ func (x *exchange) carry() Result {
 	if err := x.prepare(); err != nil {
 		return x.refuse(err)
 	}
+	asked := false // the proxy has had its one 407
 	for reuse := true; ; reuse = false {
 		srv, err := x.p.Dial(reuse)
 		if err != nil {
@@ -136,13 +150,33 @@ func (x *exchange) carry() Result {
 			return Result{Err: errCanceled}
 		}
 		res, again := x.run()
+		if x.repeat != repeatNot && !asked && x.rewind() {
+			asked, again = true, x.repeat == repeatAnew
+			if x.repeat == repeatHere {
+				x.line.end()
+				x.line.begin(x.p.Client, srv.Conn)
+				x.repeat = repeatNot
+				res, _ = x.run()
+			}
+		}
 		if !again || !reuse {
 			return res
 		}
 		x.p.Rec.ReuseFailed(res.Err)
 		x.leave(false)
-		x.sent, x.sendErr = false, nil
+		x.sent, x.sendErr, x.repeat = false, nil, repeatNot
 	}
+}
+
+// rewind makes the request as if it had not been sent. It reports whether that could be done: a body that was not all here is gone.
+func (x *exchange) rewind() bool {
+	if x.upload != nil || !x.sent || x.p.Req.Body.HasBody() && (x.replay == nil || !x.body.Done()) {
+		return false
+	}
+	x.p.In.Prepend(x.replay)
+	x.body, x.sent, x.sendErr, x.up, x.heard, x.interim, x.replay = nil, false, nil, 0, false, 0, nil
+	x.lastWrite.Store(false)
+	return true
 }
 
 // leave ends what is between x and its server.
@@ -202,7 +236,9 @@ func (x *exchange) run() (res Result, again bool) {
 	}
 	now := time.Now()
 	x.line.answered(x.p.Timeouts.Idle, now)
-	x.p.Rec.Responded(x.resp.Status, now)
+	if x.resp.Status != 407 { // it may not be the last word
+		x.p.Rec.Responded(x.resp.Status, now)
+	}
 	return x.respond(), false
 }
 

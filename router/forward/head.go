@@ -1,6 +1,7 @@
 package forward
 
 import (
+	"bytes"
 	"strconv"
 	"strings"
 	"time"
@@ -139,13 +140,26 @@ func (x *exchange) requestHead() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if x.srv.Absolute && x.srv.ProxyAuthorization != "" {
-		// Into the bytes and not into the header: it must not be there for a server that a second try may reach.
-		head, err = http1.AppendField(head[:len(head)-2], "Proxy-Authorization", x.srv.ProxyAuthorization)
-		head = append(head, "\r\n"...)
+	if err == nil && x.srv.Absolute && x.srv.Login != nil {
+		name, value, no := x.srv.Login.Authorize(x.out.Method, target(head))
+		if no != nil {
+			return nil, no
+		}
+		if name != "" {
+			// Into the bytes and not into the header: it must not be there for a server that a second try may reach.
+			head, err = http1.AppendField(head[:len(head)-2], name, value)
+			head = append(head, "\r\n"...)
+		}
 	}
 	x.reqRoom = head
 	return head, err
+}
+
+// target returns the request-target of a head that we wrote.
+func target(head []byte) string {
+	_, rest, _ := bytes.Cut(head, []byte(" "))
+	uri, _, _ := bytes.Cut(rest, []byte(" "))
+	return string(uri)
 }
 
 // connectionBound reports whether a message carries a login that belongs to the connection rather than to the request (NTLM, and

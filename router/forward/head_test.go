@@ -11,7 +11,7 @@ import (
 // TestRequestHead shows a client's head and what the next one gets of it.
 func TestRequestHead(t *testing.T) {
 	proxy := func(s *Server) {
-		s.Absolute, s.ProxyAuthorization, s.Hop, s.HopName = true, "Basic aG9wOnNlY3JldA==", 1, "corp"
+		s.Absolute, s.Login, s.Hop, s.HopName = true, showing("Basic aG9wOnNlY3JldA=="), 1, "corp"
 	}
 	edits := func(p *Params) {
 		p.Decision = &connmodel.Decision{

@@ -2,6 +2,7 @@ package forward
 
 import (
 	"strings"
+	"time"
 
 	"viaduct/connmodel"
 	"viaduct/upstream/http1"
@@ -11,11 +12,9 @@ import (
 func (x *exchange) respond() Result {
 	p, r := x.p, &x.resp
 	if r.Status == 407 {
-		e := x.challenged()
-		x.answered(e)
-		return x.instead(e)
+		return x.challenged()
 	}
-	x.answered(nil)
+	x.answered(r.Status, nil)
 	if r.Status == 101 {
 		return x.upgrade()
 	}
@@ -47,9 +46,9 @@ func (x *exchange) respond() Result {
 	}
 }
 
-func (x *exchange) answered(e *connmodel.ConnError) {
+func (x *exchange) answered(status int, e *connmodel.ConnError) {
 	if x.srv.Answered != nil {
-		x.srv.Answered(e)
+		x.srv.Answered(status, e)
 	}
 }
 
@@ -60,14 +59,53 @@ func (x *exchange) instead(err *connmodel.ConnError) Result {
 	return Result{Err: err, KeepClient: x.keepClient(), Up: x.up}
 }
 
-// challenged is what a 407 means. It is never handed on: the client would answer it with the credentials that are for us
-// (RFC 9110, section 11.7.1).
-func (x *exchange) challenged() *connmodel.ConnError {
+// challenged is the end of an exchange that was answered by 407. It is never handed on: the client would answer it with the credentials that
+// are for us (RFC 9110, section 11.7.1). Where the proxy asks for no more than what was shown in another form, the request is sent again.
+func (x *exchange) challenged() Result {
+	e, again, here := x.refusal(), false, false
+	if l := x.srv.Login; l != nil && x.srv.Absolute {
+		var fields []string
+		for v := range x.resp.Header.Values("Proxy-Authenticate") {
+			fields = append(fields, v)
+		}
+		var no *connmodel.ConnError
+		if again, here, no = l.Challenged(x.out.Method, target(x.reqRoom), fields); no != nil {
+			no.Hop, no.HopName = x.srv.Hop, x.srv.HopName
+			e = no
+		}
+	}
+	if again {
+		again = here && x.resp.KeepAlive && x.line.clean() && x.drained()
+		switch {
+		case again:
+			x.repeat = repeatHere
+		case x.srv.Reused:
+			x.repeat, again = repeatAnew, true
+		}
+	}
+	if !again {
+		x.p.Rec.Responded(407, time.Now())
+		x.answered(407, e)
+	}
+	return x.instead(e)
+}
+
+// drained reads the page that comes with a 407, and reports whether the connection can go on after it.
+func (x *exchange) drained() bool {
+	done, err := x.srv.In.Body(x.resp.Body).Drain(maxRefusal)
+	return err == nil && done && len(x.srv.In.Buffered()) == 0
+}
+
+// maxRefusal bounds what is read of the page that comes with a 407.
+const maxRefusal = 256 << 10
+
+// refusal is what a 407 means.
+func (x *exchange) refusal() *connmodel.ConnError {
 	what := "the proxy wants other credentials than it was given (407)"
 	switch {
 	case !x.srv.Absolute:
 		what = "the server asks for proxy credentials (407), which is not for a server to do"
-	case x.srv.ProxyAuthorization == "":
+	case x.srv.Login == nil:
 		what = "the proxy asks for credentials (407), and the policy has none for it"
 	}
 	e := x.serverError(connmodel.KindAuth, what)

@@ -212,7 +212,7 @@ func TestChallenges(t *testing.T) {
 	}{
 		{"server", nil, connmodel.SideServer},
 		{"proxy", func(s *Server) { s.Absolute, s.Hop, s.HopName = true, 1, "corp" }, connmodel.SideHop},
-		{"proxy with credentials", func(s *Server) { s.Absolute, s.Hop, s.ProxyAuthorization = true, 1, "Basic eA==" }, connmodel.SideHop},
+		{"proxy with credentials", func(s *Server) { s.Absolute, s.Hop, s.Login = true, 1, showing("Basic eA==") }, connmodel.SideHop},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			r := newRig(t, answering(challenge), withServer(tt.server))

@@ -472,3 +472,14 @@ func (r *rig) params(client net.Conn, request string) *Params {
 	rec := live.NewFlow(connmodel.ProtocolHTTP, connmodel.Address{}, time.Now())
 	return &Params{Client: client, In: in, Req: req, Rec: rec, Via: "gw", Timeouts: connmodel.Timeouts{Response: patience, Idle: patience}}
 }
+
+// showing is a Login that shows the same always, and has nothing else to say.
+type showing string
+
+func (s showing) Authorize(string, string) (name, value string, err *connmodel.ConnError) {
+	return "Proxy-Authorization", string(s), nil
+}
+
+func (s showing) Challenged(string, string, []string) (again, here bool, err *connmodel.ConnError) {
+	return false, false, nil
+}

@@ -3,6 +3,7 @@ package forward
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"viaduct/connmodel"
@@ -13,12 +14,19 @@ import (
 // before its end. final says that a final response is in x.resp already: the server refused an expected body.
 func (x *exchange) send() (final bool, err *connmodel.ConnError) {
 	head, e := x.requestHead()
-	if e != nil {
+	var no *connmodel.ConnError
+	switch {
+	case errors.As(e, &no): // who we are cannot be shown
+		return false, no
+	case e != nil:
 		return false, internal("the request cannot be written: " + e.Error())
 	}
 	p, req := x.p, x.p.Req
 	x.body = p.In.Body(req.Body)
 	if !req.Body.HasBody() || here(p.In, req.Body) {
+		if x.srv.Login != nil && req.Body.HasBody() {
+			x.replay = slices.Clone(p.In.Buffered()[:req.Body.Length])
+		}
 		x.line.wait(p.Timeouts.Response, int64(len(p.In.Buffered())) > max(req.Body.Length, 0))
 		return false, x.sendNow(head)
 	}

@@ -570,7 +570,7 @@ func TestFieldsOfOneRequestStayThere(t *testing.T) {
 			heads <- b.String()
 			o.say(ok2)
 		}
-	}, withServer(func(s *Server) { s.Absolute, s.ProxyAuthorization = true, "Basic c2VjcmV0" }))
+	}, withServer(func(s *Server) { s.Absolute, s.Login = true, showing("Basic c2VjcmV0") }))
 	for i := range 4 {
 		r.client.say("GET http://a.test/ HTTP/1.1\r\nHost: a.test\r\nX-%d: %d\r\nAuthorization: Basic eA==\r\n\r\n", i, i)
 		want := fmt.Sprintf("Authorization: Basic eA==\r\nProxy-Authorization: Basic c2VjcmV0\r\nVia: 1.1 gw\r\nX-%d: %d\r\n", i, i)

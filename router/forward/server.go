@@ -14,19 +14,19 @@ type Server struct {
 	Conn net.Conn
 	In   http1.Reader // what was read of it and not yet used
 
-	Absolute           bool   // a proxy: speak absolute-form
-	ProxyAuthorization string // field value for that proxy alone; "" = none
-	Hop                int    // index of that proxy in the chain, for blame; 0 = none
-	HopName            string
+	Absolute bool  // a proxy: speak absolute-form
+	Login    Login // proves to that proxy, and to no other, who we are; nil = it is shown nothing
+	Hop      int   // index of that proxy in the chain, for blame; 0 = none
+	HopName  string
 
 	Key    any  // who it leads to; comparable. Connections of equal keys may stand in for each other
 	Reused bool // it served a request before, or is a stream on a connection that did: it may be dead without our knowing
 
 	// Record is what the record of the flow that opened it said of it.
 	Record *connmodel.Server
-	// Answered is told of each answer: nil, or the error of a proxy that answers 407, which is for it or our credentials to account for,
-	// not for the client; nil = nobody is told.
-	Answered func(*connmodel.ConnError)
+	// Answered is told of each answer: its status and nil, or the error of a proxy that answers 407, which is for it or our credentials to
+	// account for, not for the client; nil = nobody is told.
+	Answered func(status int, err *connmodel.ConnError)
 	// Close closes the connection and gives back what it counts for. It must be safe to call twice.
 	Close func() error
 
@@ -34,6 +34,15 @@ type Server struct {
 	bound     bool
 	look      *glance
 	pool      links
+}
+
+// Login proves to a proxy who we are.
+type Login interface {
+	// Authorize returns the field that a request is to carry; empty = none. uri is the target as it stands in the request line.
+	Authorize(method, uri string) (name, value string, err *connmodel.ConnError)
+	// Challenged tells of a 407 to a request, with the values of its Proxy-Authenticate fields, and reports whether the same request is worth
+	// another try, here if this connection can go on, else on another one. All results are empty where nothing is known of it.
+	Challenged(method, uri string, challenges []string) (again, here bool, err *connmodel.ConnError)
 }
 
 // Bound reports whether the connection carries, or is about to carry, a login that belongs to the connection rather than to each

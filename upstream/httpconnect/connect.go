@@ -77,6 +77,9 @@ func (h *Handshake) reset(rw io.ReadWriter, lim http1.Limits) {
 	h.resp = http1.Response{}
 }
 
+// Conn returns what the handshake is made on.
+func (h *Handshake) Conn() io.ReadWriter { return h.rw }
+
 // ErrNotDrained is a second request before the answer to the first was read.
 var ErrNotDrained = errors.New("httpconnect: the refusal before was not drained, or ended the connection")
 

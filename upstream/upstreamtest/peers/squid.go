@@ -18,6 +18,11 @@ type SquidOptions struct {
 	// User and Password are required as Basic, checked by basic_ncsa_auth, if
 	// User is not empty. The program openssl makes the hash.
 	User, Password string
+	// Schemes are what is offered, in this order: "basic" and "digest", which is
+	// checked by digest_file_auth. None is "basic" alone.
+	Schemes []string
+	// NonceUses is how often a nonce of Digest may be used; 0 is Squid's 50.
+	NonceUses int
 	// CA, if set, makes the port an https_port with a certificate for
 	// "localhost" and 127.0.0.1. It needs a squid with TLS ("squid-openssl").
 	CA *upstreamtest.CA
@@ -210,6 +215,47 @@ func openUp(dir string) error {
 }
 
 func squidAuth(line func(string, ...any), dir string, o SquidOptions) error {
+	schemes := o.Schemes
+	if len(schemes) == 0 {
+		schemes = []string{"basic"}
+	}
+	for _, s := range schemes {
+		var err error
+		switch s {
+		case "basic":
+			err = squidBasic(line, dir, o)
+		case "digest":
+			err = squidDigest(line, dir, o)
+		default:
+			err = fmt.Errorf("peers: squid: no scheme %q", s)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	line("acl known proxy_auth REQUIRED")
+	return nil
+}
+
+func squidDigest(line func(string, ...any), dir string, o SquidOptions) error {
+	helper, err := mustLook("digest_file_auth")
+	if err != nil {
+		return err
+	}
+	file, err := write(dir, "digest", o.User+":"+o.Password+"\n", 0o644)
+	if err != nil {
+		return err
+	}
+	line("auth_param digest program %s %s", helper, file)
+	line("auth_param digest children 1 startup=1 idle=1")
+	line("auth_param digest realm squid.test")
+	if o.NonceUses > 0 {
+		line("auth_param digest nonce_max_count %d", o.NonceUses)
+	}
+	return nil
+}
+
+func squidBasic(line func(string, ...any), dir string, o SquidOptions) error {
 	helper, err := mustLook("basic_ncsa_auth")
 	if err != nil {
 		return err
@@ -225,6 +271,5 @@ func squidAuth(line func(string, ...any), dir string, o SquidOptions) error {
 	line("auth_param basic program %s %s", helper, file)
 	line("auth_param basic children 1 startup=1 idle=1")
 	line("auth_param basic realm squid.test")
-	line("acl known proxy_auth REQUIRED")
 	return nil
 }

@@ -1,0 +1,316 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"viaduct/router/admin"
+	"viaduct/upstream/upstreamtest"
+	"viaduct/upstream/upstreamtest/peers"
+)
+
+// proxyAuth is a policy with one proxy that wants to know who we are.
+const proxyAuth = `
+variable "listen" { type = string }
+variable "records" { type = string }
+variable "proxy" { type = string }
+variable "password" { type = string }
+variable "schemes" { type = list(string) }
+
+gateway {
+  records { path = var.records }
+}
+listener "desk" {
+  address = var.listen
+}
+upstream "corp" {
+  url = "http://${var.proxy}"
+  auth {
+    username = "svc"
+    password = var.password
+    name     = "corp-login"
+    schemes  = var.schemes
+  }
+}
+policy "default" {
+  rule "all" {
+    match { address = ["127.0.0.0/8"] }
+    via = upstream.corp
+  }
+}
+`
+
+// again starts the gateway's own command once more, after it has ended.
+func (g *gateway) again() {
+	g.t.Helper()
+	log, err := os.OpenFile(g.log, os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	defer log.Close()
+	old := g.cmd
+	g.cmd = exec.Command(old.Path, old.Args[1:]...)
+	g.cmd.Dir, g.cmd.Stdout, g.cmd.Stderr, g.cmd.Env, g.cmd.SysProcAttr = old.Dir, log, log, old.Env, old.SysProcAttr
+	if err := g.cmd.Start(); err != nil {
+		g.t.Fatal(err)
+	}
+	g.await("the gateway to listen", func() bool {
+		c, err := net.Dial("tcp", g.addr)
+		if err == nil {
+			c.Close()
+		}
+		return err == nil
+	})
+}
+
+// command runs viaduct beside the gateway.
+func (g *gateway) command(args ...string) string {
+	g.t.Helper()
+	cmd := exec.Command(g.cmd.Path, args...)
+	cmd.Dir, cmd.Env = g.dir, g.cmd.Env
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		g.t.Fatalf("viaduct %v: %v\n%s", args, err, out)
+	}
+	return string(out)
+}
+
+// hammer sends requests, half of them by CONNECT, and returns how many got through.
+func hammer(t *testing.T, g *gateway, target string, n int) (good int) {
+	t.Helper()
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	room := make(chan struct{}, 20)
+	for i := range n {
+		room <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-room }()
+			status, err := request(g.addr, target, i%2 == 0)
+			if err != nil {
+				t.Errorf("request %d: %v", i, err)
+			}
+			if status == 200 {
+				mu.Lock()
+				good++
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	return good
+}
+
+// request asks the gateway for a tunnel, or for a page, and returns the status.
+func request(gateway, target string, tunnel bool) (int, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	var d net.Dialer
+	c, err := d.DialContext(ctx, "tcp", gateway)
+	if err != nil {
+		return 0, err
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(time.Minute))
+	head := fmt.Sprintf("GET http://%s/ HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n", target, target)
+	if tunnel {
+		head = fmt.Sprintf("CONNECT %s HTTP/1.1\r\nHost: %s\r\n\r\n", target, target)
+	}
+	if _, err := c.Write([]byte(head)); err != nil {
+		return 0, err
+	}
+	line := make([]byte, 12)
+	for n := 0; n < len(line); {
+		m, err := c.Read(line[n:])
+		if n += m; err != nil {
+			return 0, fmt.Errorf("%w after %q", err, line[:n])
+		}
+	}
+	var status int
+	_, err = fmt.Sscanf(string(line), "HTTP/1.1 %d", &status)
+	return status, err
+}
+
+// timesShown counts how often Squid was shown a user and said no.
+func timesShown(squid *peers.Proc, user string) (n int) {
+	for line := range strings.Lines(squid.Log()) {
+		if strings.Contains(line, "_DENIED/407") && strings.Contains(line, " "+user+" ") {
+			n++
+		}
+	}
+	return n
+}
+
+func squidWith(t *testing.T, o peers.SquidOptions) *peers.Proc {
+	t.Helper()
+	squid, err := peers.Squid(t.Context(), t.TempDir(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { squid.Close() })
+	return squid
+}
+
+func TestSquidWithDigest(t *testing.T) {
+	peers.Need(t, "squid", "digest_file_auth", "basic_ncsa_auth", "openssl", "curl")
+	origin := upstreamtest.NewHTTPOrigin(t, upstreamtest.Options{})
+	squid := squidWith(t, peers.SquidOptions{User: "svc", Password: "p4ss", Schemes: []string{"basic", "digest"}, NonceUses: 5})
+	g := startGateway(t, proxyAuth, "proxy", squid.Addr(), "password", "p4ss", "schemes", `["digest", "basic"]`)
+
+	client(t, "curl", "-sSf", "-p", "-x", "http://"+g.addr, origin.URL("/one"))
+	f := g.next(0)
+	hop := f.Server.Attempts[0].Hops[0]
+	if hop.Credential != "corp-login" || hop.AuthRounds != 1 || hop.Error != nil {
+		t.Errorf("hop: %+v", hop)
+	}
+	// a nonce is good for five: some of these are asked again
+	for i := range 12 {
+		client(t, "curl", "-sSf", "-x", "http://"+g.addr, origin.URL(fmt.Sprintf("/plain/%d?q=a,b%%22", i)))
+		client(t, "curl", "-sSf", "-p", "-x", "http://"+g.addr, origin.URL("/tunnel"))
+	}
+	// bodies: one that is here at once, and one that is not, to a proxy that asks again in between
+	big := filepath.Join(t.TempDir(), "big")
+	if err := os.WriteFile(big, bytes.Repeat([]byte("0123456789abcdef"), 64<<10), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 8 {
+		client(t, "curl", "-sSf", "-x", "http://"+g.addr, "-d", "small", origin.URL(fmt.Sprintf("/small/%d", i)))
+		client(t, "curl", "-sSf", "-x", "http://"+g.addr, "-H", "Expect:", "-H", "Transfer-Encoding: chunked", "--data-binary", "@"+big, origin.URL(fmt.Sprintf("/big/%d", i)))
+	}
+	var small, large int
+	for _, r := range origin.Requests() {
+		switch {
+		case strings.HasPrefix(r.Target, "/small/") && r.Method == "POST" && string(r.Body) == "small":
+			small++
+		case strings.HasPrefix(r.Target, "/big/") && r.Method == "POST" && len(r.Body) == 1<<20:
+			large++
+		}
+		if bytes.Contains(bytes.ToLower(r.Head), []byte("proxy-authorization")) {
+			t.Errorf("the server was shown our credentials: %s %s", r.Method, r.Target)
+		}
+	}
+	if small != 8 || large != 8 {
+		t.Errorf("%d small and %d large bodies came whole", small, large)
+	}
+	// Squid is started anew, and knows the nonce no more
+	if err := squid.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	client(t, "curl", "-sSf", "-p", "-x", "http://"+g.addr, origin.URL("/after"))
+	if out := g.command("upstream", "list"); !strings.Contains(out, "corp-login") || !strings.Contains(out, "digest, basic") || !strings.Contains(out, "proven") {
+		t.Errorf("list:\n%s", out)
+	}
+}
+
+func TestWrongPasswordIsShownOnce(t *testing.T) {
+	peers.Need(t, "squid", "digest_file_auth", "basic_ncsa_auth", "openssl")
+	for _, scheme := range []string{"basic", "digest"} {
+		t.Run(scheme, func(t *testing.T) {
+			origin := upstreamtest.NewHTTPOrigin(t, upstreamtest.Options{})
+			squid := squidWith(t, peers.SquidOptions{User: "svc", Password: "p4ss", Schemes: []string{scheme}})
+			g := startGateway(t, proxyAuth, "proxy", squid.Addr(), "password", "wr0ng-p4ss", "schemes", `["`+scheme+`"]`)
+			onlyOnce(t, g, origin.Addr(), func() int { return timesShown(squid, "svc") })
+
+			// an operator opens it, and that is one more
+			if out := g.command("upstream", "reset", "corp"); !strings.Contains(out, "was closed") {
+				t.Error(out)
+			}
+			hammer(t, g, origin.Addr(), 20)
+			if n := timesShown(squid, "svc"); n != 2 {
+				t.Errorf("shown %d times after the reset", n)
+			}
+			// the secret changes: no reset is needed
+			setPassword(g, "p4ss")
+			g.command("reload")
+			if good := hammer(t, g, origin.Addr(), 20); good != 20 {
+				t.Errorf("%d of 20 got through with the right password", good)
+			}
+			if n := timesShown(squid, "svc"); n != 2 {
+				t.Errorf("shown %d times in the end", n)
+			}
+		})
+	}
+}
+
+// setPassword makes the next reading of the policy see another password.
+func setPassword(g *gateway, password string) {
+	file := filepath.Join(g.dir, "viaduct.hcl")
+	b, err := os.ReadFile(file)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	b = bytes.ReplaceAll(b, []byte("var.password"), []byte(`"`+password+`"`))
+	b = append(b, "\nlocals { unused = var.password }\n"...)
+	if err := os.WriteFile(file, b, 0o600); err != nil {
+		g.t.Fatal(err)
+	}
+}
+
+// onlyOnce sends a thousand requests, kills the gateway in between, starts it anew, stops it and starts it again: the credential, which is wrong,
+// is shown once in all.
+func onlyOnce(t *testing.T, g *gateway, target string, count func() int) {
+	t.Helper()
+	good := hammer(t, g, target, 400)
+	if n := count(); n != 1 {
+		t.Errorf("shown %d times by 400 requests", n)
+	}
+	g.cmd.Process.Kill()
+	g.cmd.Wait()
+	g.again()
+	good += hammer(t, g, target, 300)
+	g.cmd.Process.Signal(syscall.SIGTERM)
+	g.cmd.Wait()
+	g.again()
+	good += hammer(t, g, target, 300)
+	if n := count(); n != 1 || good != 0 {
+		t.Errorf("shown %d times by 1000 requests, of which %d got through", n, good)
+	}
+	var s admin.Status
+	g.door("/v1/status", &s)
+	if c := s.Upstreams[0].Credential; c == nil || c.State != admin.CredentialClosed || c.Since == nil || !strings.Contains(c.Why, "407") || s.Upstreams[0].Up {
+		t.Errorf("status: %+v, %+v", s.Upstreams[0], c)
+	}
+	if out := g.command("status"); !strings.Contains(out, `viaduct upstream reset corp`) {
+		t.Errorf("status:\n%s", out)
+	}
+	if m := metrics(t, g); !strings.Contains(m, `viaduct_upstream_credential_closed{upstream="corp"} 1`) {
+		t.Error("the metric does not say that it is closed")
+	}
+	log, err := os.ReadFile(g.log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Contains(log, []byte("it was rejected and is closed")) || !bytes.Contains(log, []byte("it stays closed since")) {
+		t.Error("the log does not say that it is closed")
+	}
+	records, _ := os.ReadFile(g.records)
+	if bytes.Contains(append(log, records...), []byte("wr0ng-p4ss")) {
+		t.Error("the password is in log or records")
+	}
+}
+
+func metrics(t *testing.T, g *gateway) string {
+	t.Helper()
+	c := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "unix", filepath.Join(g.dir, "viaduct", socketName))
+	}}}
+	res, err := c.Get("http://localhost/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	var b bytes.Buffer
+	b.ReadFrom(res.Body)
+	return b.String()
+}

@@ -1,0 +1,116 @@
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"viaduct/router/admin"
+)
+
+const upstreamLong = `The proxies of a running gateway, and the credentials that they are shown. A credential that a proxy
+rejected is closed: it is not shown again, also after a restart, until its secret changes or it is
+opened here. That keeps the account from being locked.
+
+` + controlHelp + `
+
+Exit codes: 0 done, 1 it failed or the gateway is not reachable, 2 usage.`
+
+func newUpstream() *cobra.Command {
+	c := &cobra.Command{
+		Use:     "upstream",
+		Short:   "Show the proxies of a running gateway, and open closed credentials",
+		Long:    upstreamLong,
+		Example: "  viaduct upstream list\n  viaduct upstream reset corp",
+		Args:    cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			return usageError("what of the upstreams? list or reset")
+		},
+	}
+	c.AddCommand(newUpstreamList(), newUpstreamReset())
+	return c
+}
+
+func newUpstreamList() *cobra.Command {
+	var k control
+	var asJSON bool
+	c := &cobra.Command{
+		Use:     "list",
+		Short:   "List the proxies and what is known of their credentials",
+		Long:    "Lists the declared proxies of a running gateway with the state of the credential of each.\n\n" + controlHelp,
+		Example: "  viaduct upstream list\n  viaduct upstream list --json",
+		Args:    cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			var s admin.Status
+			k.guess, k.notes = true, c.ErrOrStderr()
+			if _, err := k.ask(c.Context(), http.MethodGet, "/v1/status", &s); err != nil {
+				return err
+			}
+			if asJSON {
+				return writeJSON(c.OutOrStdout(), s.Upstreams)
+			}
+			return printCredentials(c, s.Upstreams)
+		},
+	}
+	k.flags(c)
+	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return c
+}
+
+func printCredentials(c *cobra.Command, all []admin.UpstreamStatus) error {
+	w := c.OutOrStdout()
+	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	fmt.Fprint(t, "UPSTREAM\tADDRESS\tSTATE\tCREDENTIAL\tSCHEMES\tIT IS\n")
+	for _, u := range all {
+		name, schemes, state := "-", "-", "-"
+		if x := u.Credential; x != nil {
+			name, schemes, state = x.Name, strings.Join(x.Schemes, ", "), x.State
+		}
+		fmt.Fprintf(t, "%s\t%s://%s\t%s\t%s\t%s\t%s\n", u.Name, u.Scheme, u.Address, u.State, name, schemes, state)
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	for _, u := range all {
+		if x := u.Credential; x != nil && x.State == admin.CredentialClosed {
+			if _, err := fmt.Fprintln(w, closedLine(u.Name, x)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func newUpstreamReset() *cobra.Command {
+	var k control
+	var asJSON bool
+	c := &cobra.Command{
+		Use:   "reset NAME",
+		Short: "Open the credential of an upstream again",
+		Long: "Opens the credential that the upstream NAME rejected: the next connection shows it once more. When the secret\n" +
+			"is still wrong, that is one more failed logon of the account.\n\n" + controlHelp,
+		Example: "  viaduct upstream reset corp",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			var res admin.ResetResult
+			_, err := k.ask(c.Context(), http.MethodPost, "/v1/upstreams/"+url.PathEscape(args[0])+"/reset", &res)
+			switch {
+			case err != nil:
+				return err
+			case res.Error != "":
+				return fmt.Errorf("the credential of %s stays %s: %s", args[0], res.Was, res.Error)
+			case asJSON:
+				return writeJSON(c.OutOrStdout(), &res)
+			}
+			_, err = fmt.Fprintf(c.OutOrStdout(), "the credential of %s was %s; the next connection shows it\n", args[0], res.Was)
+			return err
+		},
+	}
+	k.flags(c)
+	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return c
+}

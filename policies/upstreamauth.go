@@ -1,0 +1,149 @@
+package policies
+
+import (
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/hashicorp/hcl/v2"
+
+	"viaduct/upstream"
+)
+
+var authSchema = schema(attrs("username", "password", "name", "schemes", "token", "header", "realm", "warm_url"))
+
+// authSchemes are what an HTTP proxy can be shown, the best first.
+var authSchemes = []string{"digest", "basic", "bearer"}
+
+// auth reads what the proxy wants to be shown.
+func (l *loader) auth(x *hcl.Block, scheme string) *upstream.Auth {
+	b := l.open(x, authSchema)
+	a := &upstream.Auth{Credential: b.text("name"), Realm: b.text("realm")}
+	a.Token, a.Header = upstream.NewSecret(l.authSecret(b, "token", a)), b.text("header")
+	if !b.has("token") {
+		b.need("username", "the name the proxy knows")
+	}
+	a.Username = l.clean(b.secret("username"), b.rng("username"), "username")
+	password := l.authSecret(b, "password", a)
+	a.Password = upstream.NewSecret(password)
+	switch scheme {
+	case "http", "https":
+		a.Schemes = b.authSchemes(a)
+		a.WarmURL = b.warmURL("warm_url")
+		if slices.Contains(a.Schemes, "basic") && strings.Contains(a.Username, ":") { // RFC 7617, section 2
+			l.errorAt(b.rng("username"), "Wrong user name", "A user name for Basic authentication cannot hold a colon.")
+		}
+		return a
+	case "socks5", "socks5h":
+		if len(a.Username) > 255 || len(password) > 255 { // RFC 1929, section 2
+			l.errorAt(x.DefRange, "User or password too long", "SOCKS5 takes at most 255 bytes of each.")
+		}
+	case "socks4", "socks4a":
+		if b.has("password") {
+			l.errorAt(b.rng("password"), "SOCKS4 has no passwords", "SOCKS4 sends a user id and nothing more. Leave the password out, or use socks5.")
+		}
+	}
+	if strings.HasPrefix(scheme, "socks") {
+		for _, name := range []string{"schemes", "token", "header", "realm", "warm_url"} {
+			if b.has(name) {
+				l.errorAt(b.rng(name), "Without effect", fmt.Sprintf("%q is for http and https proxies; SOCKS knows a user name and a password.", name))
+			}
+		}
+	}
+	return a
+}
+
+// authSecret reads a secret of an auth block, and names the credential after where it comes from.
+func (l *loader) authSecret(b *block, name string, a *upstream.Auth) string {
+	raw := b.secret(name)
+	text := l.clean(raw, b.rng(name), name)
+	if at := b.attrs[name]; at != nil {
+		if isLiteral(at.Expr) && raw != "" || hasDefault(at.Expr) {
+			l.warnAt(at.Expr.Range(), "Password in the policy", `Whoever reads this file reads the `+name+`. Write `+name+` = credential("name") or env("NAME").`)
+		}
+		if a.Credential == "" {
+			a.Credential = credentialName(at.Expr)
+		}
+	}
+	return text
+}
+
+// authSchemes reads which schemes may be spoken, and what each of them needs. Without a word on it, it is the one that the rest is for.
+func (b *block) authSchemes(a *upstream.Auth) []string {
+	l := b.l
+	lenient := l.o.Lenient
+	if b.has("header") {
+		if !isToken(a.Header) || isFraming(a.Header) {
+			l.errorAt(b.rng("header"), "Wrong field name", "A field of the policy's own is one that neither frames nor routes the request, such as X-Gateway-Token.")
+		}
+		if b.has("schemes") {
+			l.errorAt(b.rng("schemes"), "Without effect", "A proxy that is shown a field of its own is asked for nothing else: leave schemes out, or header.")
+		}
+		b.need("token", "the value of the field")
+		if b.has("password") {
+			l.errorAt(b.rng("password"), "Without effect", "With header the value of the field is token.")
+		}
+		return []string{"header"}
+	}
+	if !b.has("schemes") {
+		if b.has("token") {
+			if b.has("password") {
+				l.errorAt(b.rng("token"), "Which of the two", `A token is for Bearer, a password for the other schemes. Write schemes = ["bearer", "basic"], in the order of preference, if the proxy may want either.`)
+			}
+			return []string{"bearer"}
+		}
+		return []string{"basic"}
+	}
+	var all []string
+	for _, e := range b.entries("schemes") {
+		switch {
+		case !slices.Contains(authSchemes, e.text):
+			l.errorAt(e.r, "Unknown scheme", fmt.Sprintf("%q is none of %s.%s", e.text, strings.Join(authSchemes, ", "), didYouMean(e.text, authSchemes)))
+			continue
+		case slices.Contains(all, e.text):
+			l.errorAt(e.r, "Twice the same", fmt.Sprintf("%q is written twice.", e.text))
+			continue
+		case e.text == "bearer" && !b.has("token"):
+			l.errorAt(e.r, "Missing argument", `"bearer" needs token.`)
+		case e.text != "bearer" && !(b.has("username") && b.has("password")) && !lenient:
+			l.errorAt(e.r, "Missing argument", fmt.Sprintf("%q needs username and password.", e.text))
+		}
+		all = append(all, e.text)
+	}
+	if len(all) == 0 { // an error was reported
+		return []string{"basic"}
+	}
+	return all
+}
+
+// isFraming reports whether a field is not the policy's to write.
+func isFraming(name string) bool {
+	switch strings.ToLower(name) {
+	case "host", "content-length", "transfer-encoding", "connection", "proxy-connection", "keep-alive", "te", "trailer", "upgrade", "via", "expect":
+		return true
+	}
+	return false
+}
+
+// warmURL reads what logging in asks for.
+func (b *block) warmURL(name string) string {
+	s := b.text(name)
+	if s == "" {
+		return ""
+	}
+	u, err := url.Parse(s)
+	if err != nil || u.Scheme != "http" || u.Hostname() == "" || u.User != nil || u.Fragment != "" || strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		b.l.errorAt(b.rng(name), "Wrong URL", "Write a URL that the proxy fetches for anybody it lets in, such as http://intranet.corp.example/. It is asked for by HEAD.")
+		return ""
+	}
+	if u.Path == "" {
+		u.Path = "/"
+	}
+	return u.String()
+}
+
+// sentAsIs reports whether one of the schemes sends the secret so that whoever listens can read it.
+func sentAsIs(schemes []string) bool {
+	return slices.ContainsFunc(schemes, func(s string) bool { return s == "basic" || s == "bearer" || s == "header" })
+}
