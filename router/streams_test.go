@@ -769,52 +769,43 @@ func (n neverEnds) Read([]byte) (int, error) {
 
 // TestFloodsOverH2: a client that opens and resets without end is cut off, which is recorded, counted and logged.
 func TestFloodsOverH2(t *testing.T) {
-	log := new(eventLog)
-	g := startH2(t, func(o *Options, c *Config) { o.Log = log })
-	g.records.more = make(chan struct{}, 1<<20)
-	tc := g.mustDialTLS(t, g.with(func(c *tls.Config) { c.NextProtos = []string{"h2"} }))
-	io.WriteString(tc, http2.ClientPreface)
-	fr, fw := http2.NewFramer(nil, tc), http2.NewFramer(tc, nil)
-	fw.WriteSettings()
-	go func() {
-		for i := uint32(0); i < 1_000_000; i++ {
-			if fw.WriteRSTStream(1, http2.ErrCodeCancel) != nil || fw.WritePing(false, [8]byte{}) != nil {
-				return
+	for _, row := range []struct {
+		name  string
+		flood func(*http2.Framer) error
+		kind  connmodel.Kind
+	}{
+		{"resets of streams that are not", func(w *http2.Framer) error { return w.WriteRSTStream(1, http2.ErrCodeCancel) }, connmodel.KindProtocol},
+		{"PING", func(w *http2.Framer) error { return w.WritePing(false, [8]byte{}) }, connmodel.KindLimit},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			log := new(eventLog)
+			g := startH2(t, func(o *Options, c *Config) { o.Log = log })
+			c := g.mustDialTLS(t, g.with(func(c *tls.Config) { c.NextProtos = []string{"h2"} }))
+			io.WriteString(c, http2.ClientPreface)
+			r, w := http2.NewFramer(nil, c), http2.NewFramer(c, nil)
+			w.WriteSettings()
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				for row.flood(w) == nil {
+				}
+			}()
+			for {
+				if _, err := r.ReadFrame(); err != nil {
+					break
+				}
 			}
-		}
-	}()
-	for {
-		f, err := fr.ReadFrame()
-		if err != nil {
-			break
-		}
-		if g, ok := f.(*http2.GoAwayFrame); ok && g.ErrCode != http2.ErrCodeEnhanceYourCalm && g.ErrCode != http2.ErrCodeProtocol {
-			t.Errorf("GOAWAY %v", g.ErrCode)
-		}
+			c.NetConn().Close()
+			<-done
+			if f := g.records.next(t); f.Error == nil || f.Error.Kind != row.kind || f.Error.Blame != connmodel.BlameClient || !strings.Contains(f.Error.Message, "HTTP/2 was ended because of what the client did") {
+				t.Errorf("record: %+v", f.Error)
+			}
+			if row.kind == connmodel.KindLimit {
+				waitFor(t, func() bool { return log.count("http2_flood") > 0 })
+			}
+			waitFor(t, func() bool { return g.Stats().SessionsOpen == 0 })
+		})
 	}
-	f := g.records.next(t)
-	if f.Error == nil || f.Error.Blame != connmodel.BlameClient || !strings.Contains(f.Error.Message, "HTTP/2 was ended because of what the client did") {
-		t.Errorf("record: %+v", f.Error)
-	}
-
-	tc = g.mustDialTLS(t, g.with(func(c *tls.Config) { c.NextProtos = []string{"h2"} }))
-	io.WriteString(tc, http2.ClientPreface)
-	fr, fw = http2.NewFramer(nil, tc), http2.NewFramer(tc, nil)
-	fw.WriteSettings()
-	go func() {
-		for fw.WritePing(false, [8]byte{}) == nil {
-		}
-	}()
-	for {
-		if _, err := fr.ReadFrame(); err != nil {
-			break
-		}
-	}
-	if f := g.records.next(t); f.Error == nil || f.Error.Kind != connmodel.KindLimit {
-		t.Errorf("record of a PING flood: %+v", f.Error)
-	}
-	waitFor(t, func() bool { return log.count("http2_flood") > 0 })
-	waitFor(t, func() bool { return g.Stats().SessionsOpen == 0 })
 }
 
 // TestSilentH2Clients: a connection that agrees on HTTP/2 and says nothing, or half a preface, is ended in time.
