@@ -167,7 +167,7 @@ type Flow struct {
 	Decision   *Decision
 	Trace      *Trace // only when it was asked for
 	Error      *ConnError
-	Request    *Request // nil for tunnels, but for one that was looked into and began with a request
+	Request    *Request // nil for tunnels, but for one that was refused for the request it began with
 	Response   *Response
 	Reply      *Reply
 	Metadata   map[string]string

@@ -84,7 +84,12 @@ func (s *session) serveTunnel(p *pin, rec *connmodel.Recorder, proto connmodel.P
 	rec.Decided(d, nil)
 	s.r.opt.Log.Decision(FlowLine{Flow: rec.ID(), Facts: f, Decision: d})
 	if err != nil {
+		s.noteRequest(rec, f)
 		s.no(p, rec, proto, err)
+		return
+	}
+	if f.Request != nil {
+		s.serveSeen(p, rec, proto, f, d)
 		return
 	}
 	pl, err := s.newPlan(p, rec, f, d)

@@ -127,13 +127,13 @@ func (s *session) scanFirst(p *pin, rec *connmodel.Recorder, f *connmodel.Facts,
 		}
 	}
 	if need&^f.Have&connmodel.NeedRequest != 0 && !f.RequestUnread {
-		s.scanRequest(p, rec, f, b)
+		s.scanRequest(p, f, b)
 	}
 	return nil
 }
 
 // scanRequest looks for a plain HTTP request.
-func (s *session) scanRequest(p *pin, rec *connmodel.Recorder, f *connmodel.Facts, b []byte) {
+func (s *session) scanRequest(p *pin, f *connmodel.Facts, b []byte) {
 	req := &s.req
 	switch v, err := s.peek.request.Step(b, req, http1.Limits{HeadBytes: p.l.MaxHeadBytes}); v {
 	case ingress.Found:
@@ -144,13 +144,28 @@ func (s *session) scanRequest(p *pin, rec *connmodel.Recorder, f *connmodel.Fact
 		}
 		f.Have |= connmodel.NeedRequest
 		f.Request = &connmodel.RequestFacts{Method: req.Method, Path: req.Target.Path, Header: (*headerFacts)(&req.Header)}
-		rec.Requested(connmodel.Request{Method: req.Method, Scheme: "http", Host: req.Authority().Host, Path: req.Target.Path})
 	case ingress.Malformed:
 		f.RequestUnread = true
 		s.peek.err = badPeekedRequest(err)
 	case ingress.Other:
 		f.Have |= connmodel.NeedRequest
 	}
+}
+
+// noteRequest notes the request for which a tunnel was refused.
+func (s *session) noteRequest(rec *connmodel.Recorder, f *connmodel.Facts) {
+	if f.Request != nil {
+		rec.Requested(connmodel.Request{Method: f.Request.Method, Scheme: "http", Host: s.req.Authority().Host, Path: f.Request.Path})
+	}
+}
+
+// serveSeen is the way of a tunnel in which a plain HTTP request was found, because a rule asks for one. What rules say of the first
+// request says nothing of those that follow on the connection, so each is decided, and carried, by itself; the tunnel's own record ends
+// with it.
+func (s *session) serveSeen(p *pin, rec *connmodel.Recorder, proto connmodel.Protocol, f *connmodel.Facts, d *connmodel.Decision) {
+	s.inner = &opened{rec: rec, target: f.Target, address: Destination(f, d), proto: proto, user: f.User, scheme: "http", timeouts: p.gen.cfg.Limits.timeouts(d), by: s}
+	s.peek = peek{} // what is inside is answered inside
+	s.serveInner(p)
 }
 
 // lookFailed says what a look is worth whose client sends no more.
