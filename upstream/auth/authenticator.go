@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -27,6 +28,7 @@ var Known = []string{Negotiate, NTLM, Digest, Basic, Bearer, Header}
 type Config struct {
 	Credential string // names for people
 	Upstream   string
+	Host       string // of the proxy, for the names of services
 
 	Schemes []string // in the order of preference; those that are not possible with what else is given are an error
 
@@ -35,6 +37,11 @@ type Config struct {
 	Domain      string        // for NTLM; "" = what the user name says
 	Workstation string        // for NTLM; "" = none is told
 	Token       func() string // for Bearer, and the value of Header
+	Keytab      string        // file with the key of Username, for Negotiate
+	CCache      string        // file with tickets, for Negotiate; a keytab comes first
+	Krb5Conf    string        // "" = $KRB5_CONFIG, /etc/krb5.conf
+	SPN         string        // of the proxy; "" = HTTP/Host
+	Canonical   bool          // ... of the canonical name of the host
 	HeaderName  string        // for Header
 
 	Realm string // who keeps the account, where two proxies have users of the same name and password that are not the same
@@ -95,7 +102,7 @@ func New(c Config) (*Authenticator, error) {
 	if strings.ContainsFunc(c.Username+c.Domain+c.Workstation+c.Realm+reveal(c.Password)+reveal(c.Token), control) {
 		return nil, errors.New("user name, password or token holds a control character")
 	}
-	if c.Guard != nil {
+	if c.Guard != nil && (c.Password != nil || c.Token != nil || c.Keytab != "") { // a ticket of a cache can lock nothing
 		a.pair = c.Guard.Pair(Identity{Account: a.account(), Realm: c.Realm, Secret: a.secret, Credential: c.Credential, Upstream: c.Upstream})
 	}
 	return a, nil
@@ -127,6 +134,19 @@ func (a *Authenticator) speaker(name string) (speaker, error) {
 			return nil, errors.New("digest needs a user name and a password")
 		}
 		return &digester{c: c}, nil
+	case Negotiate:
+		if c.CCache == "" && (c.Username == "" || c.Password == nil && c.Keytab == "") {
+			return nil, errors.New("negotiate needs a credential cache, or a user name and a keytab or password")
+		}
+		if kind, _, ok := strings.Cut(c.CCache, ":"); ok && kind != "FILE" && !strings.Contains(kind, "/") {
+			return nil, fmt.Errorf("credential caches of the kind %s are not read; use a file", kind)
+		}
+		return newKerberos(c, func() *Pair { return a.pair }), nil
+	case NTLM:
+		if !user {
+			return nil, errors.New("ntlm needs a user name and a password")
+		}
+		return newNTLM(c), nil
 	case Bearer:
 		if c.Token == nil {
 			return nil, errors.New("bearer needs a token")
@@ -162,6 +182,10 @@ func splitUser(name, domain string) (user, in string) {
 }
 
 func (a *Authenticator) secret() string {
+	if a.c.Keytab != "" {
+		b, _ := os.ReadFile(a.c.Keytab) // what cannot be read is told when it is used
+		return "keytab\x00" + string(b)
+	}
 	if a.c.Password != nil {
 		return a.c.Password()
 	}

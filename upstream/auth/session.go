@@ -10,6 +10,7 @@ import (
 
 // Session is what is said on one connection about who we are. It belongs to one goroutine.
 type Session struct {
+	ctx context.Context // of the call under way
 	a   *Authenticator
 	tls *tls.ConnectionState // of the proxy; nil = the connection is in the clear
 
@@ -49,6 +50,7 @@ func (s *Session) First(ctx context.Context, r *Request) (Field, error) {
 	if err := s.a.Closed(); err != nil {
 		return Field{}, err
 	}
+	s.ctx = ctx
 	name := s.a.early()
 	if name == "" || s.done {
 		return Field{}, nil
@@ -106,7 +108,10 @@ func (s *Session) Next(ctx context.Context, r *Request, fields []string) (Field,
 	if err := s.a.Closed(); err != nil && s.attempt == nil {
 		return Field{}, err
 	}
-	s.asked = true
+	s.asked, s.ctx = true, ctx
+	if s.done { // it does not know this connection any more: nothing was said for this request
+		s.done, s.scheme, s.state, s.rounds = false, "", nil, 0
+	}
 	offers, perr := Parse(fields)
 	if s.scheme != "" {
 		m, err := s.a.speaks[s.scheme].next(s, r, find(offers, s.scheme))
@@ -176,6 +181,9 @@ func (s *Session) rejected(r *Request) *Error {
 	if s.attempt != nil {
 		s.attempt.Rejected(why)
 		s.attempt = nil
+	}
+	if s.scheme == Negotiate {
+		return &Error{Kind: Rejected, Scheme: s.scheme, Text: "the proxy did not take our Kerberos ticket: its key may not be that of the service we name, the clocks may differ, or the user is not allowed"}
 	}
 	return &Error{Kind: Rejected, Scheme: s.scheme, Text: "the proxy rejected credential \"" + s.a.c.Credential + "\" (" + s.scheme + ")"}
 }

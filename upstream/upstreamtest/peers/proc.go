@@ -44,6 +44,7 @@ type spec struct {
 	dir    string   // its own directory
 	addr   string   // where it accepts when ready
 	logs   []string // files it writes besides stdout and stderr
+	env    []string // besides that of the test
 	binds  []bind   // files it sees in place of the system's
 	litter string   // glob of what it leaves outside dir when killed
 	stop   syscall.Signal
@@ -76,7 +77,7 @@ func (p *Proc) start(ctx context.Context) error {
 	}
 	cmd := exec.Command(path, args...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr, cmd.SysProcAttr = p.spec.dir, out, out, attr
-	cmd.Env = append(os.Environ(), "LC_ALL=C")
+	cmd.Env = append(append(os.Environ(), "LC_ALL=C"), p.spec.env...)
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("peers: %s: %w", p.name, err)
 	}

@@ -18,9 +18,16 @@ type SquidOptions struct {
 	// User and Password are required as Basic, checked by basic_ncsa_auth, if
 	// User is not empty. The program openssl makes the hash.
 	User, Password string
-	// Schemes are what is offered, in this order: "basic" and "digest", which is
-	// checked by digest_file_auth. None is "basic" alone.
+	// Schemes are what is offered, in this order: "basic"; "digest", which is
+	// checked by digest_file_auth; "ntlm", which is checked by Samba;
+	// "negotiate", which is checked by negotiate_kerberos_auth. None is "basic"
+	// alone.
 	Schemes []string
+	// Samba keeps the accounts for "ntlm".
+	Samba *Samba
+	// Keytab is the file with the key of Service, for "negotiate"; KDC its
+	// krb5.conf.
+	Keytab, Service, KDC string
 	// NonceUses is how often a nonce of Digest may be used; 0 is Squid's 50.
 	NonceUses int
 	// CA, if set, makes the port an https_port with a certificate for
@@ -69,11 +76,16 @@ func Squid(ctx context.Context, dir string, o SquidOptions) (*Proc, error) {
 	}
 	// Squids of one service name share memory segments in /dev/shm, and one that
 	// was killed leaves them to fail the next.
+	var binds []bind
+	if o.Samba != nil {
+		binds = o.Samba.binds
+	}
 	service := fmt.Sprintf("viaduct%dp%s", os.Getpid(), portOf(hold[0]))
 	return begin(ctx, "squid", spec{
 		path: path, dir: own, addr: hold[0].Addr(),
-		args:   []string{"-N", "-n", service, "-d", "1", "-f", filepath.Join(own, "squid.conf")},
-		logs:   []string{filepath.Join(own, "var", "access.log")},
+		args:  []string{"-N", "-n", service, "-d", "1", "-f", filepath.Join(own, "squid.conf")},
+		logs:  []string{filepath.Join(own, "var", "access.log")},
+		binds: binds, env: o.env(),
 		litter: "/dev/shm/" + service + "-*",
 	}, hold...)
 }
@@ -122,7 +134,7 @@ func squidConfig(dir, addr string, o SquidOptions) (string, error) {
 	line("dns_nameservers 127.0.0.1")
 	line("dns_timeout 1 second")
 	line("hosts_file %s", hosts)
-	if o.User != "" {
+	if o.authenticates() {
 		if err := squidAuth(line, dir, o); err != nil {
 			return "", err
 		}
@@ -145,7 +157,7 @@ func squidConfig(dir, addr string, o SquidOptions) (string, error) {
 		line("http_access deny denied%d", i)
 	}
 	line("http_access deny !loopback")
-	if o.User != "" {
+	if o.authenticates() {
 		line("http_access allow known")
 	} else {
 		line("http_access allow all")
@@ -153,6 +165,15 @@ func squidConfig(dir, addr string, o SquidOptions) (string, error) {
 	line("http_access deny all")
 	return b.String(), nil
 }
+
+func (o *SquidOptions) env() []string {
+	if o.KDC == "" {
+		return nil
+	}
+	return []string{"KRB5_CONFIG=" + o.KDC, "KRB5_KTNAME=" + o.Keytab}
+}
+
+func (o *SquidOptions) authenticates() bool { return o.User != "" || len(o.Schemes) > 0 }
 
 func squidPort(line func(string, ...any), dir, addr string, ca *upstreamtest.CA) error {
 	if ca == nil {
@@ -226,6 +247,10 @@ func squidAuth(line func(string, ...any), dir string, o SquidOptions) error {
 			err = squidBasic(line, dir, o)
 		case "digest":
 			err = squidDigest(line, dir, o)
+		case "negotiate":
+			err = squidNegotiate(line, o)
+		case "ntlm":
+			err = squidNTLM(line, o)
 		default:
 			err = fmt.Errorf("peers: squid: no scheme %q", s)
 		}
@@ -234,6 +259,31 @@ func squidAuth(line func(string, ...any), dir string, o SquidOptions) error {
 		}
 	}
 	line("acl known proxy_auth REQUIRED")
+	return nil
+}
+
+func squidNegotiate(line func(string, ...any), o SquidOptions) error {
+	helper, err := mustLook("negotiate_kerberos_auth")
+	if err != nil {
+		return err
+	}
+	line("auth_param negotiate program %s -k %s -s %s -r -t none", helper, o.Keytab, o.Service)
+	line("auth_param negotiate children 10 startup=1 idle=1")
+	line("auth_param negotiate keep_alive on")
+	return nil
+}
+
+func squidNTLM(line func(string, ...any), o SquidOptions) error {
+	helper, err := mustLook("ntlm_auth")
+	if err != nil {
+		return err
+	}
+	if o.Samba == nil {
+		return fmt.Errorf("peers: squid: ntlm without Samba")
+	}
+	line("auth_param ntlm program %s --configfile=%s --helper-protocol=squid-2.5-ntlmssp", helper, o.Samba.conf)
+	line("auth_param ntlm children 20 startup=2 idle=2")
+	line("auth_param ntlm keep_alive on")
 	return nil
 }
 
