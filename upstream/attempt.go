@@ -34,6 +34,8 @@ type attempt struct {
 	trunk       bool                // the connection that is being made is to be shared
 	shown       [MaxHops + 1]*connmodel.TLSInfo
 	local, peer netip.AddrPort // ends of the socket, where base is none: a stream, or a way of datagrams that has no connection
+	warm        *warmConn      // the connection was logged in before; nil = it was made for the attempt
+	cold        bool           // no such connection is wanted
 	timed       timed
 	steps       steps
 
@@ -113,7 +115,9 @@ func (a *attempt) walk(c *Conn) (net.Conn, *HopError) {
 			return nil, err
 		}
 		if last.auth != nil {
-			if last.auth.NeedsLogin(d.q.Login) {
+			if a.warm != nil {
+				c.session = a.warm.sess
+			} else if last.auth.NeedsLogin(d.q.Login) {
 				if conn, c.session, err = a.logIn(n, conn); err != nil {
 					return nil, err
 				}
@@ -123,7 +127,7 @@ func (a *attempt) walk(c *Conn) (net.Conn, *HopError) {
 		}
 		a.rec0(n).Done()
 		a.resolvedBy()
-		c.Absolute, c.Kept = true, a.kept != nil
+		c.Absolute, c.Kept = true, a.kept != nil || a.warm != nil
 		return conn, nil
 	}
 	conn, err := a.reach(n, d.q.Target)
@@ -199,6 +203,9 @@ func (a *attempt) reach(n int, to connmodel.Address) (net.Conn, *HopError) {
 // hop returns a connection to hop n that its protocol is spoken on.
 func (a *attempt) hop(n int) (net.Conn, *HopError) {
 	h := a.hops[n-1]
+	if conn := a.warmed(n); conn != nil {
+		return conn, nil
+	}
 	if h.older != nil {
 		return a.lane(n)
 	}

@@ -100,7 +100,7 @@ func authVerdict(text string) verdict {
 // credentialsRow is what package auth says. A rejection is left to the row of the status, which the wire said.
 func credentialsRow(e *HopError) (verdict, bool) {
 	var a *auth.Error
-	if !errors.As(e.Err, &a) || a.Kind == auth.Rejected {
+	if !errors.As(e.Err, &a) || a.Kind == auth.Rejected && a.Scheme != auth.Negotiate {
 		return verdict{}, false
 	}
 	v := authVerdict(a.Text)

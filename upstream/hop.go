@@ -53,6 +53,7 @@ type Hop struct {
 	credential string              // name of the credential; "" = none
 	auth       *auth.Authenticator // of HTTP proxies; nil = they are shown nothing
 	guard      *auth.Guard
+	warm       *warmth // connections that are logged in; nil = none are kept
 	resolver   resolve.Resolver
 	registered *url.URL // for proxy.FromURL, without credentials; nil = built in
 	state      *hopState
@@ -115,6 +116,9 @@ func newHop(s Spec, guard *auth.Guard, prev *Hop) (*Hop, error) {
 	}
 	if err := h.newAuth(guard, prev); err != nil {
 		return nil, err
+	}
+	if h.auth != nil && h.auth.Bound() {
+		h.warm = new(warmth)
 	}
 	if h.older != nil && h.auth != nil && h.auth.Bound() { // what is proved holds for a connection, which streams would share
 		h.tls, h.older = h.older, nil
@@ -251,7 +255,8 @@ func sameAuth(a, b *Auth) bool {
 		return a == b
 	}
 	return a.Username == b.Username && a.Password.Equal(b.Password) && a.Token.Equal(b.Token) && slices.Equal(a.Schemes, b.Schemes) &&
-		a.Domain == b.Domain && a.Workstation == b.Workstation && a.Header == b.Header && a.Realm == b.Realm && a.WarmURL == b.WarmURL
+		a.Domain == b.Domain && a.Workstation == b.Workstation && a.Header == b.Header && a.Realm == b.Realm && a.WarmURL == b.WarmURL &&
+		a.Keytab == b.Keytab && a.CCache == b.CCache && a.Krb5Conf == b.Krb5Conf && a.SPN == b.SPN && a.Canonical == b.Canonical
 }
 
 func sameURL(a, b *url.URL) bool {

@@ -26,16 +26,17 @@ func (h *Hop) newAuth(guard *auth.Guard, prev *Hop) (err error) {
 		return nil
 	}
 	c := auth.Config{
-		Credential: h.credential, Upstream: h.spec.Name, Schemes: a.Schemes, Username: a.Username, Domain: a.Domain, Workstation: a.Workstation,
+		Credential: h.credential, Upstream: h.spec.Name, Host: h.spec.Address.Host, Schemes: a.Schemes, Username: a.Username, Domain: a.Domain, Workstation: a.Workstation,
 		HeaderName: a.Header, Realm: a.Realm, Guard: guard,
+		Keytab: a.Keytab, CCache: a.CCache, Krb5Conf: a.Krb5Conf, SPN: a.SPN, Canonical: a.Canonical,
 	}
 	if len(c.Schemes) == 0 {
 		c.Schemes = []string{auth.Basic}
 	}
-	if a.Username != "" {
+	if a.Username != "" && (a.Keytab == "" || !a.Password.IsZero()) {
 		c.Password = a.Password.Reveal
 	}
-	if a.Username == "" || !a.Token.IsZero() {
+	if a.Username == "" && a.CCache == "" || !a.Token.IsZero() {
 		c.Token = a.Token.Reveal
 	}
 	h.guard = guard
@@ -167,9 +168,27 @@ func (a *attempt) tunnel(n int, conn net.Conn, host string, to connmodel.Address
 		}
 		target := to
 		target.Host = host
-		moved, he := a.converse(n, h.auth.NewSession(tlsState(conn)), s, &auth.Request{Method: "CONNECT", URI: target.String()}, k)
-		if he == nil && !moved && k.no != nil {
-			he = a.failure(n, s.phase, k.no)
+		sess, warm := h.auth.NewSession(tlsState(conn)), a.warm != nil && n == 1
+		if warm {
+			sess = a.warm.sess
+		}
+		moved, he := a.converse(n, sess, s, &auth.Request{Method: "CONNECT", URI: target.String()}, k)
+		if he != nil && warm && !k.heard && a.d.ctx.Err() == nil { // it died while nobody used it
+			moved, he, warm = true, nil, false
+		}
+		if n == 1 && h.warm != nil && he == nil && !moved {
+			a.d.t.replenish(h, !warm)
+			if k.no != nil && sess.Done() {
+				if again, _ := k.drain(); again {
+					he = a.failure(n, s.phase, k.no)
+					a.keepWarm(conn, sess)
+				}
+			}
+		}
+		if k.no != nil && !moved {
+			if he == nil {
+				he = a.failure(n, s.phase, k.no)
+			}
 			he.shown, he.hint = s.showed, s.hint
 		}
 		s.took(rec)
@@ -200,6 +219,8 @@ func (a *attempt) move(n, moves int) (net.Conn, *HopError) {
 			Text: fmt.Sprintf("the proxy closed the connection each of %d times when it asked for credentials", moves+1)})
 	}
 	a.drop()
+	a.rec0(n).NotReused()
+	a.warm, a.cold = nil, true
 	a.kept, a.local, a.peer = nil, netip.AddrPort{}, netip.AddrPort{}
 	return a.hop(n)
 }
@@ -210,6 +231,8 @@ type connector struct {
 	req httpconnect.Request
 	res httpconnect.Result
 	no  *httpconnect.StatusError // a refusal that is no 407
+
+	heard bool // the proxy has answered something
 }
 
 func (k *connector) ask(f auth.Field) (int, []string, error) {
@@ -218,6 +241,7 @@ func (k *connector) ask(f auth.Field) (int, []string, error) {
 		req.Header = append(req.Header[:len(req.Header):len(req.Header)], http1.Field{Name: f.Name, Value: f.Value})
 	}
 	res, err := k.hs.Do(&req)
+	k.heard = k.heard || err == nil || errors.As(err, new(*httpconnect.StatusError))
 	var no *httpconnect.StatusError
 	switch {
 	case err == nil:

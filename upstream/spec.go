@@ -61,6 +61,11 @@ type Auth struct {
 	Schemes     []string // of package auth, in the order of preference; nil = Basic, which is sent unasked
 	Domain      string   // of the user, for NTLM
 	Workstation string   // told to NTLM proxies; "" = none
+	Keytab      string   // file with the key of Username, for Negotiate
+	CCache      string   // file with tickets, for Negotiate
+	Krb5Conf    string   // "" = $KRB5_CONFIG, /etc/krb5.conf
+	SPN         string   // of the proxy; "" = HTTP/ and its host
+	Canonical   bool     // ... the canonical name of its host
 	Token       Secret   // for Bearer, and the value of Header
 	Header      string   // name of a field that carries Token
 	Realm       string   // tells accounts apart that have the same user name and password and are not the same; see auth.Config

@@ -29,6 +29,7 @@ type Table struct {
 	lanes    lanes
 	certs    certWatch
 
+	life    context.Context // until Close
 	stop    context.CancelFunc
 	probing sync.WaitGroup
 }
@@ -74,7 +75,7 @@ func NewTable(c Config, prev *Table) (*Table, error) {
 		return nil, errors.Join(b.errs...)
 	}
 	ctx, stop := context.WithCancel(context.Background())
-	t.stop = stop
+	t.life, t.stop = ctx, stop
 	t.lanes.open = make(map[string]*lane)
 	t.startProbes(ctx)
 	return t, nil
@@ -85,6 +86,11 @@ func NewTable(c Config, prev *Table) (*Table, error) {
 func (t *Table) Close() {
 	t.stop()
 	t.lanes.close()
+	for _, h := range t.hops {
+		if h.warm != nil {
+			h.warm.close()
+		}
+	}
 	t.probing.Wait()
 }
 
