@@ -11,17 +11,17 @@ import (
 	"viaduct/upstream"
 )
 
-var authSchema = schema(attrs("username", "password", "name", "schemes", "token", "header", "realm", "warm_url"))
+var authSchema = schema(attrs("username", "password", "name", "schemes", "domain", "workstation", "keytab", "ccache", "krb5_conf", "spn", "canonical_name", "token", "header", "realm", "warm_url"))
 
 // authSchemes are what an HTTP proxy can be shown, the best first.
-var authSchemes = []string{"digest", "basic", "bearer"}
+var authSchemes = []string{"negotiate", "ntlm", "digest", "basic", "bearer"}
 
 // auth reads what the proxy wants to be shown.
 func (l *loader) auth(x *hcl.Block, scheme string) *upstream.Auth {
 	b := l.open(x, authSchema)
-	a := &upstream.Auth{Credential: b.text("name"), Realm: b.text("realm")}
+	a := &upstream.Auth{Credential: b.text("name"), Domain: b.text("domain"), Workstation: b.text("workstation"), Realm: b.text("realm")}
 	a.Token, a.Header = upstream.NewSecret(l.authSecret(b, "token", a)), b.text("header")
-	if !b.has("token") {
+	if !b.has("token") && !b.has("ccache") {
 		b.need("username", "the name the proxy knows")
 	}
 	a.Username = l.clean(b.secret("username"), b.rng("username"), "username")
@@ -31,6 +31,9 @@ func (l *loader) auth(x *hcl.Block, scheme string) *upstream.Auth {
 	case "http", "https":
 		a.Schemes = b.authSchemes(a)
 		a.WarmURL = b.warmURL("warm_url")
+		a.SPN, a.Canonical = b.text("spn"), b.boolean("canonical_name", false)
+		a.Keytab, a.CCache, a.Krb5Conf = b.path("keytab"), b.ccache("ccache"), b.path("krb5_conf")
+		b.checkKerberos(a)
 		if slices.Contains(a.Schemes, "basic") && strings.Contains(a.Username, ":") { // RFC 7617, section 2
 			l.errorAt(b.rng("username"), "Wrong user name", "A user name for Basic authentication cannot hold a colon.")
 		}
@@ -45,7 +48,7 @@ func (l *loader) auth(x *hcl.Block, scheme string) *upstream.Auth {
 		}
 	}
 	if strings.HasPrefix(scheme, "socks") {
-		for _, name := range []string{"schemes", "token", "header", "realm", "warm_url"} {
+		for _, name := range []string{"schemes", "domain", "workstation", "keytab", "ccache", "krb5_conf", "spn", "canonical_name", "token", "header", "realm", "warm_url"} {
 			if b.has(name) {
 				l.errorAt(b.rng(name), "Without effect", fmt.Sprintf("%q is for http and https proxies; SOCKS knows a user name and a password.", name))
 			}
@@ -93,6 +96,12 @@ func (b *block) authSchemes(a *upstream.Auth) []string {
 			}
 			return []string{"bearer"}
 		}
+		if b.has("keytab") || b.has("ccache") {
+			return []string{"negotiate"}
+		}
+		if b.has("domain") {
+			return []string{"ntlm"}
+		}
 		return []string{"basic"}
 	}
 	var all []string
@@ -106,15 +115,54 @@ func (b *block) authSchemes(a *upstream.Auth) []string {
 			continue
 		case e.text == "bearer" && !b.has("token"):
 			l.errorAt(e.r, "Missing argument", `"bearer" needs token.`)
-		case e.text != "bearer" && !(b.has("username") && b.has("password")) && !lenient:
+		case e.text == "negotiate" && !b.has("ccache") && !(b.has("username") && (b.has("password") || b.has("keytab"))) && !lenient:
+			l.errorAt(e.r, "Missing argument", `"negotiate" needs ccache, or username and one of keytab and password.`)
+		case e.text != "bearer" && e.text != "negotiate" && !(b.has("username") && b.has("password")) && !lenient:
 			l.errorAt(e.r, "Missing argument", fmt.Sprintf("%q needs username and password.", e.text))
 		}
 		all = append(all, e.text)
+	}
+	for _, name := range []string{"domain", "workstation"} {
+		if b.has(name) && !slices.Contains(all, "ntlm") && len(all) > 0 {
+			l.errorAt(b.rng(name), "Without effect", fmt.Sprintf(`%q is for NTLM, and "ntlm" is not among schemes.`, name))
+		}
 	}
 	if len(all) == 0 { // an error was reported
 		return []string{"basic"}
 	}
 	return all
+}
+
+// ccache reads where tickets are. Only files are read.
+func (b *block) ccache(name string) string {
+	s := b.text(name)
+	kind, file, ok := strings.Cut(s, ":")
+	switch {
+	case !ok || strings.Contains(kind, "/"):
+		return b.path(name)
+	case kind == "FILE" && file != "":
+		return pathOf(b.rng(name), file)
+	}
+	b.l.errorAt(b.rng(name), "Wrong credential cache", "Only files are read. Put the tickets into one, as KRB5CCNAME=FILE:/path does.")
+	return ""
+}
+
+// checkKerberos reports what is for Kerberos and has no effect.
+func (b *block) checkKerberos(a *upstream.Auth) {
+	if slices.Contains(a.Schemes, "negotiate") {
+		if b.has("spn") && b.has("canonical_name") {
+			b.l.errorAt(b.rng("canonical_name"), "Without effect", `"spn" names the service already.`)
+		}
+		if b.has("keytab") && !b.has("username") {
+			b.need("username", "whose key of the keytab is used")
+		}
+		return
+	}
+	for _, name := range []string{"keytab", "ccache", "krb5_conf", "spn", "canonical_name"} {
+		if b.has(name) {
+			b.l.errorAt(b.rng(name), "Without effect", fmt.Sprintf(`%q is for Kerberos, and "negotiate" is not among schemes.`, name))
+		}
+	}
 }
 
 // isFraming reports whether a field is not the policy's to write.

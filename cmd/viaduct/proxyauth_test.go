@@ -212,6 +212,68 @@ func TestSquidWithDigest(t *testing.T) {
 	}
 }
 
+func sambaWith(t *testing.T, user, password string) *peers.Samba {
+	t.Helper()
+	peers.Need(t, append([]string{"squid"}, peers.SambaNeeds...)...)
+	if os.Getuid() != 0 {
+		t.Skip("winbindd needs root")
+	}
+	samba, err := peers.NewSamba(t.Context(), t.TempDir(), user, password)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { samba.Close() })
+	return samba
+}
+
+func TestSquidWithNTLM(t *testing.T) {
+	peers.Need(t, "curl")
+	samba := sambaWith(t, "svc", "p4ss")
+	origin := upstreamtest.NewHTTPOrigin(t, upstreamtest.Options{})
+	squid := squidWith(t, peers.SquidOptions{Schemes: []string{"ntlm"}, Samba: samba})
+	g := startGateway(t, proxyAuth, "proxy", squid.Addr(), "password", "p4ss", "schemes", `["ntlm"]`)
+	for i := range 3 {
+		client(t, "curl", "-sSf", "-p", "-x", "http://"+g.addr, origin.URL("/tunnel"))
+		client(t, "curl", "-sSf", "-x", "http://"+g.addr, origin.URL(fmt.Sprintf("/plain/%d", i)))
+	}
+	f := g.next(0)
+	if hop := f.Server.Attempts[0].Hops[0]; hop.Credential != "corp-login" || hop.AuthRounds != 1 || hop.Error != nil {
+		t.Errorf("hop: %+v", hop)
+	}
+	big := filepath.Join(t.TempDir(), "big")
+	if err := os.WriteFile(big, bytes.Repeat([]byte("0123456789abcdef"), 64<<10), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	client(t, "curl", "-sSf", "-x", "http://"+g.addr, "-H", "Expect:", "-H", "Transfer-Encoding: chunked", "--data-binary", "@"+big, origin.URL("/big"))
+	whole := false
+	for _, r := range origin.Requests() {
+		whole = whole || r.Method == "POST" && r.Target == "/big" && len(r.Body) == 1<<20
+		if bytes.Contains(bytes.ToLower(r.Head), []byte("proxy-authorization")) {
+			t.Errorf("the server was shown our credentials: %s %s", r.Method, r.Target)
+		}
+	}
+	if !whole {
+		t.Error("the large body did not come whole")
+	}
+	if good := hammer(t, g, origin.Addr(), 60); good != 60 {
+		t.Errorf("%d of 60 got through", good)
+	}
+}
+
+func TestWrongPasswordAtSamba(t *testing.T) {
+	samba := sambaWith(t, "svc", "p4ss")
+	origin := upstreamtest.NewHTTPOrigin(t, upstreamtest.Options{})
+	squid := squidWith(t, peers.SquidOptions{Schemes: []string{"ntlm"}, Samba: samba})
+	g := startGateway(t, proxyAuth, "proxy", squid.Addr(), "password", "wr0ng-p4ss", "schemes", `["ntlm"]`)
+	onlyOnce(t, g, origin.Addr(), func() int {
+		n, err := samba.BadPasswords(t.Context(), "svc")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	})
+}
+
 func TestWrongPasswordIsShownOnce(t *testing.T) {
 	peers.Need(t, "squid", "digest_file_auth", "basic_ncsa_auth", "openssl")
 	for _, scheme := range []string{"basic", "digest"} {
@@ -260,6 +322,12 @@ func setPassword(g *gateway, password string) {
 // is shown once in all.
 func onlyOnce(t *testing.T, g *gateway, target string, count func() int) {
 	t.Helper()
+	onlyOnceFor(t, g, target, count, "407")
+}
+
+// onlyOnceFor is onlyOnce for a credential that is closed because of why.
+func onlyOnceFor(t *testing.T, g *gateway, target string, count func() int, why string) {
+	t.Helper()
 	good := hammer(t, g, target, 400)
 	if n := count(); n != 1 {
 		t.Errorf("shown %d times by 400 requests", n)
@@ -277,7 +345,7 @@ func onlyOnce(t *testing.T, g *gateway, target string, count func() int) {
 	}
 	var s admin.Status
 	g.door("/v1/status", &s)
-	if c := s.Upstreams[0].Credential; c == nil || c.State != admin.CredentialClosed || c.Since == nil || !strings.Contains(c.Why, "407") || s.Upstreams[0].Up {
+	if c := s.Upstreams[0].Credential; c == nil || c.State != admin.CredentialClosed || c.Since == nil || !strings.Contains(c.Why, why) || s.Upstreams[0].Up {
 		t.Errorf("status: %+v, %+v", s.Upstreams[0], c)
 	}
 	if out := g.command("status"); !strings.Contains(out, `viaduct upstream reset corp`) {

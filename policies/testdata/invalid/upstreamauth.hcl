@@ -46,6 +46,36 @@ upstream "f" {
     schemes = [] # ERROR: Empty list
   }
 }
+upstream "g" {
+  url = "http://127.0.0.1:8080"
+  auth {
+    username  = "u"
+    password  = credential("corp")
+    domain    = "CORP" # ERROR: Without effect
+    schemes   = ["digest"]
+    keytab    = "x.keytab" # ERROR: Without effect
+    krb5_conf = "krb5.conf" # ERROR: Without effect
+  }
+}
+upstream "h" {
+  url = "http://127.0.0.1:8080"
+  auth {
+    ccache         = "KEYRING:persistent:0" # ERROR: Wrong credential cache
+    spn            = "HTTP/proxy"
+    canonical_name = true # ERROR: Without effect
+  }
+}
+upstream "i" {
+  url = "http://127.0.0.1:8080"
+  auth {
+    username = "u"
+    schemes  = ["negotiate"] # ERROR: Missing argument
+  }
+}
 policy "default" {
-  otherwise { via = [upstream.a, upstream.b, upstream.c, upstream.d, upstream.e, upstream.f] }
+  otherwise { via = [upstream.a, upstream.b, upstream.c, upstream.d, upstream.e, upstream.f, upstream.g] }
+  rule "2" {
+    match { port = 2 }
+    via = [upstream.h, upstream.i]
+  }
 }
