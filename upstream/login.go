@@ -21,7 +21,7 @@ func (h *Hop) newAuth(guard *auth.Guard, prev *Hop) (err error) {
 	if a == nil || !h.http() {
 		return nil
 	}
-	if prev != nil && prev.auth != nil && prev.guard == guard && sameProxy(&prev.spec, &h.spec) {
+	if prev != nil && prev.auth != nil && prev.guard == guard && a.Keytab == "" && sameProxy(&prev.spec, &h.spec) { // the key in a keytab may be another
 		h.auth, h.guard = prev.auth, guard
 		return nil
 	}

@@ -142,6 +142,9 @@ func TestClosedCredentialInAPool(t *testing.T) {
 	if s[0].CredentialState != "closed" || s[1].CredentialState != "proven" || !strings.Contains(s[0].CredentialWhy, "407") {
 		t.Errorf("%+v", s)
 	}
+	if m := tab.Pools()[0].Members; m[0].State != StateDown || !strings.Contains(m[0].LastError, "is closed since") || m[1].State != StateHealthy {
+		t.Errorf("%+v", m)
+	}
 	// over a reload, too; and until somebody opens it
 	next, e := NewTable(conf, tab)
 	if e != nil {
@@ -218,7 +221,10 @@ func TestPlainIsPrecededByALogin(t *testing.T) {
 		}
 		c.Answered(200, nil)
 		c.Close()
-		if tab.Status()[0].CredentialState != "proven" || shown.Load() != 1 || conns.Load() != map[bool]int32{false: 1, true: 2}[closing] {
+		want := map[bool]int32{false: 1, true: 2}[closing]
+		for end := time.Now().Add(5 * time.Second); conns.Load() < want && time.Now().Before(end); time.Sleep(time.Millisecond) {
+		}
+		if tab.Status()[0].CredentialState != "proven" || shown.Load() != 1 || conns.Load() != want {
 			t.Errorf("%s, shown %d times on %d connections", tab.Status()[0].CredentialState, shown.Load(), conns.Load())
 		}
 		if closing {

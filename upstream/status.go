@@ -35,7 +35,7 @@ type UpstreamStatus struct {
 type MemberStatus struct {
 	Pool      string // "pool.corp"
 	Route     string // "upstream.corp_a"
-	State     string // "healthy", "ejected", "half_open", "down" (an active check says so)
+	State     string // "healthy", "ejected", "half_open", "down" (an active check says so, or a credential is closed)
 	Until     time.Time
 	Failures  int    // in a row
 	Worked    bool   // it did its part at least once, for a connection or an active check
@@ -221,6 +221,15 @@ func (m *member) status(pool string, now time.Time) MemberStatus {
 		Ejections: m.total, Open: m.open.Load(), Connect: time.Duration(m.pace.Load()), Checked: m.checked}
 	if m.lastErr != nil {
 		s.LastError = m.lastErr.Error()
+	}
+	if w := m.route.way; w != nil {
+		for _, h := range w.hops {
+			if h.auth != nil {
+				if no := h.auth.Closed(); no != nil {
+					s.State, s.LastError = StateDown, no.Error()
+				}
+			}
+		}
 	}
 	return s
 }

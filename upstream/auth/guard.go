@@ -2,6 +2,8 @@ package auth
 
 import (
 	"context"
+	"crypto/rand"
+	"crypto/sha256"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -19,6 +21,8 @@ type Guard struct {
 
 	mu    sync.Mutex
 	pairs map[string]*Pair
+	keys  map[[sha256.Size]byte]string // of identities that were asked for: to make a key takes its time
+	own   [16]byte                     // in the names of keys
 }
 
 // BrokenGuard returns a guard that cannot write anything down because of err, so that no credential that is not proven is shown.
@@ -41,7 +45,9 @@ func NewGuard(dir string, tell func(Notice)) *Guard {
 	if tell == nil {
 		tell = func(Notice) {}
 	}
-	return &Guard{store: newStore(dir), tell: tell, pairs: make(map[string]*Pair)}
+	g := &Guard{store: newStore(dir), tell: tell, pairs: make(map[string]*Pair), keys: make(map[[sha256.Size]byte]string)}
+	rand.Read(g.own[:]) // never fails
+	return g
 }
 
 // State is what is known of a pair.
@@ -67,11 +73,20 @@ type Identity struct {
 	Credential, Upstream string
 }
 
+// maxKeys bounds the identities of a process: each change of a secret makes one.
+const maxKeys = 10_000
+
 // Pair returns the pair of id, the same one for the same account, realm and secret.
 func (g *Guard) Pair(id Identity) *Pair {
-	key, err := g.store.key(&id)
+	name := sha256.Sum256(fmt.Appendf(g.own[:len(g.own):len(g.own)], "%q %q %q", id.Account, id.Realm, id.Secret()))
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	key, err := g.keys[name], error(nil)
+	if key == "" {
+		if key, err = g.store.key(&id); err == nil && len(g.keys) < maxKeys {
+			g.keys[name] = key
+		}
+	}
 	if p := g.pairs[key]; p != nil && err == nil {
 		return p
 	}
