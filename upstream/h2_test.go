@@ -16,6 +16,7 @@ import (
 	"golang.org/x/net/http2"
 
 	"viaduct/connmodel"
+	"viaduct/upstream/auth"
 	"viaduct/upstream/h2"
 	"viaduct/upstream/http1"
 	ut "viaduct/upstream/upstreamtest"
@@ -817,4 +818,20 @@ func listenNot(t testing.TB) connmodel.Address {
 	}
 	defer l.Close()
 	return addr(t, l.Addr().String())
+}
+
+// A credential that is rejected on a stream is not shown on another.
+func TestH2RejectedCredential(t *testing.T) {
+	ca := ut.MustCA(t)
+	p, s := startH2(t, ca, "p", ut.Options{User: "u", Password: "right"}, h2.ServerOptions{})
+	s.Auth.Password = NewSecret("wrong")
+	tab := table(t, Config{Upstreams: []Spec{s}, Guard: auth.NewGuard(t.TempDir(), nil)})
+	for range 5 {
+		if _, err := connectTo(t, tab, "upstream.p"); err == nil || err.Kind != connmodel.KindAuth {
+			t.Errorf("%v", err)
+		}
+	}
+	if n := len(p.Requests()); n != 1 || tab.Status()[0].CredentialState != "closed" {
+		t.Errorf("%d requests, %s", n, tab.Status()[0].CredentialState)
+	}
 }

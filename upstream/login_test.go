@@ -288,3 +288,22 @@ func TestTwoProxiesEachWithItsOwn(t *testing.T) {
 		t.Errorf("%q", v)
 	}
 }
+
+// A ticket of a user in many groups has tens of kilobytes.
+func TestLargeCredential(t *testing.T) {
+	large := strings.Repeat("x", 60<<10)
+	at, _ := asking(t, func(c net.Conn, r *http.Request, _ int) bool {
+		if r.Header.Get("Proxy-Authorization") != "Bearer "+large {
+			t.Errorf("%d bytes came", len(r.Header.Get("Proxy-Authorization")))
+		}
+		io.WriteString(c, "HTTP/1.1 200 OK\r\n\r\n")
+		return false
+	})
+	spec := loginSpec("p", at, "bearer")
+	spec.Auth = &Auth{Schemes: []string{"bearer"}, Token: NewSecret(large)}
+	c, err := connectTo(t, table(t, Config{Upstreams: []Spec{spec}, Guard: auth.NewGuard(t.TempDir(), nil)}), "upstream.p")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+}

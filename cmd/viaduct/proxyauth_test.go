@@ -382,3 +382,64 @@ func metrics(t *testing.T, g *gateway) string {
 	b.ReadFrom(res.Body)
 	return b.String()
 }
+
+// A gateway that is killed while a credential is being shown does not show it again: it may have been counted.
+func TestKilledWhileACredentialIsShown(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	asked := make(chan string, 100)
+	go func() { // a proxy that thinks
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				b := make([]byte, 4096)
+				n, _ := c.Read(b)
+				if n == 0 {
+					return // one that waited for the first
+				}
+				asked <- string(b[:n])
+				c.Read(b) // until the gateway is gone
+			}()
+		}
+	}()
+	g := startGateway(t, proxyAuth, "proxy", l.Addr().String(), "password", "p4ss", "schemes", `["basic"]`)
+	for i := range 5 {
+		go request(g.addr, "127.0.0.1:9", i%2 == 0)
+	}
+	select {
+	case head := <-asked:
+		if !strings.Contains(head, "Proxy-Authorization: Basic c3ZjOnA0c3M=\r\n") {
+			t.Errorf("asked %q", head)
+		}
+	case <-time.After(patience):
+		t.Fatal("the proxy was not asked")
+	}
+	g.cmd.Process.Kill()
+	g.cmd.Wait()
+	g.again()
+	hammer(t, g, "127.0.0.1:9", 50)
+	if out := g.command("status"); !strings.Contains(out, "the gateway ended while it was being shown") {
+		t.Errorf("status:\n%s", out)
+	}
+	select {
+	case head := <-asked:
+		t.Errorf("asked again: %q", head)
+	default:
+	}
+	if out := g.command("upstream", "reset", "corp"); !strings.Contains(out, "was closed") {
+		t.Error(out)
+	}
+	go request(g.addr, "127.0.0.1:9", true)
+	select {
+	case <-asked:
+	case <-time.After(patience):
+		t.Error("the proxy was not asked after the reset")
+	}
+}
