@@ -11,6 +11,7 @@ import (
 
 	"viaduct/connmodel"
 	"viaduct/upstream/auth"
+	"viaduct/upstream/h2"
 	"viaduct/upstream/http1"
 	"viaduct/upstream/httpconnect"
 )
@@ -82,7 +83,11 @@ func (a *attempt) converse(n int, sess *auth.Session, s *steps, r *auth.Request,
 		}
 		status, challenges, err := k.ask(f)
 		if err != nil {
-			sess.Broken()
+			if h2.Unprocessed(err) {
+				sess.Unsent()
+			} else {
+				sess.Broken()
+			}
 			he := failed(err)
 			he.Phase = connmodel.PhaseConnect
 			return false, he

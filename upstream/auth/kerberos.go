@@ -264,6 +264,7 @@ func (k *kerberos) login(ctx context.Context, conf *config.Config) (*ticket, err
 			return nil, err
 		}
 	}
+	defer at.Unused() // where the library panics
 	rep, err := cl.ASExchange(realm, req, 0)
 	if err != nil {
 		return nil, k.loginFailed(at, err, user, realm)
