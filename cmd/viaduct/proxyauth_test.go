@@ -443,3 +443,23 @@ func TestKilledWhileACredentialIsShown(t *testing.T) {
 		t.Error("the proxy was not asked after the reset")
 	}
 }
+
+// In the steady state a tunnel through an NTLM proxy takes no rounds of its own.
+func TestSquidNTLMStaysWarm(t *testing.T) {
+	peers.Need(t, "curl")
+	samba := sambaWith(t, "svc", "p4ss")
+	origin := upstreamtest.NewHTTPOrigin(t, upstreamtest.Options{})
+	squid := squidWith(t, peers.SquidOptions{Schemes: []string{"ntlm"}, Samba: samba})
+	policy := strings.Replace(proxyAuth, "    schemes  = var.schemes\n", "    schemes  = var.schemes\n    warm_url = \""+origin.URL("/warm")+"\"\n", 1)
+	g := startGateway(t, policy, "proxy", squid.Addr(), "password", "p4ss", "schemes", `["ntlm"]`)
+	warm := 0
+	g.await("tunnels without rounds", func() bool {
+		n := g.flowsOrNone()
+		client(t, "curl", "-sSf", "-p", "-x", "http://"+g.addr, origin.URL("/tunnel"))
+		hop := g.next(n).Server.Attempts[0].Hops[0]
+		if hop.AuthRounds == 0 && hop.Reused {
+			warm++
+		}
+		return warm == 5
+	})
+}
