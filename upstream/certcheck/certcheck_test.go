@@ -78,3 +78,31 @@ func FuzzCertificates(f *testing.F) {
 		}
 	})
 }
+
+// TestFindingsOfOldLeaf: what else is wrong with a certificate whose time is over is looked for at a moment within that time; an authority
+// that was renewed since is not said to be invalid for it.
+func TestFindingsOfOldLeaf(t *testing.T) {
+	ca := upstreamtest.MustCA(t) // three days old
+	now := time.Now()
+	day := func(n int) time.Time { return now.Add(time.Duration(n) * 24 * time.Hour) }
+	for _, x := range []struct {
+		name          string
+		first, last   time.Time
+		host, verdict string
+	}{
+		{"ended before the authority began", day(-300), day(-200), "a.example", "expired"},
+		{"and has another name", day(-300), day(-200), "b.example", "expired name_mismatch"},
+		{"began before the authority", day(-300), day(-1), "a.example", "expired"},
+		{"begins when the authority has ended", day(200), day(300), "a.example", "not_yet_valid"},
+	} {
+		leaf := ca.MustIssue(t, upstreamtest.CertOptions{NotBefore: x.first, NotAfter: x.last}, "a.example").Leaf
+		found, _ := Findings([]*x509.Certificate{leaf}, ca.Pool(), x.host, now)
+		var got []string
+		for _, f := range found {
+			got = append(got, string(f.Verdict))
+		}
+		if strings.Join(got, " ") != x.verdict {
+			t.Errorf("%s: found %v", x.name, found)
+		}
+	}
+}

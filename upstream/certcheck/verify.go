@@ -2,6 +2,7 @@ package certcheck
 
 import (
 	"crypto/x509"
+	"errors"
 	"time"
 
 	"viaduct/connmodel"
@@ -24,7 +25,7 @@ func Findings(sent []*x509.Certificate, roots *x509.CertPool, name string, at ti
 	if len(sent) == 0 {
 		return []Finding{{connmodel.ChainInvalid, "is missing: none was sent"}}, nil
 	}
-	moved := false
+	now, moved := at, false
 	for range 3 { // dates, then the name, then the authority
 		got, err := Verify(sent, roots, name, at)
 		if err == nil {
@@ -32,6 +33,9 @@ func Findings(sent []*x509.Certificate, roots *x509.CertPool, name string, at ti
 				chains = got
 			}
 			return all, chains
+		}
+		if moved && validAt(err, now) {
+			return all, nil // the fault is that of the moment which was tried, and the authority cannot be judged at it
 		}
 		f, _ := Judge(err, sent)
 		if f.Verdict == "" {
@@ -43,7 +47,7 @@ func Findings(sent []*x509.Certificate, roots *x509.CertPool, name string, at ti
 			if moved {
 				return all, nil
 			}
-			moved, at = true, sent[0].NotBefore.Add(sent[0].NotAfter.Sub(sent[0].NotBefore)/2)
+			moved, at = true, nearest(sent[0], at) // the authorities of today were most likely there then
 		case connmodel.ChainName, connmodel.ChainNoName:
 			name = ""
 		default:
@@ -51,4 +55,21 @@ func Findings(sent []*x509.Certificate, roots *x509.CertPool, name string, at ti
 		}
 	}
 	return all, nil
+}
+
+// nearest returns the moment at which c is valid that lies nearest to at.
+func nearest(c *x509.Certificate, at time.Time) time.Time {
+	switch {
+	case at.Before(c.NotBefore):
+		return c.NotBefore
+	case at.After(c.NotAfter):
+		return c.NotAfter
+	}
+	return at
+}
+
+// validAt reports whether err is about the dates of a certificate that is valid at the moment now.
+func validAt(err error, now time.Time) bool {
+	var e x509.CertificateInvalidError
+	return errors.As(err, &e) && e.Reason == x509.Expired && e.Cert != nil && nearest(e.Cert, now).Equal(now)
 }
