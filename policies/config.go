@@ -19,6 +19,7 @@ type Config struct {
 	Listeners []Listener      // in written order
 	Upstreams upstream.Config // upstreams, pools and chains, those written in place included; Resolver is left to the caller
 	Programs  map[string]*Program
+	PACs      []PAC
 	Tests     []Test
 	// Signs are the places in rules that ask for certificates of the authority (Gateway.CA); empty = nobody needs one.
 	Signs []hcl.Range

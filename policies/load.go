@@ -55,6 +55,7 @@ type loader struct {
 	pools     []*poolBlock
 	chains    []*chainBlock
 	lists     []*list
+	pacs      []*pacBlock
 	policies  []*policyBlock
 	tests     []*testBlock
 	byName    map[string]map[string]declared // kind -> name
@@ -123,6 +124,7 @@ const (
 	kindPool     = "pool"
 	kindChain    = "chain"
 	kindList     = "list"
+	kindPAC      = "pac"
 	kindPolicy   = "policy"
 	kindTest     = "test"
 	kindVariable = "variable"
@@ -133,7 +135,7 @@ var fileSchema = &hcl.BodySchema{Blocks: []hcl.BlockHeaderSchema{
 	{Type: kindListener, LabelNames: []string{"name"}}, {Type: kindUpstream, LabelNames: []string{"name"}},
 	{Type: kindPool, LabelNames: []string{"name"}}, {Type: kindChain, LabelNames: []string{"name"}},
 	{Type: kindList, LabelNames: []string{"name"}}, {Type: kindPolicy, LabelNames: []string{"name"}},
-	{Type: kindTest, LabelNames: []string{"name"}},
+	{Type: kindTest, LabelNames: []string{"name"}}, {Type: kindPAC, LabelNames: []string{"name"}},
 }}
 
 // readBlocks sorts the blocks of all files by kind and notes the names, without evaluating anything.
@@ -172,6 +174,9 @@ func (l *loader) readBlock(b *hcl.Block) {
 	case kindChain:
 		x := &chainBlock{src: b}
 		l.chains, block = append(l.chains, x), x
+	case kindPAC:
+		x := &pacBlock{src: b}
+		l.pacs, block = append(l.pacs, x), x
 	case kindList:
 		x := &list{src: b, name: b.Labels[0]}
 		l.lists, block = append(l.lists, x), x
@@ -220,6 +225,11 @@ func (l *loader) build() *Config {
 	for _, c := range l.chains {
 		l.buildChain(c)
 		cfg.Upstreams.Chains = append(cfg.Upstreams.Chains, c.spec)
+	}
+	for _, p := range l.pacs {
+		l.buildPAC(p)
+		cfg.Upstreams.Dynamic = append(cfg.Upstreams.Dynamic, p.dynamic)
+		cfg.PACs = append(cfg.PACs, p.pac)
 	}
 	if l.gateway != nil {
 		cfg.Upstreams.Direct = l.gateway.direct

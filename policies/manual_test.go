@@ -61,6 +61,8 @@ func TestManual(t *testing.T) {
 				switch filepath.Base(path) {
 				case "ads.txt":
 					return []byte("ads.example\n"), nil
+				case "lab.pac":
+					return []byte(`function FindProxyForURL(url, host) { return "DIRECT" }`), nil
 				case "partners.txt":
 					return []byte("192.0.2.0/24\n"), nil
 				}
@@ -126,6 +128,6 @@ var allSchemas = map[string]*hcl.BodySchema{
 	"listener tls": listenerTLSSchema, "pair": pairSchema, "authenticate": authenticateSchema, "listener limits": listenerLimitsSchema, "udp": udpSchema,
 	"upstream": upstreamSchema, "auth": authSchema,
 	"upstream tls": hopTLSSchema, "upstream timeouts": hopTimeSchema, "pool": poolSchema, "health": healthSchema, "retry": retrySchema,
-	"eject": ejectSchema, "chain": chainSchema, "list": listSchema, "policy": policySchema, "rule": ruleSchema, "deny": denySchema,
+	"eject": ejectSchema, "chain": chainSchema, "list": listSchema, "pac": pacSchema, "policy": policySchema, "rule": ruleSchema, "deny": denySchema,
 	"headers": headersSchema, "match": matchSchema, "tls": planSchema, "test": testSchema, "expect": expectSchema, "file": fileSchema,
 }

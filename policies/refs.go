@@ -105,7 +105,7 @@ func (l *loader) exists(r ref) bool {
 
 // meantName looks for the name among other kinds of block, then for a near one of this kind.
 func (l *loader) meantName(r ref) string {
-	for _, kind := range []string{kindUpstream, kindPool, kindChain, kindList, kindPolicy, kindListener} {
+	for _, kind := range []string{kindUpstream, kindPool, kindChain, kindPAC, kindList, kindPolicy, kindListener} {
 		if _, ok := l.byName[kind][r.name]; ok && kind != r.kind {
 			return fmt.Sprintf(" There is %s of that name: %s.%s.", article(kind), kind, r.name)
 		}
@@ -145,7 +145,7 @@ func notReference(e hcl.Expression, kinds []string) string {
 	return fmt.Sprintf("Write the name of a block: %s. It is a name and not a value, so nothing can be computed here.", forms(kinds))
 }
 
-var routeKinds = []string{connmodel.RouteDirect, kindUpstream, kindPool, kindChain}
+var routeKinds = []string{connmodel.RouteDirect, kindUpstream, kindPool, kindChain, kindPAC}
 
 // route reads a route: a name, or a list of names as a chain written in place. owner names that chain.
 func (l *loader) route(e hcl.Expression, owner string) string {
@@ -185,6 +185,9 @@ func (l *loader) hops(e hcl.Expression, items []hcl.Expression) []string {
 			good = false
 		case r.kind == connmodel.RouteDirect:
 			l.errorAt(r.rng, "Direct in a chain", `A chain goes from proxy to proxy; "direct" is the way without one. Leave it out, or use a pool whose members are a chain and direct.`)
+			good = false
+		case r.kind == kindPAC:
+			l.errorAt(r.rng, "PAC in a chain", "A PAC script says whole ways, and may say DIRECT: it stands alone, as in via = pac."+r.name+".")
 			good = false
 		default:
 			l.used[r.String()] = true

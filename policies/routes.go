@@ -130,11 +130,14 @@ func (l *loader) checkUse() {
 		}
 		return n <= 1
 	}
-	for _, kind := range []string{kindUpstream, kindPool, kindChain, kindList} {
+	for _, kind := range []string{kindUpstream, kindPool, kindChain, kindPAC, kindList} {
 		for _, name := range sortedNames(l.byName[kind]) {
+			if kind == kindUpstream && len(l.pacs) > 0 {
+				continue // a script may name it
+			}
 			if d := l.byName[kind][name]; unused(kind, name) {
 				what := map[string]string{kindUpstream: "No rule, pool or chain names it.", kindPool: "No rule, pool or chain names it.",
-					kindChain: "No rule, pool or chain names it.", kindList: "No rule or listener names it."}[kind]
+					kindChain: "No rule, pool or chain names it.", kindPAC: "No rule names it.", kindList: "No rule or listener names it."}[kind]
 				l.warnAt(d.label, "Not used", fmt.Sprintf("The %s %q is declared and not used. %s", kind, name, what))
 			}
 		}

@@ -90,7 +90,7 @@ func runTest(c *Config, t *Test, reached map[[2]string]bool) TestResult {
 			return r
 		}
 	}
-	r.Differences = t.expect.compare(c, d)
+	r.Differences = append(t.expect.compare(c, d), t.comparePAC(c, d, &f)...)
 	r.Pass = len(r.Differences) == 0
 	return r
 }

@@ -176,7 +176,7 @@ func (l *loader) checkTraversal(t hcl.Traversal) bool {
 			detail = "There is no such name here. Texts are written in quotes."
 		case flowNames[root]:
 			detail = fmt.Sprintf("%q belongs to a flow, and is known only in the `when` of a rule; this is read once, at load.", root)
-		case root == "direct" || root == kindUpstream || root == kindPool || root == kindChain:
+		case root == "direct" || root == kindUpstream || root == kindPool || root == kindChain || root == kindPAC:
 			detail = fmt.Sprintf("%q is a route: it can stand in via, hops and members, not in other values.", root)
 		default:
 			detail += didYouMean(root, slices.Sorted(keysOf(l.values))) + " Texts are written in quotes."

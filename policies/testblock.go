@@ -44,12 +44,13 @@ type expectation struct {
 	tls                          string // mode
 	tags                         []string
 	hasTags                      bool
+	pac                          []string // entries that the script gives
 }
 
 var (
 	testSchema = schema(attrs("client", "listener", "user", "at", "policy", "connect", "request", "socks4", "socks4a", "socks5", "udp", "redirect", "tproxy", "resolve", "header", "sni", "alpn", "ja4"),
 		blocks("expect"))
-	expectSchema = schema(attrs("rule", "via", "server", "deny", "reason", "policy", "tags", "tls"))
+	expectSchema = schema(attrs("rule", "via", "server", "deny", "reason", "policy", "tags", "tls", "pac"))
 )
 
 // targetAttrs say how the client asks, and for what.
@@ -325,6 +326,7 @@ func (l *loader) expectation(x *hcl.Block, t *Test) {
 			}
 		}
 	}
+	l.expectPAC(b, e)
 	l.expectDeny(b, e)
 	if e.deny != nil && *e.deny && (b.has("via") || b.has("server")) {
 		l.errorAt(b.rng("deny"), "Two outcomes", "The test expects a denial and a route. Keep one.")

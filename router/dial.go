@@ -132,8 +132,12 @@ func (s *session) reachServer(ctx context.Context, p *pin, rec *connmodel.Record
 
 // request is what the dialling is asked for.
 func (pl *plan) request(p *pin, f *connmodel.Facts) upstream.Request {
+	path := ""
+	if pl.plain && f.Request != nil {
+		path = f.Request.Path
+	}
 	return upstream.Request{
-		Route: pl.to.Route, Target: pl.to.Address, Addrs: pl.addrs, LocalResolve: pl.d.LocalResolve,
+		Path: path, Route: pl.to.Route, Target: pl.to.Address, Addrs: pl.addrs, LocalResolve: pl.d.LocalResolve,
 		Plain: pl.plain, Switches: pl.switches, Login: pl.login,
 		// A proxy that is given another address in absolute-form would tell the server that address as its Host.
 		PlainConnect: pl.d.PlainConnect || pl.to.Address != f.Target,

@@ -78,6 +78,12 @@ func machineHas(ip netip.Addr) bool {
 	return machine.addrs[ip]
 }
 
+// Owns reports whether the gateway listens at an address, as far as the configuration in force says.
+func (r *Router) Owns(a netip.AddrPort) bool {
+	g := r.current.Load()
+	return g != nil && g.own.has(a.Addr(), a.Port())
+}
+
 // named is the address that the policy itself sends a flow to: the server of the rule that took it, or else the target of a forward
 // listener. Zero when the client chose.
 func (l *Listener) named(d *connmodel.Decision) connmodel.Address {

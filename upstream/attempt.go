@@ -221,7 +221,11 @@ func (a *attempt) first(to connmodel.Address) (net.Conn, *HopError) {
 	rec := a.element1(1, to)
 	s, wait, check := a.d.t.direct, a.d.t.dialTime, a.d.q.Check
 	if len(a.hops) > 0 {
-		s, wait, check = a.hops[0].socket, a.hops[0].spec.Timeouts.Dial, nil
+		h := a.hops[0]
+		s, wait, check = h.socket, h.spec.Timeouts.Dial, nil
+		if h.check != nil {
+			check = func(ip netip.Addr) error { return h.check(netip.AddrPortFrom(ip, to.Port)) }
+		}
 	}
 	start := time.Now()
 	a.timed = timed{a.d.ctx, a.until(start, wait)}

@@ -144,7 +144,7 @@ func guardRow(e *HopError) (verdict, bool) {
 	if !errors.As(e.Err, &g) {
 		return verdict{}, false
 	}
-	v := verdict{whose: nobody, kind: connmodel.KindDenied, text: "refused: " + g.Error()}
+	v := verdict{whose: nobody, kind: connmodel.KindDenied, retry: !e.server(), text: "refused: " + g.Error()}
 	var c *connmodel.ConnError
 	if errors.As(g.err, &c) { // the guard has found the words itself
 		v.kind, v.code, v.codeOf, v.text = c.Kind, c.Code, c.CodeOf, c.Message

@@ -64,6 +64,14 @@ func (t *Table) Dial(ctx context.Context, q *Request, r *connmodel.Recorder) (*C
 	if d.tried == nil {
 		d.tried = &d.own
 	}
+	name := q.Route
+	if rt.dynamic != nil {
+		var err *connmodel.ConnError
+		if rt, err = t.way(ctx, rt, q); err != nil {
+			return nil, err
+		}
+		name = rt.name
+	}
 	if q.Datagrams != nil {
 		d.tried.passOver(rt)
 	}
@@ -74,6 +82,7 @@ func (t *Table) Dial(ctx context.Context, q *Request, r *connmodel.Recorder) (*C
 	for n := 1; ; n++ {
 		conn, err := d.try(rt, r, now)
 		if err == nil {
+			conn.Key = t.key(q, rt, name, conn.Absolute)
 			return conn, nil
 		}
 		d.failed = append(d.failed, d.attempt.name)
@@ -141,7 +150,6 @@ func (d *dialing) try(rt *route, r *connmodel.Recorder, start time.Time) (*Conn,
 		return nil, a.fail(err, start)
 	}
 	conn.lease = a.keep()
-	conn.Key = d.t.Key(d.q, conn.Absolute)
 	a.connected(start)
 	return conn, nil
 }

@@ -57,6 +57,7 @@ type Hop struct {
 	resolver   resolve.Resolver
 	registered *url.URL // for proxy.FromURL, without credentials; nil = built in
 	state      *hopState
+	check      func(netip.AddrPort) error // may refuse an address of the proxy; nil = the policy names it
 }
 
 // hopState is what is counted about a proxy. Tables of later configurations share it while the proxy stays the same.

@@ -25,8 +25,9 @@ type Request struct {
 	// Plain says that one plain HTTP request follows: an http or https proxy as last hop is handed back as it is, without
 	// CONNECT, for absolute-form (Conn.Absolute).
 	Plain        bool
-	PlainConnect bool // ... but not for this request
-	Switches     bool // ... and it asks to go on in another protocol (Upgrade): such a proxy is then asked over HTTP/1.1, on a connection of its own
+	Path         string // of the plain request, for a route that is chosen by it; "" = of none
+	PlainConnect bool   // ... but not for this request
+	Switches     bool   // ... and it asks to go on in another protocol (Upgrade): such a proxy is then asked over HTTP/1.1, on a connection of its own
 
 	// Login says that the plain request has a body that can be sent once only: the proxy must have accepted us before.
 	Login bool

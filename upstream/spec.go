@@ -16,6 +16,7 @@ type Config struct {
 	Upstreams []Spec
 	Pools     []PoolSpec
 	Chains    []ChainSpec
+	Dynamic   []DynamicSpec
 	Resolver  resolve.Resolver // nil = resolve.System()
 	Direct    DirectSpec
 

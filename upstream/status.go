@@ -80,6 +80,8 @@ func (t *Table) Describe(name string) ([]HopInfo, bool) {
 
 func (r *route) describe() []HopInfo {
 	switch {
+	case r.dynamic != nil:
+		return []HopInfo{{Kind: "dynamic", Name: r.name}}
 	case r.pool != nil:
 		info := HopInfo{Kind: "pool", Name: r.name, Select: r.pool.spec.Select}
 		if info.Select == SelectHash {

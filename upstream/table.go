@@ -42,6 +42,7 @@ type route struct {
 	way     *way     // nothing is to choose
 	pool    *pool    // a choice
 	parts   []*route // one after the other
+	dynamic *dynamic // somebody else chooses, for each flow
 	depth   int      // proxies on the longest way
 	choices int      // members of the widest pool in it, at least 1
 	retry   *connmodel.Retry
@@ -153,6 +154,9 @@ func (b *builder) build(c *Config) {
 	for i := range c.Chains {
 		b.route("chain." + c.Chains[i].Name)
 	}
+	for i := range c.Dynamic {
+		b.dynamic(&c.Dynamic[i], &c.Direct)
+	}
 }
 
 // route compiles the route of that name, or returns nil when that cannot be done, which has been reported then.
@@ -241,7 +245,20 @@ func wayName(hops []*Hop) string {
 // Key returns the key that Dial would give the connection for q, for finding a kept one before dialling: absolute for one
 // to a proxy that takes any target.
 func (t *Table) Key(q *Request, absolute bool) Key {
-	k := Key{table: t.id, Route: q.Route, Target: q.Target, TLS: q.TLS}
+	r := t.routes[q.Route]
+	if r != nil && r.dynamic != nil {
+		var err *connmodel.ConnError
+		if r, err = t.way(context.Background(), r, q); err != nil {
+			return Key{} // of no connection
+		}
+		return t.key(q, r, r.name, absolute)
+	}
+	return t.key(q, r, q.Route, absolute)
+}
+
+// key is Key for a route that has been chosen.
+func (t *Table) key(q *Request, r *route, name string, absolute bool) Key {
+	k := Key{table: t.id, Route: name, Target: q.Target, TLS: q.TLS}
 	if q.Header != nil {
 		k.Header = string(proxyproto.Append(nil, *q.Header))
 	}
@@ -249,7 +266,7 @@ func (t *Table) Key(q *Request, absolute bool) Key {
 		k.Offer = q.Offer.key()
 	}
 	if absolute {
-		if r := t.routes[q.Route]; r == nil || !r.sticky {
+		if r == nil || !r.sticky {
 			k.Target = connmodel.Address{}
 		}
 	}

@@ -93,7 +93,7 @@ func (q *certQuery) run(c *cobra.Command, what string) error {
 	if cfg == nil {
 		return policyErrors(c, diags, q.asJSON)
 	}
-	rc, table, _, err := wireUp(cfg)
+	rc, table, _, err := wireUp(cfg, (&pacOnce{cfg: cfg}).chooser)
 	if err != nil {
 		return err
 	}

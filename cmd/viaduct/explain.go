@@ -19,7 +19,8 @@ import (
 const explainLong = `Says what the gateway would do with a connection, and why: every rule that is tried, with the reason why
 it did or did not match, then the route hop by hop, with the credential by name and who turns names into
 addresses, and whether the destination is allowed. It is the code that serves which decides; nothing is
-opened, dialled or resolved.
+opened, dialled or resolved, but for PAC scripts, which are asked as the service would ask them: the copy that a
+gateway has kept, or else the one on its web server, and with the names that it looks up (--no-dns does neither).
 
 Without a target and without a policy to read, it prints the default policy itself.
 
@@ -52,6 +53,7 @@ type question struct {
 	ja4      string
 	inner    *connmodel.RequestFacts
 	hello    bool // one of sni, alpn and ja4 was given
+	noDNS    bool // PAC scripts: look no names up, get nothing
 	asJSON   bool
 
 	inside *connmodel.RequestFacts // what is in the tunnel, of an https:// URL
@@ -92,6 +94,7 @@ func newExplain() *cobra.Command {
 	f.StringVar(&q.sni, "sni", "", "server name that the TLS client in the tunnel asks for")
 	f.StringSliceVar(&q.alpn, "alpn", nil, "protocols that it offers, such as h2,http/1.1")
 	f.StringVar(&q.ja4, "ja4", "", "its JA4 fingerprint")
+	f.BoolVar(&q.noDNS, "no-dns", false, "for PAC scripts look no names up and get nothing from a web server")
 	f.BoolVar(&q.asJSON, "json", false, "print JSON")
 	complete(c, "protocol", func(*policies.Config) []string { return protocolNames() }, &q.src)
 	complete(c, "listener", listenerNames, &q.src)

@@ -94,6 +94,21 @@ func (e *explanation) printOutcome(w io.Writer, p palette) {
 		}
 		fmt.Fprintf(w, "%-9s %s\n", "tls", line)
 	}
+	if x := e.PAC; x != nil {
+		fmt.Fprintf(w, "%-9s %s\n", "script", x.From)
+		if x.URL != "" {
+			fmt.Fprintf(w, "%-9s %s\n", "asked", printable(x.URL))
+		}
+		for _, t := range x.Problems {
+			fmt.Fprintf(w, "%-9s %s\n", "ignored", printable(t))
+		}
+		if x.Error != "" {
+			fmt.Fprintf(w, "%-9s %s: %s\n", "answer", p.bad("none"), printable(x.Error))
+			fmt.Fprintf(w, "%-9s %s\n", "on_error", x.OnError)
+		} else {
+			fmt.Fprintf(w, "%-9s %s\n", "answer", strings.Join(x.Entries, "; "))
+		}
+	}
 	for i, line := range routeLines(e.Route, "") {
 		label := ""
 		if i == 0 {
@@ -164,6 +179,9 @@ func (h *hopStep) line() string {
 		return s + " of:"
 	}
 	s := fmt.Sprintf("upstream.%s  %s://%s", h.Name, h.Scheme, h.Address)
+	if strings.Contains(h.Name, "://") {
+		s = h.Name + "  not declared"
+	}
 	if h.ServerName != "" && !strings.HasPrefix(h.Address, h.ServerName+":") {
 		s += ", TLS as " + h.ServerName
 	}

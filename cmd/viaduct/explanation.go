@@ -47,6 +47,7 @@ type explanation struct {
 	TLS        string    `json:"tls,omitempty"`
 	TLSName    string    `json:"tls_server_name,omitempty"` // sent and checked
 	Unverified bool      `json:"tls_unverified,omitempty"`  // the server may show any certificate (verify = false)
+	PAC        *pacStep  `json:"pac,omitempty"`             // what the script says that chooses the route
 	Route      []hopStep `json:"route,omitempty"`
 	ResolvedBy string    `json:"resolved_by,omitempty"` // who turns the name of the server into an address: viaduct, upstreams by name; literal = it is one
 	Refused    string    `json:"refused,omitempty"`     // why the destination is not allowed
@@ -87,7 +88,8 @@ type memberStep struct {
 
 // explainFlow decides f as the service would, and looks at the way it would take.
 func explainFlow(ctx context.Context, cfg *policies.Config, l *policies.Listener, f *connmodel.Facts, q *question) (*explanation, error) {
-	rc, table, _, err := wireUp(cfg) // problems of other listeners are not asked about
+	once := &pacOnce{cfg: cfg, noDNS: q.noDNS}
+	rc, table, _, err := wireUp(cfg, once.chooser) // problems of other listeners are not asked about
 	if err != nil {
 		return nil, err
 	}
@@ -126,7 +128,7 @@ func explainFlow(ctx context.Context, cfg *policies.Config, l *policies.Listener
 		e.Open = stillOpen(f, need)
 		return e, nil
 	}
-	e.decided(rc, table, f, d)
+	e.decided(ctx, rc, table, f, d, once)
 	if d.TLS.Opens() && q.inside != nil && f.Request == nil {
 		in := *f
 		in.Request, in.Scheme, in.Tunnel = q.inside, "https", f.Target
@@ -272,7 +274,7 @@ func (q *question) gather(ctx context.Context, f *connmodel.Facts) error {
 	return nil
 }
 
-func (e *explanation) decided(rc *router.Config, table *upstream.Table, f *connmodel.Facts, d *connmodel.Decision) {
+func (e *explanation) decided(ctx context.Context, rc *router.Config, table *upstream.Table, f *connmodel.Facts, d *connmodel.Decision, once *pacOnce) {
 	e.Outcome, e.Rule, e.File, e.Line, e.Tags = string(d.Outcome), d.Rule, d.File, d.Line, d.Tags
 	if d.Denied() {
 		if d.Denial != nil {
@@ -297,6 +299,10 @@ func (e *explanation) decided(rc *router.Config, table *upstream.Table, f *connm
 		}
 	}
 	hops, _ := table.Describe(d.Route) // load has checked that there is such a route
+	if chosen, ok := table.Choose(ctx, requestOf(f, d)); ok {
+		hops = chosen.Hops
+		e.chosen(once, &chosen)
+	}
 	e.Route = hopSteps(hops)
 	e.ResolvedBy = resolvedBy(f, d, hops)
 	if f.Protocol == connmodel.ProtocolUDP {
@@ -304,8 +310,43 @@ func (e *explanation) decided(rc *router.Config, table *upstream.Table, f *connm
 			return
 		}
 	}
+	if e.Refused != "" {
+		return
+	}
 	if refused := router.CheckTarget(rc, listenerNamed(rc, f.Listener), d, router.Destination(f, d), f.Addresses); refused != nil {
 		e.Refused = refused.Message
+	}
+}
+
+// pacStep is what a PAC script says of the flow.
+type pacStep struct {
+	From    string `json:"from"`
+	OnError string `json:"on_error,omitempty"` // the route taken because the script gave no entries; deny
+	pacEvaluation
+}
+
+// requestOf is the question that the service would dial with, as far as a chooser looks at it.
+func requestOf(f *connmodel.Facts, d *connmodel.Decision) *upstream.Request {
+	q := &upstream.Request{Route: d.Route, Target: f.Target, Plain: f.Protocol == connmodel.ProtocolHTTP}
+	if !d.Server.IsZero() {
+		q.Target = d.Server
+	}
+	if q.Plain && f.Request != nil {
+		q.Path = f.Request.Path
+	}
+	return q
+}
+
+// chosen notes what the script said.
+func (e *explanation) chosen(once *pacOnce, c *upstream.Choice) {
+	e.PAC = &pacStep{From: once.from, pacEvaluation: once.last}
+	if c.Err == nil {
+		return
+	}
+	e.PAC.Error, e.PAC.OnError = c.Err.Error(), c.OnError
+	if c.OnError == "" {
+		e.PAC.OnError = "deny"
+		e.Refused = "refused: " + e.Via + " gives no way, and the policy says to refuse then"
 	}
 }
 

@@ -48,6 +48,7 @@ func (s *service) Status() *admin.Status {
 	for _, u := range cur.routes.Status() {
 		st.Upstreams = append(st.Upstreams, upstreamStatus(&u))
 	}
+	st.PACs = cur.pacs.status(cur.cfg)
 	for _, p := range cur.routes.Pools() {
 		x := admin.PoolStatus{Name: p.Name, Select: p.Select, RetriesRefused: p.RetriesRefused, Members: []admin.MemberStatus{}}
 		for _, m := range p.Members {

@@ -133,6 +133,10 @@ func pacText(ctx context.Context, stdin io.Reader, from string) (string, error) 
 
 func evaluatePAC(ctx context.Context, s *pac.Script, q pac.Query) pacEvaluation {
 	a, err := s.Find(ctx, q)
+	return evaluation(q, a, err)
+}
+
+func evaluation(q pac.Query, a pac.Answer, err error) pacEvaluation {
 	out := pacEvaluation{URL: q.URL, Host: q.Host, Answer: a.Text, Problems: a.Problems, Alerts: a.Alerts, Lookups: a.Lookups, Unasked: a.Unasked,
 		Millis: millis(a.Run), DNS: millis(a.DNS)}
 	for _, e := range a.Entries {

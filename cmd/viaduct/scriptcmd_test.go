@@ -47,13 +47,15 @@ import (
 //	notified REGEXP                 waits until a message to it matches
 //	door ADDRESS METHOD PATH STATUS [FIELD: VALUE]...  asks the control door directly; doortoken, with the token in the state
 //	freeport ADDRESS                skips the script when another program listens there
+//	webdir NAME DIR                 starts a web server of the files in a directory, which need not be there yet
+//	fill FILE...                    puts values of the environment in the place of ${NAME} in files
 //	packets NAME                    starts a server of datagrams that sends each back
 //	datagram PROXY TARGET TEXT      sends a text through a UDP association and waits for it to come back
 var scriptCommands = map[string]func(*testscript.TestScript, bool, []string){
 	"need": scriptNeed, "ports": scriptPorts, "origin": scriptOrigin, "tlsorigin": scriptTLSOrigin, "upstream": scriptUpstream, "tlsends": scriptTLSEnds, "refuser": scriptRefuser,
 	"listening": scriptListening, "await": scriptAwait, "awaitfile": scriptAwaitFile, "signal": scriptSignal,
 	"tunnel": scriptTunnel, "echo": scriptEcho, "hangup": scriptHangup, "record": scriptRecord, "json": scriptJSON,
-	"notifysocket": scriptNotifySocket, "notified": scriptNotified, "door": scriptDoor, "doortoken": scriptDoorToken, "freeport": scriptFreePort,
+	"notifysocket": scriptNotifySocket, "notified": scriptNotified, "door": scriptDoor, "doortoken": scriptDoorToken, "freeport": scriptFreePort, "webdir": scriptWebDir, "fill": scriptFill,
 }
 
 // patience bounds every wait of a script.
@@ -155,6 +157,22 @@ func scriptTLSEnds(ts *testscript.TestScript, _ bool, args []string) {
 			ts.Fatalf("there is no TLS end %q", what)
 		}
 		setAddress(ts, name, upstreamtest.ListenTLSEnd(t, &ends[i]))
+	}
+}
+
+func scriptWebDir(ts *testscript.TestScript, _ bool, args []string) {
+	wantArgs(ts, args, 2, "webdir NAME DIR")
+	s := httptest.NewServer(http.FileServer(http.Dir(ts.MkAbs(args[1]))))
+	ts.Defer(s.Close)
+	setAddress(ts, args[0], s.Listener.Addr().String())
+}
+
+func scriptFill(ts *testscript.TestScript, _ bool, args []string) {
+	wantArgs(ts, args, 1, "fill FILE...")
+	for _, name := range args {
+		b, err := os.ReadFile(ts.MkAbs(name))
+		ts.Check(err)
+		ts.Check(os.WriteFile(ts.MkAbs(name), []byte(os.Expand(string(b), ts.Getenv)), 0o644))
 	}
 }
 

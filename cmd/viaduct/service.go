@@ -51,6 +51,7 @@ type applied struct {
 	generation uint64
 	cfg        *policies.Config
 	routes     *upstream.Table
+	pacs       pacSet
 }
 
 func newService(src *source, paths []string, log *logrus.Logger) *service {
@@ -60,6 +61,9 @@ func newService(src *source, paths []string, log *logrus.Logger) *service {
 	s.router = router.New(router.Options{Records: &s.records, Log: router.LogrusLog{L: log, Lines: true}, Meter: s.metrics.Meter()})
 	return s
 }
+
+// pacGrace is how long a PAC script that the policy has no more is there for flows under way.
+const pacGrace = time.Minute
 
 var errStopping = errors.New("the gateway is stopping")
 
@@ -118,14 +122,26 @@ func (s *service) apply(cfg *policies.Config, generation uint64) error {
 	}
 	cur := s.now.Load()
 	var prev *upstream.Table
+	var prevPACs pacSet
 	if cur != nil {
-		prev = cur.routes
+		prev, prevPACs = cur.routes, cur.pacs
 	} else {
 		setLog(s.log, &cfg.Gateway) // what is said from here on is said as the policy wants it
 	}
 	ways := cfg.Upstreams
 	ways.Guard = s.guardFor(&cfg.Gateway)
 	ways.CertificateWarning = s.router.CertificateWarning
+	pacs, fresh, err := openPACs(cfg, prevPACs, s.log)
+	if err != nil {
+		return err
+	}
+	done := false
+	defer func() {
+		if !done {
+			closePACs(fresh)
+		}
+	}()
+	ways.Dynamic = dynamic(cfg, func(route string) upstream.Chooser { return pacChooser{pacs[route]} }, s.router.Owns)
 	routes, err := upstream.NewTable(ways, prev)
 	if err != nil {
 		return err
@@ -168,7 +184,11 @@ func (s *service) apply(cfg *policies.Config, generation uint64) error {
 	if door != nil {
 		s.door, door, s.place = door, s.door, place
 	}
-	s.now.Store(&applied{generation, cfg, routes})
+	done = true
+	s.now.Store(&applied{generation, cfg, routes, pacs})
+	if gone := prevPACs.left(pacs); len(gone) > 0 {
+		time.AfterFunc(pacGrace, func() { closePACs(gone) }) // flows that were decided before may still ask them
+	}
 	if door != nil {
 		go closeDoor(door) // the request for this reload may have come through it
 	}
@@ -307,6 +327,7 @@ func (s *service) stop(hurry context.Context) (cut int) {
 	}
 	if cur != nil {
 		cur.routes.Close()
+		closePACs(cur.pacs.left(nil))
 	}
 	return cut
 }

@@ -84,6 +84,7 @@ func printStatus(w io.Writer, s *admin.Status) error {
 	}
 	printListeners(w, s)
 	printUpstreams(w, s)
+	printPACs(w, s)
 	return printPools(w, s)
 }
 
@@ -134,6 +135,22 @@ func closedLine(upstream string, c *admin.CredentialStatus) string {
 		since = " since " + c.Since.Local().Format("2006-01-02 15:04:05")
 	}
 	return fmt.Sprintf("credential %q of %s is closed%s: %s. Change the secret and reload, or say \"viaduct upstream reset %s\".", c.Name, upstream, since, c.Why, upstream)
+}
+
+func printPACs(w io.Writer, s *admin.Status) {
+	if len(s.PACs) == 0 {
+		return
+	}
+	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	fmt.Fprint(t, "\nPAC\tFROM\tSTATE\tAGE\tCALLS\tKNOWN\tFAILURES\tLAST ERROR\n")
+	for _, p := range s.PACs {
+		age := "-"
+		if p.Since != nil && p.Age > 0 {
+			age = time.Duration(p.Age * float64(time.Second)).Round(time.Second).String()
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%d\t%d\t%d\t%s\n", p.Name, p.From, p.State, age, p.Calls, p.Hits, p.Failures, printable(p.Error))
+	}
+	t.Flush() // as above
 }
 
 func printPools(w io.Writer, s *admin.Status) error {

@@ -164,11 +164,15 @@ func setLog(log *logrus.Logger, g *policies.Gateway) {
 
 // wireUp joins a configuration without opening anything, to find what would keep it from running: err when nothing could be joined,
 // diags for what the router cannot do. The caller closes the table.
-func wireUp(c *policies.Config) (rc *router.Config, table *upstream.Table, diags hcl.Diagnostics, err error) {
+// chooser is asked by dynamic routes; nil = nobody will go them.
+func wireUp(c *policies.Config, chooser func(route string) upstream.Chooser) (rc *router.Config, table *upstream.Table, diags hcl.Diagnostics, err error) {
 	plain := c.Upstreams
 	plain.Pools = slices.Clone(plain.Pools)
 	for i := range plain.Pools {
 		plain.Pools[i].Health = nil // nothing is dialled
+	}
+	if chooser != nil {
+		plain.Dynamic = dynamic(c, chooser, nil)
 	}
 	if table, err = upstream.NewTable(plain, nil); err != nil {
 		return nil, nil, nil, err

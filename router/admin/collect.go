@@ -24,6 +24,13 @@ var (
 	descMemberUp         = desc("pool_member_up", "1 when the pool would choose the member.", "pool", "member")
 	descMemberEjections  = desc("pool_member_ejections_total", "How often the member was ejected.", "pool", "member")
 	descRetriesRefused   = desc("pool_retries_refused_total", "Retries that the budget of the pool did not allow.", "pool")
+	descPACReady         = desc("pac_ready", "1 when there is a PAC script to ask.", "pac")
+	descPACFresh         = desc("pac_fresh", "1 when the last look at the server of the PAC script went well.", "pac")
+	descPACAge           = desc("pac_age_seconds", "Time since the PAC script in use was last known to be that of its server; 0 for files.", "pac")
+	descPACLoadFailures  = desc("pac_load_failures_total", "Looks at the server of a PAC script that gave nothing to use.", "pac")
+	descPACCalls         = desc("pac_calls_total", "Calls of the PAC script.", "pac")
+	descPACHits          = desc("pac_cache_hits_total", "Answers of the PAC script that were known from before.", "pac")
+	descPACFailures      = desc("pac_failures_total", "Calls of the PAC script that gave no entries.", "pac")
 	descRecordsWritten   = desc("records_written_total", "Records that reached the file.")
 	descRecordsDropped   = desc("records_dropped_total", "Records that were lost, because the queue was full or writing failed.")
 	descRecordFailures   = desc("records_write_failures_total", "Writes of records that failed.")
@@ -37,7 +44,8 @@ var (
 // Describe implements prometheus.Collector.
 func (c *statusCollector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{descBuild, descGeneration, descReloadOK, descReloadTime, descUpstreamUp, descUpstreamOpen, descUpstreamTries,
-		descUpstreamFailures, descClosed, descMemberUp, descMemberEjections, descRetriesRefused, descRecordsWritten, descRecordsDropped, descRecordFailures, descOpened, descRejected, descPassed, descMinted, descCAEnd} {
+		descUpstreamFailures, descClosed, descMemberUp, descMemberEjections, descRetriesRefused, descPACReady, descPACFresh, descPACAge, descPACLoadFailures, descPACCalls, descPACHits, descPACFailures,
+		descRecordsWritten, descRecordsDropped, descRecordFailures, descOpened, descRejected, descPassed, descMinted, descCAEnd} {
 		ch <- d
 	}
 }
@@ -73,6 +81,16 @@ func (c *statusCollector) Collect(ch chan<- prometheus.Metric) {
 			gauge(descMemberUp, bit(m.Up()), p.Name, m.Route)
 			counter(descMemberEjections, m.Ejections, p.Name, m.Route)
 		}
+	}
+	for i := range s.PACs {
+		p := &s.PACs[i]
+		gauge(descPACReady, bit(p.State != "loading"), p.Name)
+		gauge(descPACFresh, bit(p.State == "fresh"), p.Name)
+		gauge(descPACAge, p.Age, p.Name)
+		counter(descPACLoadFailures, p.LoadFailures, p.Name)
+		counter(descPACCalls, p.Calls, p.Name)
+		counter(descPACHits, p.Hits, p.Name)
+		counter(descPACFailures, p.Failures, p.Name)
 	}
 	if r := s.Records; r != nil {
 		counter(descRecordsWritten, r.Written)

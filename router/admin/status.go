@@ -47,6 +47,7 @@ type Status struct {
 	Listeners  []ListenerStatus `json:"listeners"`
 	Upstreams  []UpstreamStatus `json:"upstreams"`
 	Pools      []PoolStatus     `json:"pools"`
+	PACs       []PACStatus      `json:"pacs,omitempty"`
 	Sessions   SessionCounts    `json:"sessions"`
 	Records    *RecordStatus    `json:"records,omitempty"`
 	Panics     uint64           `json:"panics"`
@@ -153,6 +154,24 @@ type MemberStatus struct {
 
 // Up reports whether the pool would choose the member.
 func (m *MemberStatus) Up() bool { return m.State != "ejected" && m.State != "down" }
+
+// PACStatus is a PAC script that chooses ways.
+type PACStatus struct {
+	Name         string     `json:"name"`
+	From         string     `json:"from"`              // URL, or path of a file
+	State        string     `json:"state"`             // loading: there is none yet; fresh; stale: the last look at the server failed
+	Since        *time.Time `json:"since,omitempty"`   // when the script in use was last known to be that of the server
+	Changed      *time.Time `json:"changed,omitempty"` // when it came
+	Age          float64    `json:"age_s"`             // since then, of a URL
+	Error        string     `json:"error,omitempty"`   // of the last look at the server
+	Loads        uint64     `json:"loads_total"`
+	LoadFailures uint64     `json:"load_failures_total"`
+	Calls        uint64     `json:"calls_total"`
+	Hits         uint64     `json:"cache_hits_total"`
+	Failures     uint64     `json:"failures_total"` // calls that gave no entries
+	Engines      int        `json:"engines"`
+	Rebuilt      uint64     `json:"engines_rebuilt_total"` // because a bound was met
+}
 
 // RecordStatus says how the writing of records goes.
 type RecordStatus struct {

@@ -10,9 +10,6 @@ listener "lan" {
 resolver "corp" { # ERROR: Not in this version
   servers = ["10.0.0.53"]
 }
-pac "corp" { # ERROR: Not in this version
-  url = "http://pac.example/"
-}
 list "ads" {
   url = "https://lists.example/ads.txt" # ERROR: Not in this version
   file = "../lists/ads.txt"

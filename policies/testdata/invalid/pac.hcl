@@ -1,0 +1,101 @@
+listener "desk" {
+  address = "127.0.0.1:3128"
+}
+upstream "a" {
+  url = "http://proxy.example:8080"
+}
+pac "none" { # ERROR: Missing argument
+}
+pac "both" {
+  url  = "https://wpad.example/proxy.pac"
+  file = "../pac/good.pac" # ERROR: Two scripts
+}
+pac "scheme" {
+  url = "ftp://wpad.example/proxy.pac" # ERROR: Wrong URL
+}
+pac "secret" {
+  url = "https://ann:hunter2@wpad.example/proxy.pac" # ERROR: Wrong URL
+}
+pac "html" {
+  file = "../pac/login.html" # ERROR: Not a PAC script
+}
+pac "half" {
+  file = "../pac/half.pac" # ERROR: Not a PAC script
+}
+pac "gone" {
+  file = "../pac/gone.pac" # ERROR: Cannot read file
+}
+pac "often" {
+  url     = "https://wpad.example/proxy.pac"
+  refresh = "1s" # ERROR: Wrong duration
+}
+pac "of_file" {
+  file    = "../pac/good.pac"
+  refresh = "1m" # ERROR: Without effect
+}
+pac "upon" {
+  file     = "../pac/good.pac"
+  on_error = pac.good # ERROR: PAC upon PAC
+}
+pac "word" {
+  file     = "../pac/good.pac"
+  on_error = "direct" # ERROR: Unknown value
+}
+pac "good" {
+  file     = "../pac/good.pac"
+  on_error = [upstream.a, pac.of_file] # ERROR: PAC in a chain
+}
+pool "p" {
+  members = [upstream.a, pac.good] # ERROR: PAC in a pool
+}
+policy "default" {
+  rule "none" {
+    match { host = "none.example" }
+    via = pac.none
+  }
+  rule "both" {
+    match { host = "both.example" }
+    via = pac.both
+  }
+  rule "scheme" {
+    match { host = "scheme.example" }
+    via = pac.scheme
+  }
+  rule "secret" {
+    match { host = "secret.example" }
+    via = pac.secret
+  }
+  rule "html" {
+    match { host = "html.example" }
+    via = pac.html
+  }
+  rule "half" {
+    match { host = "half.example" }
+    via = pac.half
+  }
+  rule "gone" {
+    match { host = "gone.example" }
+    via = pac.gone
+  }
+  rule "often" {
+    match { host = "often.example" }
+    via = pac.often
+  }
+  rule "upon" {
+    match { host = "upon.example" }
+    via = pac.upon
+  }
+  rule "word" {
+    match { host = "word.example" }
+    via = pac.word
+  }
+  rule "chain" {
+    match { host = "chain.example" }
+    via = [upstream.a, pac.good] # ERROR: PAC in a chain
+  }
+  otherwise { via = pool.p }
+}
+test "entries" {
+  connect = "a.example:443"
+  expect { pac = ["GATEWAY x:1"] } # ERROR: Wrong entry
+}
