@@ -24,9 +24,9 @@ func newPAC() *cobra.Command {
 		Use:     "pac",
 		Short:   "Look at PAC scripts",
 		Long:    pacLong,
-		Example: "  viaduct pac eval proxy.pac https://www.example.com/\n  viaduct pac eval http://wpad.corp.example/wpad.dat http://intranet/ https://www.example.com/",
+		Example: "  viaduct pac eval proxy.pac https://www.example.com/\n  viaduct pac eval http://wpad.corp.example/wpad.dat http://intranet/ https://www.example.com/\n  viaduct pac convert proxy.pac > viaduct.hcl",
 	}
-	c.AddCommand(newPACEval())
+	c.AddCommand(newPACEval(), newPACConvert())
 	return c
 }
 
