@@ -37,6 +37,7 @@ type networks struct {
 	words    words
 	prefixes []netip.Prefix    // the lists' included
 	own      []netip.Prefix    // those written out
+	listed   bool              // there were others, which release has taken away
 	set      *match.NetworkSet // for not blocks, which no index decides
 }
 
@@ -44,6 +45,7 @@ type hosts struct {
 	words    words
 	patterns []hostPattern
 	lists    []*list
+	listed   bool           // there were lists, which release has taken away
 	set      *match.HostSet // for not blocks and server names, which no index decides
 }
 
@@ -158,10 +160,12 @@ func (h *hosts) buildSet() {
 func (t *tests) release() {
 	for _, n := range []*networks{t.clients, t.addresses} {
 		if n != nil {
+			n.listed = n.listed || len(n.prefixes) > len(n.own)
 			n.prefixes = nil
 		}
 	}
 	if t.hosts != nil {
+		t.hosts.listed = t.hosts.listed || len(t.hosts.lists) > 0
 		t.hosts.lists = nil
 	}
 	if t.snis != nil {

@@ -230,7 +230,7 @@ func (s *service) openDoor(cfg *policies.Config) (*admin.Door, doorPlace, error)
 	if s.door != nil && place.address == s.place.address {
 		return nil, place, nil
 	}
-	o := admin.Options{Gateway: s, Metrics: s.metrics, CA: s.authorityPEM, Problem: func(text string) { s.log.Warn(text) }}
+	o := admin.Options{Gateway: s, Metrics: s.metrics, CA: s.authorityPEM, PAC: s.proxyPAC, Problem: func(text string) { s.log.Warn(text) }}
 	if !strings.HasPrefix(place.address, "unix:") {
 		if o.Token, err = doorToken(cfg.Gateway.State, s.log); err != nil {
 			return nil, place, fmt.Errorf("token of the control door: %w", err)

@@ -39,6 +39,7 @@ func routes(o *Options) http.Handler {
 		}
 	})
 	mux.HandleFunc("GET /v1/ca.pem", func(w http.ResponseWriter, _ *http.Request) { authority(w, o.CA) })
+	mux.HandleFunc("GET /proxy.pac", func(w http.ResponseWriter, r *http.Request) { proxyPAC(w, r, o.PAC) })
 	if o.Metrics != nil {
 		mux.Handle("GET /metrics", o.Metrics.handler())
 	}
@@ -47,7 +48,7 @@ func routes(o *Options) http.Handler {
 }
 
 // methods are what the endpoints are asked with.
-var methods = map[string]string{"/v1/reload": "POST", "/v1/status": "GET, HEAD", "/v1/connections": "GET, HEAD", "/v1/ca.pem": "GET, HEAD", "/metrics": "GET, HEAD"}
+var methods = map[string]string{"/v1/reload": "POST", "/v1/status": "GET, HEAD", "/v1/connections": "GET, HEAD", "/v1/ca.pem": "GET, HEAD", "/proxy.pac": "GET, HEAD", "/metrics": "GET, HEAD"}
 
 func unknown(w http.ResponseWriter, r *http.Request) {
 	if allow, ok := methods[r.URL.Path]; ok {
@@ -55,7 +56,7 @@ func unknown(w http.ResponseWriter, r *http.Request) {
 		problem(w, http.StatusMethodNotAllowed, r.URL.Path+" is asked with "+allow)
 		return
 	}
-	problem(w, http.StatusNotFound, "there is no such endpoint; see POST /v1/reload, POST /v1/upstreams/NAME/reset, GET /v1/status, GET /v1/connections, GET /v1/ca.pem, GET /metrics")
+	problem(w, http.StatusNotFound, "there is no such endpoint; see POST /v1/reload, POST /v1/upstreams/NAME/reset, GET /v1/status, GET /v1/connections, GET /v1/ca.pem, GET /proxy.pac, GET /metrics")
 }
 
 // authority hands out the certificate that clients are to trust.
@@ -70,6 +71,21 @@ func authority(w http.ResponseWriter, ca func() []byte) {
 	}
 	w.Header().Set("Content-Type", "application/pem-certificate-chain") // RFC 8555, section 9.1
 	w.Header().Set("Content-Disposition", `attachment; filename="viaduct-ca.pem"`)
+	w.Write(b)
+}
+
+// proxyPAC writes the script that sends browsers to a listener, or past it.
+func proxyPAC(w http.ResponseWriter, r *http.Request, make func(listener, proxy string) ([]byte, error)) {
+	if make == nil {
+		unknown(w, r)
+		return
+	}
+	b, err := make(r.URL.Query().Get("listener"), r.URL.Query().Get("proxy"))
+	if err != nil {
+		problem(w, http.StatusNotFound, err.Error())
+		return
+	}
+	w.Header().Set("Content-Type", "application/x-ns-proxy-autoconfig")
 	w.Write(b)
 }
 

@@ -22,6 +22,8 @@ type Options struct {
 	Token string
 	// CA returns the certificate of the authority, in PEM; nil, or an empty answer = there is none. It never returns a key.
 	CA func() []byte
+	// PAC makes a script that sends browsers to a listener ("" = the first that speaks HTTP), by the name host:port for it ("" = its address).
+	PAC func(listener, proxy string) ([]byte, error)
 	// Problem is told what goes wrong beside requests, one line at a time; nil = nobody is.
 	Problem func(text string)
 }
