@@ -89,6 +89,7 @@ type Listener struct {
 	// Address is host:port, the path of a socket, or the name of a socket that systemd passes.
 	Address   string
 	FileMode  uint32 // of a Unix socket; 0 = default
+	ServePAC  bool   // GET /proxy.pac is answered with a script made of the policy
 	Protocols []string
 	Clients   []netip.Prefix // nil = everybody
 	Policy    string         // name of a program

@@ -22,7 +22,7 @@ type listenerBlock struct {
 }
 
 var (
-	listenerSchema = schema(attrs("address", "protocols", "clients", "policy", "mode", "handshake_timeout", "keepalive_timeout", "sniff_timeout", "max_head_bytes", "target"),
+	listenerSchema = schema(attrs("address", "protocols", "clients", "policy", "mode", "handshake_timeout", "keepalive_timeout", "sniff_timeout", "max_head_bytes", "target", "serve_pac"),
 		blocks("tls", "authenticate", "limits", "udp", "proxy_protocol"))
 	authenticateSchema   = schema(attrs("htpasswd", "realm"))
 	listenerLimitsSchema = schema(attrs("connections_per_client", "streams_per_connection"))
@@ -56,6 +56,9 @@ func (l *loader) buildListener(x *listenerBlock, g Gateway) Listener {
 		n.ProxyProtocol = l.proxyProtocol(c, x)
 	}
 	n.FileMode = l.fileMode(b, x)
+	if n.ServePAC = b.boolean("serve_pac", false); n.ServePAC && (!slices.Contains(n.Protocols, ProtocolHTTP) || n.Network == "unix") {
+		l.errorAt(b.rng("serve_pac"), "Without effect", "Browsers ask for a PAC script by HTTP, at an address: the listener needs the protocol http and must not be a Unix socket.")
+	}
 	if t := b.one("tls"); t != nil {
 		n.TLS = l.listenerTLS(t, x.end, g.WarnBefore)
 	}

@@ -171,6 +171,10 @@ func authRequired(wrong bool) *connmodel.ConnError {
 func (s *session) servePlain(p *pin) bool {
 	now := time.Now()
 	req := &s.req
+	if s.asksPAC(p) {
+		s.servePAC(p)
+		return false
+	}
 	target, scheme, err := plainTarget(req)
 	if err != nil {
 		s.reject(p, connmodel.ProtocolHTTP, true, badTarget(err))

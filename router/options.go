@@ -91,7 +91,8 @@ type Listener struct {
 	// ProxyProtocol says who has to tell, before anything else, whose connection it brings; nil = nobody. Clients and PerClient are
 	// then about the client that is told.
 	ProxyProtocol *ProxyProtocol
-	FileMode      uint32 // of a Unix socket; 0 = 0660
+	PAC           func(gateway string) []byte // makes the script that GET /proxy.pac is answered with, gateway being the entry for this listener; nil = none
+	FileMode      uint32                      // of a Unix socket; 0 = 0660
 	Policy        string
 	Decider       connmodel.Decider
 	// Auth proves users by name and password; nil = nobody is asked. With it SOCKS4, which cannot prove anything, is refused.

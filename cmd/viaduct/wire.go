@@ -73,6 +73,9 @@ func routerListener(c *policies.Config, l *policies.Listener) (out router.Listen
 	}
 	if program := c.Programs[l.Policy]; program != nil {
 		out.Decider = program
+		if l.ServePAC {
+			out.PAC = program.ProxyPAC
+		}
 	} else {
 		cannot("there is no policy %q.", l.Policy)
 	}
