@@ -265,6 +265,9 @@ func (b *block) paths(name string) []pattern {
 		case strings.Contains(s, "?") && !strings.Contains(s, "["):
 			return pattern{}, fmt.Errorf("%q holds a question mark; the query is not part of the path, and for any one byte write [!/]", s)
 		}
+		if c := connmodel.CleanPath(s); c != s {
+			return pattern{}, fmt.Errorf("%q can never match: paths are compared without escapes of visible characters, dot segments and double slashes; write %q", s, c)
+		}
 		g, err := match.CompileGlob(s)
 		if err != nil || !strings.ContainsAny(s, "*?[") {
 			g = nil

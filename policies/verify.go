@@ -2,7 +2,6 @@ package policies
 
 import (
 	"slices"
-	"strings"
 
 	"viaduct/connmodel"
 )
@@ -200,7 +199,7 @@ func anyPath(ps []pattern, f *connmodel.Facts) bool {
 	if f.Request == nil {
 		return false
 	}
-	path, _, _ := strings.Cut(f.Request.Path, "?")
+	path := f.Request.RulePath()
 	for i := range ps {
 		if ps[i].takes(path) {
 			return true

@@ -76,7 +76,7 @@ func (t *tests) notRequestWords(a attribute, f *connmodel.Facts) string {
 	case byMethod:
 		return fmt.Sprintf("method %s is not %s", short(f.Request.Method), wordsOf(t.methods).of("methods"))
 	case byPath:
-		path, _, _ := strings.Cut(f.Request.Path, "?")
+		path := f.Request.RulePath()
 		return fmt.Sprintf("path %s is not %s", short(path), wordsOf(texts(t.paths)).one())
 	}
 	h := failingHeader(t.headers, f)
@@ -183,7 +183,7 @@ func (t *tests) yesWords(f *connmodel.Facts) string {
 		add("method %s", short(f.Request.Method))
 	}
 	if t.paths != nil {
-		path, _, _ := strings.Cut(f.Request.Path, "?")
+		path := f.Request.RulePath()
 		add("path %s is %s", short(path), wordsOf(texts(t.paths)).one())
 	}
 	for i := range t.headers {

@@ -110,7 +110,7 @@ var scope = slices.Concat([]*name{
 			}
 			return f.Request.Method
 		}, domain{method: true}).of(connmodel.NeedRequest),
-	stringName("request.path", `path of a plain request, as sent, without the query; "" for tunnels`, `it is "" for tunnels`,
+	stringName("request.path", `path of a plain request, without the query, in one spelling (escapes decoded, no dot segments); "" for tunnels`, `it is "" for tunnels`,
 		func(f *connmodel.Facts) string { path, _ := requestPath(f); return path }, domain{}).of(connmodel.NeedRequest),
 	stringName("request.query", `query of a plain request, as sent, without the question mark; "" for tunnels`, `it is "" without a query`,
 		func(f *connmodel.Facts) string { _, query := requestPath(f); return query }, domain{}).of(connmodel.NeedRequest),
@@ -122,8 +122,8 @@ func requestPath(f *connmodel.Facts) (path, query string) {
 	if f.Request == nil {
 		return "", ""
 	}
-	path, query, _ = strings.Cut(f.Request.Path, "?")
-	return path, query
+	_, query, _ = strings.Cut(f.Request.Path, "?")
+	return f.Request.RulePath(), query
 }
 
 func headerValue(f *connmodel.Facts, field string) string {

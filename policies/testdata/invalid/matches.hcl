@@ -35,7 +35,7 @@ policy "default" {
       protocol = "conect" # ERROR: Unknown value
       scheme   = "ftp" # ERROR: Unknown value
       method   = ["get", "CONNECT"] # ERROR: Wrong method # ERROR: Method that is never seen
-      path     = ["api", "/(a|b)/", "/a?b", "/^(/"] # ERROR: Wrong pattern 4
+      path     = ["api", "/(a|b)/", "/a?b", "/^(/", "/%61//b"] # ERROR: Wrong pattern 5
       header   = { "Bad Name" = "*" } # ERROR: Wrong header field
       resolve  = false # ERROR: Without effect
     }
