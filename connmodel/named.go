@@ -23,3 +23,9 @@ func (f *Facts) Named(name string) error {
 	}
 	return err
 }
+
+// NamedInside reports whether f goes to the address that the client connects to, by way of a firewall, under a name that was found inside:
+// a connection, or a request in one.
+func (f *Facts) NamedInside() bool {
+	return (f.Protocol == ProtocolRedirect || f.Protocol == ProtocolTProxy) && f.TargetIP.IsValid() && f.Target.IP() != f.TargetIP
+}

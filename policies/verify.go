@@ -242,7 +242,7 @@ func (h *header) holds(f *connmodel.Facts) bool {
 // addressBeside is the address that a flow goes to, as text, where the client asks for a name inside: patterns of addresses take that, whatever
 // name a client comes up with. "" = there is none.
 func addressBeside(f *connmodel.Facts) string {
-	if !f.KernelSent() || f.Target.IP() == f.TargetIP {
+	if !f.NamedInside() {
 		return ""
 	}
 	return f.TargetIP.String()

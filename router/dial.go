@@ -69,7 +69,7 @@ func (s *session) checkPlan(p *pin, pl *plan, f *connmodel.Facts) *connmodel.Con
 	switch {
 	case pl.to.Address != f.Target:
 		pl.ip = pl.to.Address.IP()
-	case f.KernelSent():
+	case f.NamedInside():
 		pl.ip = pl.to.Address.IP() // a name that was found inside, where the client asked for an address
 		if pl.d.VerifyName && !pl.ip.IsValid() {
 			pl.addrs = []netip.Addr{f.TargetIP} // it is one of the name's

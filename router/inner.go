@@ -165,7 +165,7 @@ func (o *opened) misdirected(target connmodel.Address, denied *connmodel.ConnErr
 // TLS, unless the rule terminates it.
 func (o *opened) inside(f *connmodel.Facts, pl *plan) {
 	if pl.d.Server.IsZero() {
-		if pl.to.Address = f.Target; o.like(f.Target) {
+		if pl.to.Address = f.Target; o.like(f.Target) && !(pl.d.SendName && f.NamedInside()) {
 			pl.to.Address = o.address
 		}
 	}

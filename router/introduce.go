@@ -106,7 +106,7 @@ func (s *session) introduction(version int, f *connmodel.Facts) *proxyproto.Head
 	switch {
 	case told != nil && told.Destination.IsValid():
 		h.Destination = told.Destination
-	case f.KernelSent():
+	case f.KernelSent(), f.NamedInside():
 		h.Destination = netip.AddrPortFrom(f.TargetIP, f.Target.Port)
 	default:
 		h.Destination = addrPort(s.conn.LocalAddr())

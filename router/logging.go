@@ -31,7 +31,7 @@ func (g LogrusLog) Decision(f FlowLine) {
 	l.addrPort("client", f.Facts.Client)
 	l.optional("user", f.Facts.User)
 	l.text("protocol", string(f.Facts.Protocol))
-	if named := f.Facts.KernelSent() && f.Facts.Target.IP() != f.Facts.TargetIP; named {
+	if named := f.Facts.KernelSent() && f.Facts.NamedInside(); named {
 		l.addrPort("target", netip.AddrPortFrom(f.Facts.TargetIP, f.Facts.Target.Port)) // as in the record
 		l.text("name", f.Facts.Target.Host)
 	} else {

@@ -27,6 +27,7 @@ type opened struct {
 	address  connmodel.Address   // where that is, if no rule names another server: the target, or the address that the kernel told
 	proto    connmodel.Protocol  // by which it did
 	user     string
+	held     atomic.Bool            // the target's name was held against the address (VerifyName)
 	scheme   string                 // of the requests: "https", or "http" when the client spoke no TLS
 	name     string                 // the server name that the client's TLS asked for; "" = none
 	hello    *connmodel.ClientHello // nil without TLS
@@ -64,6 +65,7 @@ func (o *opened) like(a connmodel.Address) bool {
 // the server's handshake, the client's, and the requests.
 func (s *session) serveOpened(p *pin, rec *connmodel.Recorder, proto connmodel.Protocol, f *connmodel.Facts, pl *plan) {
 	o := &opened{rec: rec, target: f.Target, address: Destination(f, pl.d), proto: proto, user: f.User, scheme: "https", timeouts: pl.timeouts, by: s}
+	o.held.Store(pl.d.VerifyName && f.NamedInside())
 	s.inner = o
 	if err := s.yesEarly(rec, proto); err != nil {
 		s.endOpened(clientError(connmodel.PhaseConnect, err))

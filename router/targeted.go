@@ -107,7 +107,7 @@ func Destination(f *connmodel.Facts, d *connmodel.Decision) connmodel.Address {
 // checkNamed looks into a connection whose rule asks for its name, and holds the name against the address. It is refused when that cannot
 // be done: a client could name any host that a rule lets through, and connect to another.
 func (s *session) checkNamed(p *pin, rec *connmodel.Recorder, f *connmodel.Facts, d *connmodel.Decision) *connmodel.ConnError {
-	if !d.VerifyName && !d.SendName || !f.KernelSent() {
+	if !d.VerifyName && !d.SendName || !f.KernelSent() && !f.NamedInside() {
 		return nil
 	}
 	if f.Lacks(firstBytes) == firstBytes && !s.unread(f, firstBytes) {
@@ -118,10 +118,18 @@ func (s *session) checkNamed(p *pin, rec *connmodel.Recorder, f *connmodel.Facts
 	if s.unread(f, firstBytes) {
 		return s.peek.err
 	}
-	if !d.VerifyName || f.Target.IP() == f.TargetIP {
-		return nil // there is no name, or it says the same
+	if !d.VerifyName || !f.NamedInside() {
+		return nil
 	}
-	return s.verifyName(p, f)
+	o := s.inner
+	if o != nil && f.Target == o.target && o.held.Load() {
+		return nil // a request, and the name is that of its connection
+	}
+	e := s.verifyName(p, f)
+	if o != nil && f.Target == o.target && e == nil {
+		o.held.Store(true)
+	}
+	return e
 }
 
 // verifyName wants the name that was found inside to have the address that the client connects to.

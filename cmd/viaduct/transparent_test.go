@@ -198,12 +198,9 @@ func TestTransparent(t *testing.T) {
 			x := startTransparent(t, protocol, block, user)
 			n := 0
 			next := func() *connmodel.Flow {
-				var f *connmodel.Flow
-				for f == nil || f.Request != nil && f.Request.Tunnel != (connmodel.ID{}) { // requests inside have records of their own
-					n++
-					x.g.await(fmt.Sprintf("record %d", n), func() bool { return len(x.g.flows()) >= n })
-					f = x.g.flows()[n-1]
-				}
+				n++
+				x.g.await(fmt.Sprintf("record %d", n), func() bool { return len(x.g.flows()) >= n })
+				f := x.g.flows()[n-1]
 				if string(f.Protocol) != protocol {
 					t.Errorf("protocol %s", f.Protocol)
 				}
@@ -235,6 +232,18 @@ func TestTransparent(t *testing.T) {
 						t.Errorf("%v: %s", err, out)
 					}
 					f := next()
+					host := tt.address
+					if f.Request != nil && tt.kind == "" { // a flow of its own, in that of the connection
+						name := strings.TrimSuffix(strings.TrimPrefix(tt.url, "http://"), "/")
+						if f.Target.Host != name || f.Request.Tunnel.IsZero() || f.Server.Address.Host != tt.address || f.Response == nil || f.Response.Status != 200 {
+							t.Errorf("request %+v to %s by way of %+v", f.Request, f.Target, f.Server)
+						}
+						tunnel := next()
+						if f.Request.Tunnel != tunnel.ID {
+							t.Errorf("the request is in %s, the connection is %s", f.Request.Tunnel, tunnel.ID)
+						}
+						f = tunnel
+					}
 					if f.Decision == nil || f.Decision.Rule != tt.rule {
 						t.Errorf("decision %+v", f.Decision)
 					}
@@ -248,7 +257,7 @@ func TestTransparent(t *testing.T) {
 					if strings.HasPrefix(tt.url, "http:") {
 						port = 80
 					}
-					if f.Target != (connmodel.Address{Host: tt.address, Port: port}) {
+					if f.Target != (connmodel.Address{Host: host, Port: port}) {
 						t.Errorf("target %s", f.Target)
 					}
 					if ip := f.Client.Peer.Addr().String(); ip != client4 && ip != client6 {
@@ -256,6 +265,20 @@ func TestTransparent(t *testing.T) {
 					}
 				})
 			}
+			t.Run("each request of a connection is decided by itself", func(t *testing.T) {
+				out, err := x.try(x.client, "curl", "-sS", "--max-time", "20", "--noproxy", "*", "--resolve", "good.test:80:"+server4,
+					"-w", "connects=%{num_connects} status=%{http_code}\n", "http://good.test/1",
+					"--next", "-sS", "-w", "connects=%{num_connects} status=%{http_code}\n", "-H", "Host: bad.test", "http://good.test/2",
+					"--next", "-sS", "-w", "connects=%{num_connects} status=%{http_code}\n", "-H", "Host: moved.test", "http://good.test/3",
+					"--next", "-sS", "-w", "connects=%{num_connects} status=%{http_code}\n", "-H", "Host: nosuch.good.test", "http://good.test/4")
+				if err != nil || !strings.Contains(out, "connects=1 status=200") || strings.Count(out, "connects=0 ") != 3 ||
+					!strings.Contains(out, "not this one") || !strings.Contains(out, other4+" host=moved.test") || !strings.Contains(out, "nosuch.good.test") {
+					t.Errorf("%v: %s", err, out)
+				}
+				for range 5 {
+					next()
+				}
+			})
 			t.Run("made to the listener itself", func(t *testing.T) {
 				out, err := x.try(x.client, "curl", "-sS", "--max-time", "20", "--noproxy", "*", "http://"+gateway4+":3129/")
 				if err == nil {
