@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"net/netip"
 	"strings"
 
 	"viaduct/connmodel"
@@ -83,6 +84,12 @@ func (e *explanation) printOutcome(w io.Writer, p palette) {
 	fmt.Fprintf(w, "%-9s %s (%s)\n", "decision", p.good("via "+e.Via), by)
 	if e.Server != "" {
 		fmt.Fprintf(w, "%-9s %s in place of %s\n", "server", e.Server, e.Target)
+	}
+	if words := e.nameWords(); words != "" {
+		fmt.Fprintf(w, "%-9s %s\n", "name", words)
+	}
+	if e.Header != 0 {
+		fmt.Fprintf(w, "%-9s the server is told of the client by a PROXY protocol header, version %d\n", "header", e.Header)
 	}
 	if e.TLS != "" && e.TLS != string(connmodel.TLSPassthrough) {
 		line := tlsWords(e)
@@ -197,4 +204,30 @@ func (h *hopStep) line() string {
 		s += ", no credential"
 	}
 	return s
+}
+
+// nameWords says what becomes of the name that is found inside, where a firewall sends a connection here.
+func (e *explanation) nameWords() string {
+	name := e.Name
+	if name == "" {
+		name = "the one that the client asks for inside, if any,"
+	}
+	address := e.Target
+	if ap, err := netip.ParseAddrPort(address); err == nil {
+		address = ap.Addr().String()
+	}
+	var parts []string
+	if e.VerifyName {
+		parts = append(parts, "must have the address "+address+" (verify_name)")
+	}
+	if e.SendName {
+		parts = append(parts, "is reached in place of "+address+" (send_name)")
+	}
+	switch {
+	case len(parts) > 0:
+		return name + " " + strings.Join(parts, ", and ")
+	case e.Name != "":
+		return e.Name + " is what the client says; the connection goes to the address"
+	}
+	return ""
 }

@@ -43,7 +43,11 @@ type explanation struct {
 	Status     int       `json:"status,omitempty"` // of a denial
 	Reason     string    `json:"reason,omitempty"`
 	Via        string    `json:"via,omitempty"`
-	Server     string    `json:"server,omitempty"` // dialled in place of the target
+	Server     string    `json:"server,omitempty"`         // dialled in place of the target
+	Name       string    `json:"name,omitempty"`           // that the client asks for inside, where a firewall sends its connection here
+	VerifyName bool      `json:"verify_name,omitempty"`    // it must have the address of the target
+	SendName   bool      `json:"send_name,omitempty"`      // it is dialled, or told to the next hop
+	Header     int       `json:"proxy_protocol,omitempty"` // version of the PROXY protocol header that the server is sent
 	TLS        string    `json:"tls,omitempty"`
 	TLSName    string    `json:"tls_server_name,omitempty"` // sent and checked
 	Unverified bool      `json:"tls_unverified,omitempty"`  // the server may show any certificate (verify = false)
@@ -286,6 +290,12 @@ func (e *explanation) decided(ctx context.Context, rc *router.Config, table *ups
 	if !d.Server.IsZero() {
 		e.Server = d.Server.String()
 	}
+	if e.Header = d.ProxyProtocol; f.KernelSent() {
+		e.VerifyName, e.SendName = d.VerifyName, d.SendName
+		if f.NamedInside() {
+			e.Name = f.Target.Host
+		}
+	}
 	if d.TLS != nil {
 		e.TLS = string(d.TLS.Mode)
 		if c := d.TLS.Config; c != nil {
@@ -374,7 +384,7 @@ func hopSteps(hops []upstream.HopInfo) []hopStep {
 
 // resolvedBy says where the server's name becomes an address.
 func resolvedBy(f *connmodel.Facts, d *connmodel.Decision, hops []upstream.HopInfo) string {
-	server := f.Target
+	server := router.Destination(f, d)
 	if !d.Server.IsZero() {
 		server = d.Server
 	}
