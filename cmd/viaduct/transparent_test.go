@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"crypto/tls"
 	"fmt"
 	"io"
@@ -21,9 +22,11 @@ import (
 
 const transparentPolicy = `
 variable "records" {}
+variable "ca" {}
 
 gateway {
   records { path = var.records }
+  ca { path = "ca" }
   %[2]s
 }
 listener "web" {
@@ -40,6 +43,18 @@ policy "default" {
     match { host = ["good.test", "*.good.test"] }
     verify_name = true
     via         = direct
+  }
+  rule "opened" {
+    match {
+      host = "opened.test"
+      port = 443
+    }
+    verify_name = true
+    via         = direct
+    tls {
+      mode = "intercept"
+      ca   = var.ca
+    }
   }
   rule "named, wherever it is" {
     match { host = "moved.test" }
@@ -62,8 +77,9 @@ policy "default" {
 // transparent is a gateway on the middle machine of a landscape.
 type transparent struct {
 	*landscape
-	g  *gateway
-	ca string
+	g       *gateway
+	ca      string // of the servers
+	trusted string // by clients: that, and the gateway's
 }
 
 // startTransparent runs the gateway, with a ruleset of the example, and servers that say which of them they are.
@@ -74,7 +90,7 @@ func startTransparent(t *testing.T, protocol, gatewayBlock string, user string) 
 		t.Fatal(err)
 	}
 	w := newLandscape(t, map[string]string{
-		"good.test": server4 + " " + server6, "www.good.test": server4, "moved.test": other4, "bad.test": server4,
+		"good.test": server4 + " " + server6, "www.good.test": server4, "moved.test": other4, "bad.test": server4, "opened.test": other4 + " " + other6,
 	})
 	dir, err := os.MkdirTemp("", "vt-*")
 	if err != nil {
@@ -88,6 +104,7 @@ func startTransparent(t *testing.T, protocol, gatewayBlock string, user string) 
 	if err := os.WriteFile(filepath.Join(dir, "viaduct.hcl"), []byte(policy), 0o644); err != nil {
 		t.Fatal(err)
 	}
+	x.authority(path, dir, user)
 	x.ruleset(protocol, user)
 	logFile, err := os.Create(x.g.log)
 	if err != nil {
@@ -98,7 +115,7 @@ func startTransparent(t *testing.T, protocol, gatewayBlock string, user string) 
 	if protocol == "tproxy" {
 		args = append(args, "--inh-caps", "+net_admin", "--ambient-caps", "+net_admin")
 	}
-	args = append(args, path, "run", "viaduct.hcl", "--var", "records="+x.g.records)
+	args = append(args, path, "run", "viaduct.hcl", "--var", "records="+x.g.records, "--var", "ca="+x.ca)
 	cmd := exec.Command("ip", args...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, logFile, logFile
 	cmd.Env = append(cleanEnv(), "XDG_RUNTIME_DIR="+dir, "XDG_STATE_HOME="+dir)
@@ -113,6 +130,38 @@ func startTransparent(t *testing.T, protocol, gatewayBlock string, user string) 
 		return strings.Contains(string(b), "viaduct runs")
 	})
 	return x
+}
+
+// authority makes what signs for the servers whose connections are opened, and has clients trust it.
+func (x *transparent) authority(path, dir, user string) {
+	x.t.Helper()
+	at := filepath.Join(dir, "ca")
+	if out, err := exec.Command(path, "ca", "init", "--dir", at).CombinedOutput(); err != nil {
+		x.t.Fatalf("%v: %s", err, out)
+	}
+	x.in(x.gateway, "chown -R "+user+" "+at)
+	certs, err := filepath.Glob(filepath.Join(at, "*.pem"))
+	if err != nil {
+		x.t.Fatal(err)
+	}
+	x.trusted = filepath.Join(dir, "trusted.pem")
+	for _, file := range append(certs, x.ca) {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			x.t.Fatal(err)
+		}
+		if bytes.Contains(b, []byte("PRIVATE KEY")) {
+			continue
+		}
+		f, err := os.OpenFile(x.trusted, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+		if err == nil {
+			_, err = f.Write(b)
+			f.Close()
+		}
+		if err != nil {
+			x.t.Fatal(err)
+		}
+	}
 }
 
 // ruleset loads the example's, with the user that the gateway runs as.
@@ -147,7 +196,7 @@ func (x *transparent) servers(t *testing.T, dir string) {
 		t.Fatal(err)
 	}
 	os.Chmod(x.ca, 0o644)
-	config := ca.ServerTLS(t, "good.test", "www.good.test", "moved.test", "bad.test", "other.test", server4, other4, server6, other6)
+	config := ca.ServerTLS(t, "good.test", "www.good.test", "moved.test", "bad.test", "other.test", "opened.test", server4, other4, server6, other6)
 	for _, ip := range []string{server4, other4, server6, other6} {
 		for _, port := range []string{"80", "443"} {
 			ln := x.listen(x.server, net.JoinHostPort(ip, port))
@@ -182,7 +231,7 @@ func (x *transparent) curl(url, address string) (string, error) {
 	if strings.HasPrefix(url, "https:") {
 		port = "443"
 	}
-	out, err := exec.Command("ip", "netns", "exec", x.client, "curl", "-sS", "--max-time", "20", "--noproxy", "*", "--cacert", x.ca,
+	out, err := exec.Command("ip", "netns", "exec", x.client, "curl", "-sS", "--max-time", "20", "--noproxy", "*", "--cacert", x.trusted,
 		"--resolve", name+":"+port+":"+address, url).CombinedOutput()
 	return string(out), err
 }
@@ -279,6 +328,27 @@ func TestTransparent(t *testing.T) {
 					next()
 				}
 			})
+			for _, to := range []string{other4, other6} {
+				t.Run("opened, "+to, func(t *testing.T) {
+					out, err := x.curl("https://opened.test/", to)
+					if err != nil || !strings.HasPrefix(out, to+" host=opened.test") {
+						t.Errorf("%v: %s", err, out)
+					}
+					f := next()
+					if f.Request == nil || f.Request.Scheme != "https" || f.Server.Address != (connmodel.Address{Host: to, Port: 443}) || f.Server.TLSInfo == nil || f.Server.TLSInfo.VerifiedName != "opened.test" {
+						t.Errorf("request %+v, server %+v", f.Request, f.Server)
+					}
+					next()
+				})
+			}
+			t.Run("opened, with a spoofed name", func(t *testing.T) {
+				if out, err := x.curl("https://opened.test/", server4); err == nil {
+					t.Errorf("answered: %s", out)
+				}
+				if f := next(); f.Error == nil || f.Error.Kind != connmodel.KindDenied || f.Server != nil {
+					t.Errorf("%+v", f.Error)
+				}
+			})
 			t.Run("made to the listener itself", func(t *testing.T) {
 				out, err := x.try(x.client, "curl", "-sS", "--max-time", "20", "--noproxy", "*", "http://"+gateway4+":3129/")
 				if err == nil {
@@ -297,9 +367,9 @@ func TestTransparentLoop(t *testing.T) {
 	x := startTransparent(t, "redirect", "", "65534")
 	// The rules that let the gateway's own connections pass are taken away.
 	x.in(x.gateway, "nft flush chain inet viaduct output && nft add rule inet viaduct output tcp dport 80 redirect to :3129")
-	out, err := x.curl("http://"+other4+"/", other4)
-	if err == nil && !strings.Contains(out, "came back to us") && !strings.Contains(out, "could not carry the connection") { // the second sees a reset, or why
-		t.Errorf("answered: %s", out)
+	out, err := x.curl("http://"+other4+"/", other4) // it gets a page of ours, or a reset
+	if strings.HasPrefix(out, other4) {
+		t.Errorf("answered: %v, %s", err, out)
 	}
 	x.g.await("the loop to be refused", func() bool {
 		for _, f := range x.g.flows() {
