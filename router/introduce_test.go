@@ -3,6 +3,7 @@ package router
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -16,6 +17,7 @@ import (
 
 	"viaduct/connmodel"
 	"viaduct/upstream/proxyproto"
+	"viaduct/upstream/upstreamtest"
 )
 
 var (
@@ -351,4 +353,87 @@ func readResponse(t *testing.T, c net.Conn) string {
 		all = append(all, buf[0])
 	}
 	return string(all)
+}
+
+// TestIntroducedBeforeTLS: the header comes before TLS with the client, in whatever pieces, and TLS without it is no way in.
+func TestIntroducedBeforeTLS(t *testing.T) {
+	to := echo(t)
+	loopback := []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+	g := startTLS(t, func(_ *Options, c *Config, _ *upstreamtest.CA) {
+		c.Listeners[0].ProxyProtocol = &ProxyProtocol{From: loopback}
+	})
+	for _, apart := range []bool{false, true} {
+		nc := dialTo(t, g.addr)
+		first := &withHeader{Conn: nc, header: []byte(header(2, someone))}
+		if apart {
+			nc.Write(first.header)
+			first.header = nil
+			time.Sleep(20 * time.Millisecond)
+		}
+		c := tls.Client(first, g.trust)
+		if err := c.Handshake(); err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(c, "CONNECT %s HTTP/1.1\r\nHost: %s\r\n\r\n", to, to)
+		got := make([]byte, len(connectOK))
+		if _, err := io.ReadFull(c, got); err != nil || !bytes.Equal(got, connectOK) {
+			t.Fatalf("%q, %v", got, err)
+		}
+		if err := shake(c, []byte("through both")); err != nil {
+			t.Error(err)
+		}
+		c.Close()
+		if f := g.records.next(t); f.Client.From() != someone || f.Client.TLSInfo == nil {
+			t.Errorf("client %+v", f.Client)
+		}
+	}
+	if err := tls.Client(dialTo(t, g.addr), g.trust).Handshake(); err == nil {
+		t.Error("TLS without a header")
+	}
+	if f := g.records.next(t); f.Error == nil || !strings.Contains(f.Error.Message, "does not begin with a PROXY protocol header") {
+		t.Errorf("%v", f.Error)
+	}
+
+	// A forward listener with TLS takes it away: a client of TLS reaches a plain server.
+	f := startTLS(t, func(_ *Options, c *Config, _ *upstreamtest.CA) {
+		c.Listeners[0].Protocols, c.Listeners[0].Target = Forward, address(t, to)
+	})
+	if err := shake(f.mustDialTLS(t, f.trust), []byte("taken away")); err != nil {
+		t.Error(err)
+	}
+}
+
+// withHeader writes a header in one piece with what is written first.
+type withHeader struct {
+	net.Conn
+	header []byte
+}
+
+func (w *withHeader) Write(b []byte) (int, error) {
+	if w.header == nil {
+		return w.Conn.Write(b)
+	}
+	n, err := w.Conn.Write(append(w.header, b...))
+	n, w.header = max(n-len(w.header), 0), nil
+	return n, err
+}
+
+// TestSilentBalancers: ten thousand connections that never bring a header cost what any silent client costs, and keep nobody out.
+func TestSilentBalancers(t *testing.T) {
+	n := pick(500, 10000)
+	g := behind(t, func(_ *Options, c *Config) { c.Limits.Connections = n / 2 })
+	for range n / 2 {
+		c, err := net.DialTimeout("tcp", g.addr, 10*time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+	}
+	to := echo(t)
+	c := dialTo(t, g.addr)
+	io.WriteString(c, header(2, someone)+"CONNECT "+to+" HTTP/1.1\r\nHost: "+to+"\r\n\r\n")
+	got := make([]byte, len(connectOK))
+	if _, err := io.ReadFull(c, got); err != nil || !bytes.Equal(got, connectOK) {
+		t.Errorf("%q, %v", got, err)
+	}
 }
