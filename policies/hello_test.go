@@ -163,6 +163,8 @@ func TestNotesOfEarlyYes(t *testing.T) {
 		{"match {\nmethod = \"GET\"\nscheme = \"http\"\n}\nvia = direct", ""},
 		{"match { sni = \"a.example\" }\nshadow = true\nvia = direct", ""},
 		{"match { host = \"a.example\" }\nwhen = client.user == \"\"\nvia = direct", ""},
+		{"match { port = 443 }\nvia = direct\ntls { mode = \"intercept\" }", `4:"r"`},
+		{"match {\nport = 443\npath = \"/a\"\nprotocol = \"connect\"\n}\nvia = direct\ntls { mode = \"terminate\" }", ""},
 	} {
 		c, d := loadText("policy \"default\" {\nrule \"r\" {\n"+x.rule+"\n}\n}\n", Options{})
 		if c == nil {

@@ -143,6 +143,8 @@ func (l *loader) outcome(b *block, p *policyBlock, r *rule) {
 		before := len(l.signs)
 		if d.TLS = l.tlsPlan(t); r.ofRequests() {
 			l.signs = l.signs[:before] // who is shown a certificate has no request yet
+		} else if d.TLS.Opens() && !r.shadow && saysYesIn(r.blocks) {
+			l.noteAt(t.DefRange, "Yes before the server is reached", fmt.Sprintf("The rule %q opens TLS, and behind CONNECT and SOCKS a client begins it when it has been told yes. What keeps Viaduct from the server is told inside, by a page with status 502.", r.name))
 		}
 	}
 	d.Retry = l.retry(b.one("retry"))
