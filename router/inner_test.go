@@ -633,3 +633,28 @@ func TestLooksHTTP(t *testing.T) {
 		}
 	}
 }
+
+// TestClientLeavesInside: a client that ends its TLS in good order while its request is under way is one that has left.
+func TestClientLeavesInside(t *testing.T) {
+	r := openingGateway(t, nil)
+	begun, gone := make(chan struct{}), make(chan struct{})
+	srv := r.origin(t, http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+		close(begun)
+		<-q.Context().Done()
+		close(gone)
+	}), "www.example.com")
+	host := "www.example.com:" + portOf(srv.Listener.Addr().String())
+	c, _ := r.inside(t, host, "www.example.com", "http/1.1")
+	io.WriteString(c, request(host, "/"))
+	<-begun
+	c.Close()
+	select {
+	case <-gone:
+	case <-time.After(10 * time.Second):
+		t.Fatal("the server still works for nobody")
+	}
+	f := r.records.find(t, "the request", func(f *connmodel.Flow) bool { return f.Request != nil })
+	if f.Error == nil || f.Error.Kind != connmodel.KindCanceled || f.Error.Side != connmodel.SideClient {
+		t.Errorf("the record says %+v", f.Error)
+	}
+}

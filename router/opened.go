@@ -166,7 +166,9 @@ func (s *session) openTLS(p *pin, o *opened, f *connmodel.Facts, pl *plan) bool 
 	under := &firstFlight{Conn: s.conn, early: append([]byte(nil), s.in.Buffered()...), left: maxFlight}
 	s.in.Release()
 	s.conn.SetDeadline(s.handshakeEnd(p.l, time.Now())) // what we write can be left unread
-	s.live.TLSStarted()
+	if s.tls == nil {
+		s.live.TLSStarted()
+	}
 	h := &opening{s: s, p: p, o: o, f: f, pl: pl}
 	c := tls.Server(under, &tls.Config{GetConfigForClient: h.answer})
 	if err := c.Handshake(); err != nil {
@@ -177,7 +179,11 @@ func (s *session) openTLS(p *pin, o *opened, f *connmodel.Facts, pl *plan) bool 
 	s.conn.SetDeadline(time.Time{})
 	cs := c.ConnectionState()
 	o.alpn = cs.NegotiatedProtocol
-	s.live.TLSEstablished(h.shown(&cs))
+	if s.tls == nil {
+		s.live.TLSEstablished(h.shown(&cs))
+	} else { // the client of the record has TLS already, with the listener
+		o.rec.SetMetadata("tls_inside", insideText(&cs))
+	}
 	s.life.mu.Lock()
 	s.conn = c
 	s.life.mu.Unlock()
@@ -315,6 +321,18 @@ func (h *opening) shown(cs *tls.ConnectionState) *connmodel.TLSInfo {
 	return connmodel.NewTLSInfo(&seen, h.alpn, false)
 }
 
+// insideText says what was agreed on with a client whose connection has TLS around that.
+func insideText(cs *tls.ConnectionState) string {
+	text := tls.VersionName(cs.Version) + ", " + tls.CipherSuiteName(cs.CipherSuite)
+	if cs.NegotiatedProtocol != "" {
+		text += ", ALPN " + cs.NegotiatedProtocol
+	}
+	if cs.ServerName != "" {
+		text += ", for " + short(strconv.QuoteToASCII(cs.ServerName))
+	}
+	return text
+}
+
 // offer is what a server is asked for on behalf of the client: the name that the client's TLS asked for, or that of the request, unless the
 // rule sends it to another server that has a name itself.
 func (o *opened) offer(f *connmodel.Facts, pl *plan) *upstream.TLSOffer {
@@ -354,7 +372,9 @@ func (s *session) notOpened(h *opening, under *firstFlight, err error) {
 	e = s.outside(e)
 	info := h.shown(&tls.ConnectionState{ServerName: h.sni})
 	info.Version, info.Cipher, info.ALPN = "", "", nil
-	s.live.TLSFailed(e, info)
+	if s.tls == nil {
+		s.live.TLSFailed(e, info)
+	}
 	s.endOpened(e)
 }
 
