@@ -31,7 +31,7 @@ func TestDrain(t *testing.T) {
 	quick := okOrigin(t)
 	g := start(t, nil)
 	n := pick(60, 500)
-	drain := pick(3*time.Second, 10*time.Second)
+	drain := pick(6*time.Second, 10*time.Second)
 	var tunnels []net.Conn
 	for range n {
 		tunnels = append(tunnels, g.tunnel(t, target))

@@ -490,7 +490,7 @@ func TestLateNoToOthers(t *testing.T) {
 // Real programs are seen for what they are: the same fingerprint each time, and another one for another program.
 func TestRealClients(t *testing.T) {
 	peers.Need(t, "curl", "openssl")
-	g := sniffing(t, bySNI, nil)
+	g := sniffing(t, bySNI, func(_ *Options, c *Config) { c.Listeners[0].SniffTimeout = 20 * time.Second }) // a program may be slow to start
 	server := local(tlsServer(t))
 	run := func(name string, args ...string) *connmodel.ClientHello {
 		t.Helper()
