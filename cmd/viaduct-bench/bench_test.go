@@ -59,6 +59,30 @@ func TestShort(t *testing.T) {
 	}
 }
 
+// TestOpenedPeers runs those who open tunnels beside Viaduct. What they cost is so far apart that noise does not blur it.
+func TestOpenedPeers(t *testing.T) {
+	if testing.Short() {
+		t.Skip("runs the programs for seconds")
+	}
+	peers.Need(t, "squid-openssl", "security_file_certgen", "mitmdump")
+	var out, progress bytes.Buffer
+	err := command(t.Context(), []string{"--short", "--json", "--require-peers", "--only", "viaduct,squid-bump,mitmproxy", "--measure", "opened,opened-tunnel", "--requests", "4000"}, &out, &progress)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, progress.String())
+	}
+	var r report
+	if err := json.Unmarshal(out.Bytes(), &r); err != nil {
+		t.Fatal(err)
+	}
+	ours, theirs := value(t, &r, "opened"), r.table("opened").row("mitmproxy")
+	if squid := r.table("opened").row("squid-bump"); squid == nil || squid.Error != "" || len(squid.Samples) == 0 {
+		t.Errorf("squid: %+v", squid)
+	}
+	if theirs == nil || theirs.Error != "" || ours*2 > theirs.Median {
+		t.Errorf("an intercepted request costs %v µs, mitmproxy's %+v", ours, theirs)
+	}
+}
+
 // TestSystemCalls counts those of a tunnel, with 1,000 rules, records and log lines.
 func TestSystemCalls(t *testing.T) {
 	if testing.Short() {
