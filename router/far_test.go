@@ -19,6 +19,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/net/http2"
+
 	"viaduct/connmodel"
 	"viaduct/upstream/h2"
 	"viaduct/upstream/upstreamtest"
@@ -445,6 +447,42 @@ func TestCutH2Inside(t *testing.T) {
 		t.Errorf("it took %v", took)
 	}
 	<-done
+}
+
+// TestFloodInside: what a client does to HTTP/2 in an opened tunnel is in the record of the tunnel.
+func TestFloodInside(t *testing.T) {
+	r := openingGateway(t, nil)
+	srv, _ := r.origin2(t, http.HandlerFunc(protoHandler), "www.example.com")
+	target := "www.example.com:" + portOf(srv.Listener.Addr().String())
+	c, err := r.handshake(t, target, r.trusted("www.example.com", "h2"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	io.WriteString(c, http2.ClientPreface)
+	in, out := http2.NewFramer(nil, c), http2.NewFramer(c, nil)
+	out.WriteSettings()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for out.WritePing(false, [8]byte{}) == nil {
+		}
+	}()
+	for {
+		if _, err := in.ReadFrame(); err != nil {
+			break
+		}
+	}
+	c.NetConn().Close()
+	<-done
+	f := r.records.find(t, "the tunnel", isTunnel)
+	if e := f.Error; e == nil || e.Kind != connmodel.KindLimit || e.Phase != connmodel.PhaseRelay || e.Side != connmodel.SideClient || f.Target.String() != target {
+		t.Errorf("the record of the tunnel to %s: %+v", f.Target, f.Error)
+	}
+	waitFor(t, func() bool { return r.Stats().SessionsOpen == 0 })
+	if n := r.Stats().Flows; n != 1 {
+		t.Errorf("%d records", n)
+	}
 }
 
 // acceptKey is the answer to a Sec-WebSocket-Key (RFC 6455, section 4.2.2).

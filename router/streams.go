@@ -157,6 +157,11 @@ func (s *session) streamsFailed(err error) {
 		e.Kind = connmodel.KindTimeout
 	}
 	s.live.Fail(e)
+	if s.inner != nil { // in an opened tunnel: it is the tunnel that ends so, and its record says where it led to
+		e.Phase = connmodel.PhaseRelay
+		s.endOpened(e)
+		return
+	}
 	rec := s.begin(connmodel.ProtocolHTTP, connmodel.Address{}, time.Now())
 	rec.Fail(e)
 	s.finish(rec, s.flowEnd(e))
