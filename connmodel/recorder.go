@@ -280,7 +280,8 @@ func (r *Recorder) ReuseServer(s *Server) {
 }
 
 // ReuseFailed notes that the kept connection was dead: it counts as an attempt that failed with err, and another may be dialled,
-// by the same plan or another. Where the flow made an attempt of its own on a connection that flows share (HopRecorder.Reused), it is that attempt.
+// by the same plan or another. Where the flow made an attempt of its own on a connection that flows share (HopRecorder.Reused), it is that attempt;
+// observers, who have been told that it connected, are told by the error of server_disconnected.
 func (r *Recorder) ReuseFailed(err *ConnError) {
 	defer r.unlock()
 	if !r.lock() || !r.up {
@@ -292,7 +293,11 @@ func (r *Recorder) ReuseFailed(err *ConnError) {
 	}
 	now := r.now()
 	r.server.end(now)
-	r.serverGone()
+	if shared {
+		r.serverLost(err)
+	} else {
+		r.serverGone()
+	}
 	old, s := r.server, &r.server
 	*s = Server{Connection: Connection{ID: NewID(now), Address: old.Address, TLS: old.TLS, Start: now}, Via: old.Via, ResolvedBy: old.ResolvedBy}
 	for _, a := range old.Attempts { // those of this flow; the others opened the connection for another
@@ -309,7 +314,6 @@ func (r *Recorder) ReuseFailed(err *ConnError) {
 	}
 	if shared {
 		s.Error = err
-		r.push(Event{Kind: EventServerConnectError, Time: now, Side: err.Side, Hop: err.Hop, Attempt: len(s.Attempts), Error: err})
 		return
 	}
 	if len(s.Attempts) == maxAttempts {
@@ -362,10 +366,13 @@ func (r *Recorder) halfClosed(side Side, half State) {
 }
 
 // serverGone tells, once, that a server that was up is closed. The lock is held.
-func (r *Recorder) serverGone() {
+func (r *Recorder) serverGone() { r.serverLost(nil) }
+
+// serverLost is serverGone for a server that turned out not to be there.
+func (r *Recorder) serverLost(err *ConnError) {
 	if r.up && !r.down && r.server.State == Closed {
 		r.down = true
-		r.push(Event{Kind: EventServerDisconnected, Time: r.server.End, Side: SideServer})
+		r.push(Event{Kind: EventServerDisconnected, Time: r.server.End, Side: SideServer, Error: err})
 	}
 }
 
