@@ -130,6 +130,10 @@ func (l *loader) earlyYes(r *rule, at hcl.Range) {
 	if what == "" {
 		return
 	}
+	behind := "CONNECT and SOCKS"
+	if slices.Contains(requestAttrs, what) { // CONNECT tunnels are not looked into for requests
+		behind = "SOCKS"
+	}
 	why := fmt.Sprintf("%q looks at what the client says in its tunnel, and", what)
-	l.noteAt(at, "Yes before the server is reached", fmt.Sprintf("%s behind CONNECT and SOCKS it says nothing before it is told yes. Flows that come as far as the rule %q are told so at once, and wait for the client's first bytes (sniff_timeout of the listener, 300 ms) if it is silent; what fails after that is told by a TLS alert, or by closing. Tests of host and port beside it keep others from waiting.", why, r.name))
+	l.noteAt(at, "Yes before the server is reached", fmt.Sprintf("%s behind %s it says nothing before it is told yes. Flows that come as far as the rule %q are told so at once, and wait for the client's first bytes (sniff_timeout of the listener, 300 ms) if it is silent; what fails after that is told by a TLS alert, or by closing. Tests of host and port beside it keep others from waiting.", why, behind, r.name))
 }
