@@ -112,11 +112,11 @@ func TestKerberosTicketsAreRenewed(t *testing.T) {
 	}
 	l := kerberosLand(t)
 	cache, keytab := filepath.Join(l.dir, "cache"), filepath.Join(l.dir, "svc.keytab")
-	if err := l.kdc.Kinit(t.Context(), "svc", keytab, cache, "-l", "6s", "-r", "60s"); err != nil {
+	if err := l.kdc.Kinit(t.Context(), "svc", keytab, cache, "-l", "8s", "-r", "60s"); err != nil {
 		t.Fatal(err)
 	}
 	g := l.gateway(t, "ccache = \""+cache+"\"")
-	for end := time.Now().Add(9 * time.Second); time.Now().Before(end); time.Sleep(time.Second) {
+	for end := time.Now().Add(14 * time.Second); time.Now().Before(end); time.Sleep(time.Second) {
 		client(t, "curl", "-sSf", "-p", "-x", "http://"+g.addr, l.origin.URL("/tunnel"))
 	}
 }

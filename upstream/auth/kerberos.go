@@ -40,6 +40,7 @@ type kerberos struct {
 	from    time.Time // modification time of the credential cache that they are of
 	fail    error     // the KDC could not be asked
 	until   time.Time // ... and is not before
+	early   time.Time // a renewal ahead of time is not tried before
 }
 
 // ticket is one with its key.
@@ -56,6 +57,8 @@ type ticket struct {
 const (
 	kdcDial  = 3 * time.Second
 	kdcPause = 5 * time.Second
+	// renewPause is how long a ticket that could not be renewed ahead of time is used as it is: it is good, and the KDC may be slow to refuse.
+	renewPause = time.Minute
 )
 
 func newKerberos(c *Config, pair func() *Pair) *kerberos {
@@ -156,12 +159,24 @@ func (t *ticket) fresh(now time.Time) bool {
 	return t != nil && now.Before(t.end.Add(-min(t.end.Sub(t.begin)/6, 5*time.Minute))) && !now.Before(t.begin.Add(-5*time.Minute))
 }
 
+// due reports whether a ticket has lived half of its life and can be renewed beyond it: a gateway that is idle for a while must not find
+// that it has expired meanwhile, since one of a cache can be had again only by somebody who logs in.
+func (t *ticket) due(now time.Time) bool {
+	return t != nil && now.Before(t.end) && t.renewTill.After(t.end) && now.After(t.begin.Add(t.end.Sub(t.begin)/2))
+}
+
 // ticketFor returns a ticket for the service.
 func (k *kerberos) ticketFor(ctx context.Context, conf *config.Config, spn string) (*ticket, error) {
 	now := time.Now()
 	if k.c.CCache != "" && k.c.Keytab == "" {
 		if err := k.loadCache(spn); err != nil {
 			return nil, err
+		}
+	}
+	if k.tgt.due(now) && now.After(k.early) {
+		k.early = now.Add(renewPause)
+		if k.renew(conf) {
+			k.service, k.early = nil, time.Time{}
 		}
 	}
 	if k.service.fresh(now) {
@@ -212,16 +227,8 @@ func (k *kerberos) exchanger(conf *config.Config, t *ticket) *client.Client {
 
 // renewOrLogin gets a new ticket-granting ticket.
 func (k *kerberos) renewOrLogin(ctx context.Context, conf *config.Config, now time.Time) error {
-	if k.tgt != nil && now.Before(k.tgt.end) && now.Before(k.tgt.renewTill) {
-		cl := k.exchanger(conf, k.tgt)
-		name := types.PrincipalName{NameType: nametype.KRB_NT_SRV_INST, NameString: []string{"krbtgt", k.tgt.realm}}
-		_, rep, err := cl.TGSREQGenerateAndExchange(name, k.tgt.realm, k.tgt.t, k.tgt.key, true)
-		cl.Destroy()
-		if err == nil {
-			e := &rep.DecryptedEncPart
-			k.tgt = &ticket{rep.Ticket, e.Key, k.tgt.who, k.tgt.realm, e.StartTime, e.EndTime, e.RenewTill}
-			return nil
-		}
+	if k.tgt != nil && now.Before(k.tgt.end) && now.Before(k.tgt.renewTill) && k.renew(conf) {
+		return nil
 	}
 	if k.c.CCache != "" && k.c.Keytab == "" {
 		if k.tgt != nil && now.Before(k.tgt.end) {
@@ -234,6 +241,20 @@ func (k *kerberos) renewOrLogin(ctx context.Context, conf *config.Config, now ti
 		k.tgt = t
 	}
 	return err
+}
+
+// renew has the KDC renew the ticket-granting ticket, and reports whether it did.
+func (k *kerberos) renew(conf *config.Config) bool {
+	cl := k.exchanger(conf, k.tgt)
+	defer cl.Destroy()
+	name := types.PrincipalName{NameType: nametype.KRB_NT_SRV_INST, NameString: []string{"krbtgt", k.tgt.realm}}
+	_, rep, err := cl.TGSREQGenerateAndExchange(name, k.tgt.realm, k.tgt.t, k.tgt.key, true)
+	if err != nil {
+		return false
+	}
+	e := &rep.DecryptedEncPart
+	k.tgt = &ticket{rep.Ticket, e.Key, k.tgt.who, k.tgt.realm, e.StartTime, e.EndTime, e.RenewTill}
+	return true
 }
 
 // login asks the KDC for a ticket-granting ticket, once.
