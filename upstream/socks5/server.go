@@ -164,7 +164,7 @@ func (s *Server) password(in, out []byte) (int, []byte, error) {
 	if len(in) < 2 || len(in) < 2+int(in[1])+1 {
 		return 0, out, ErrIncomplete
 	}
-	user, rest := in[2:2+in[1]], in[2+int(in[1]):]
+	user, rest := in[2:2+int(in[1])], in[2+int(in[1]):]
 	if len(rest) < 1+int(rest[0]) {
 		return 0, out, ErrIncomplete
 	}

@@ -169,10 +169,28 @@ func TestAppendReply(t *testing.T) {
 	}
 }
 
+// TestLongestNames: user names and passwords of up to 255 bytes (RFC 1929, section 2) are taken whole.
+func TestLongestNames(t *testing.T) {
+	for _, n := range []int{1, 253, 254, 255} {
+		user, password := strings.Repeat("u", n), strings.Repeat("p", n)
+		in := append([]byte{5, 1, 2, 1, byte(n)}, user...)
+		in = append(append(in, byte(n)), password...)
+		s := Server{Auth: true}
+		m, out, ev, err := s.Step(in, nil)
+		if rest, _, ev2, err2 := s.Step(in[m:], nil); ev != Authenticate { // method and password may be two steps
+			m, ev, err = m+rest, ev2, err2
+		}
+		if err != nil || ev != Authenticate || m != len(in) || s.User != user || s.Password != password {
+			t.Errorf("%d bytes: took %d of %d, %v, %v, answers %q, user of %d bytes", n, m, len(in), ev, err, out, len(s.User))
+		}
+	}
+}
+
 func FuzzServer(f *testing.F) {
 	for _, tt := range serverTests {
 		f.Add([]byte(tt.in), uint8(1), tt.auth)
 	}
+	f.Add([]byte("\x05\x01\x02\x01\xff"+strings.Repeat("0", 400)), uint8('Z'), true)
 	f.Fuzz(func(t *testing.T, in []byte, size uint8, auth bool) {
 		whole, split := Server{Auth: auth, UDP: size&1 != 0}, Server{Auth: auth, UDP: size&1 != 0}
 		out, rest, ev, err := serve(&whole, bytes.Clone(in), len(in)+1, "u/pw")
