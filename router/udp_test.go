@@ -305,6 +305,7 @@ func TestUDPDecisions(t *testing.T) {
 		c.send(c.relay.String(), "to the relay")
 	}
 	c.nothing(open.String())
+	waitFor(t, func() bool { return g.Stats().Flows == 4 }) // each is refused on a goroutine of its own
 	c.control.Close()
 	flows, a := g.flowsOf(t, 6)
 	for target, says := range map[string]string{
