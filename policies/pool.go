@@ -18,10 +18,9 @@ type poolBlock struct {
 }
 
 var (
-	poolSchema   = schema(attrs("members", "select", "hash_by"), blocks("health", "retry", "eject"))
-	healthSchema = schema(attrs("every", "timeout", "connect"))
-	retrySchema  = schema(attrs("attempts", "backoff", "max_backoff", "deadline", "on"))
-	ejectSchema  = schema(attrs("failures", "time", "max_time", "disabled"))
+	poolSchema  = schema(attrs("members", "select", "hash_by", "fail_back", "warm_up"), blocks("health", "retry", "eject"))
+	retrySchema = schema(attrs("attempts", "backoff", "max_backoff", "deadline", "on"))
+	ejectSchema = schema(attrs("failures", "time", "max_time", "disabled"))
 )
 
 func (l *loader) buildPool(x *poolBlock) {
@@ -37,10 +36,13 @@ func (l *loader) buildPool(x *poolBlock) {
 	if b.has("hash_by") && s.Select != upstream.SelectHash {
 		l.errorAt(b.rng("hash_by"), "Without effect", `"hash_by" says what select = "hash" looks at.`)
 	}
-	if h := b.one("health"); h != nil {
-		c := l.open(h, healthSchema)
-		s.Health = &upstream.HealthSpec{Every: c.duration("every"), Timeout: c.duration("timeout"), Connect: c.hostPort("connect")}
+	s.FailBack, s.WarmUp = b.failBack(), b.duration("warm_up")
+	if first := s.Select == "" || s.Select == upstream.SelectFirstHealthy; b.has("fail_back") && !first {
+		l.errorAt(b.attrs["fail_back"].NameRange, "Without effect", `"fail_back" says when select = "first_healthy" goes back to a member that comes before others.`)
+	} else if b.has("warm_up") && (first || s.Select == upstream.SelectHash) {
+		l.errorAt(b.attrs["warm_up"].NameRange, "Without effect", `"warm_up" is for selections that give each member a share: "round_robin", "random", "least_connections" and "fastest".`)
 	}
+	s.Health = l.health(b.one("health"))
 	s.Retry = l.retry(b.one("retry"))
 	if e := b.one("eject"); e != nil {
 		c := l.open(e, ejectSchema)

@@ -24,7 +24,7 @@ type upstreamBlock struct {
 }
 
 var (
-	upstreamSchema = schema(attrs("url", "source_address", "interface", "mark", "keepalive", "max_connections", "plain_connect", "http2"), blocks("auth", "tls", "timeouts"))
+	upstreamSchema = schema(attrs("url", "source_address", "interface", "mark", "keepalive", "max_connections", "plain_connect", "http2"), blocks("auth", "tls", "timeouts", "health"))
 	hopTLSSchema   = schema(clientTLSAttrs)
 	hopTimeSchema  = schema(attrs("dial", "tls", "handshake"))
 )
@@ -63,6 +63,9 @@ func (l *loader) buildUpstream(x *upstreamBlock) {
 	if t := b.one("timeouts"); t != nil {
 		c := l.open(t, hopTimeSchema)
 		s.Timeouts = upstream.HopTimeouts{Dial: c.duration("dial"), TLS: c.duration("tls"), Handshake: c.duration("handshake")}
+	}
+	if s.Health = l.health(b.one("health")); s.Health != nil && s.Health.Kind == upstream.CheckTLS && s.Scheme != "" && s.Scheme != "https" {
+		l.errorAt(b.one("health").DefRange, "TLS to a proxy without TLS", fmt.Sprintf("The scheme of the URL is %s, so no TLS is spoken to this proxy. Check it with tcp = true, or further with connect or http.", s.Scheme))
 	}
 	if t := b.one("tls"); t != nil {
 		c := l.open(t, hopTLSSchema)

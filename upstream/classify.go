@@ -42,6 +42,7 @@ type row struct {
 
 // rows is the table. The first row that matches counts.
 var rows = []row{
+	{"check", checkRow},
 	{"guard", guardRow},
 	{"canceled", canceledRow},
 	{"limit", limitRow},
@@ -137,6 +138,18 @@ func (e *HopError) during() string {
 		return "while it checked our credentials"
 	}
 	return "when it was asked to connect to " + e.beyond()
+}
+
+// checkRow is what ends checks and no flows.
+func checkRow(e *HopError) (verdict, bool) {
+	var turn *turnError
+	switch {
+	case errors.Is(e.Err, errNotShown):
+		return verdict{whose: nobody, kind: connmodel.KindAuth, text: "the proxy " + e.Upstream + " is there; " + errNotShown.Error()}, true
+	case errors.As(e.Err, &turn):
+		return verdict{whose: ours, kind: connmodel.KindLimit, text: "the check of " + e.Upstream + " had no time left: " + turn.Error()}, true
+	}
+	return verdict{}, false
 }
 
 func guardRow(e *HopError) (verdict, bool) {

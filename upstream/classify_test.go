@@ -68,6 +68,8 @@ const (
 
 func classRows() []classRow {
 	rows := []classRow{
+		{"check", onlyHop, errNotShown, ourSide, 1, authNo, 0, byNobody, false, "corp is there"},
+		{"check", onlyHop, &turnError{context.DeadlineExceeded}, ourSide, 1, limit, 0, byUs, false, "same credential"},
 		{"guard", dialServer, &guardError{errors.New("127.0.0.1 is loopback")}, ourSide, 0, denied, 0, byNobody, false, "127.0.0.1 is loopback"},
 		{"canceled", dialHop, context.Canceled, ourSide, 1, canceled, 0, byNobody, false, "given up"},
 		{"canceled", onlyHop, &canceledError{context.Canceled, os.ErrDeadlineExceeded}, ourSide, 1, canceled, 0, byNobody, false, "given up"},

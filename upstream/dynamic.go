@@ -145,7 +145,7 @@ func (d *dynamic) compile(list []Candidate) (*route, error) {
 		clear(d.chosen)
 	}
 	r := &route{name: d.spec.Name + " (" + key + ")", choices: len(names), retry: &connmodel.Retry{Attempts: len(names)}}
-	r.pool = &pool{spec: PoolSpec{Name: d.spec.Name, Select: SelectFirstHealthy}, name: d.spec.Name, budget: d.budget}
+	r.pool = &pool{spec: PoolSpec{Name: d.spec.Name, Select: SelectFirstHealthy, FailBack: defaultFailBack}, name: d.spec.Name, budget: d.budget}
 	for i, name := range names {
 		m, err := d.member(name, specs[i])
 		if err != nil {

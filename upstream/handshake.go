@@ -27,6 +27,16 @@ func (a *attempt) through(n int, conn net.Conn, to connmodel.Address) (net.Conn,
 	if h.auth != nil {
 		return a.tunnel(n, conn, host, to)
 	}
+	if a.d.q.check && h.login != nil {
+		done, err := a.guardedTurn(n)
+		if err != nil {
+			return nil, err
+		}
+		defer done()
+		if !h.proven() {
+			return nil, a.failure(n, connmodel.PhaseAuth, errNotShown)
+		}
+	}
 	start := time.Now()
 	if err := a.arm(start, h.spec.Timeouts.Handshake); err != nil {
 		return nil, a.failure(n, connmodel.PhaseConnect, err)

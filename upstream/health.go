@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"math/rand/v2"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,15 +17,17 @@ const (
 	defaultEjectMax      = 5 * time.Minute
 )
 
-// health is what is known of one member of a pool. Tables of later configurations share it while the member stays the same.
+// health is what is known of one member of a pool, or of an upstream that is checked by itself. Tables of later configurations share it while
+// the member stays the same.
 //
 // A member is ejected when it failed several times in a row, for a time that doubles while ejections follow each other
 // soon, with jitter. After that time it is half-open: one request at a time is let through, and its success heals.
-// A failed active check keeps a member out until a check succeeds.
+// Failed active checks keep a member out until checks succeed: see findings.go.
 type health struct {
 	bad  atomic.Bool  // ejected or down: look at the rest under mu
 	open atomic.Int64 // connections and attempts under way
-	pace atomic.Int64 // moving average of the time to connect, in nanoseconds; 0 = not known
+	back atomic.Int64 // when it came back, in nanoseconds of the process' clock; 0 = it was never out
+	pace pace         // the time to connect
 
 	mu       sync.Mutex
 	eject    EjectSpec
@@ -34,13 +37,35 @@ type health struct {
 	healed   time.Time     // when the last ejection ended by a success
 	probing  bool          // half-open, and the one request is under way
 	worked   bool          // it did its part at least once
-	down     bool          // the active check says so
-	checked  time.Time     // last active check
-	misses   int           // active checks failed in a row
 	total    uint64        // ejections
 	lastErr  *connmodel.ConnError
 	lastFail time.Time
 	silentAt connmodel.Address // target of the last silence that counted
+
+	checks findings
+	said   turned
+}
+
+// turned is the state as others were told of it last.
+type turned struct {
+	pool, route string // "" = it is an upstream by itself
+	tell        func(*Change)
+	state       string // StateHealthy, StateEjected or StateDown; "" = StateHealthy
+	since       time.Time
+	why         string // it is out
+}
+
+// Change is a member of a pool, or an upstream that is checked, that is taken out or comes back.
+type Change struct {
+	Pool  string // "pool.corp"; "" = it is about the upstream itself
+	Route string // "upstream.corp_a"
+	From  string // StateHealthy, StateEjected or StateDown
+	To    string
+	Why   string        // it is out: the error, and how often it was met
+	Until time.Time     // of an ejection
+	After time.Duration // it was in the state before; 0 = not known
+
+	tell func(*Change)
 }
 
 func newHealth(e EjectSpec) *health {
@@ -56,16 +81,86 @@ func (e EjectSpec) withDefaults() EjectSpec {
 	return e
 }
 
-// with gives h the rules of a new configuration and returns it.
-func (h *health) with(e EjectSpec) *health {
+// of names h and says who is told of its changes.
+func (h *health) of(pool, route string, tell func(*Change)) *health {
 	h.mu.Lock()
-	defer h.mu.Unlock()
+	h.said.pool, h.said.route, h.said.tell = pool, route, tell
+	h.mu.Unlock()
+	return h
+}
+
+// with gives h the rules of a new configuration and returns it.
+func (h *health) with(e EjectSpec, checks *HealthSpec) *health {
+	now := time.Now()
+	h.mu.Lock()
 	h.eject = e.withDefaults()
 	if e.Disabled {
 		h.until = time.Time{}
-		h.bad.Store(h.down)
 	}
+	h.checks.rules(checks)
+	c := h.turn(now)
+	h.mu.Unlock()
+	c.say()
 	return h
+}
+
+// turn brings the state in line with what has just changed, and returns what is to be said of it: with mu held, and said without.
+func (h *health) turn(now time.Time) *Change {
+	to, was := StateHealthy, h.said.state
+	if was == "" {
+		was = StateHealthy
+	}
+	switch {
+	case h.checks.down:
+		to = StateDown
+	case !h.until.IsZero():
+		to = StateEjected
+	}
+	h.bad.Store(to != StateHealthy)
+	if to == was {
+		return nil
+	}
+	c := &Change{Pool: h.said.pool, Route: h.said.route, From: was, To: to, Until: h.until}
+	if !h.said.since.IsZero() {
+		c.After = now.Sub(h.said.since)
+	}
+	switch to {
+	case StateDown:
+		c.Why = h.checks.why()
+	case StateEjected:
+		if c.Why = "a failure"; h.failures > 1 {
+			c.Why = strconv.Itoa(h.failures) + " failures in a row"
+		}
+		if h.lastErr != nil {
+			c.Why += ": " + h.lastErr.Message
+		}
+	default:
+		h.back.Store(clock(now))
+	}
+	h.said.state, h.said.since, h.said.why = to, now, c.Why
+	if h.said.tell == nil {
+		return nil
+	}
+	c.tell = h.said.tell
+	return c
+}
+
+// say tells of a change; c may be nil.
+func (c *Change) say() {
+	if c != nil {
+		c.tell(c)
+	}
+}
+
+// begin is where the process' clock begins, which no setting of the time moves.
+var begin = time.Now().Add(-time.Hour)
+
+func clock(t time.Time) int64 { return int64(t.Sub(begin)) }
+
+// well reports for how long the member has been well again; false = it was never out.
+func (h *health) well(now time.Time) (time.Duration, bool) {
+	at := h.back.Load()
+	return time.Duration(clock(now) - at), at != 0
 }
 
 // available reports whether a request may be sent there: it is well, or half-open and nobody is trying it.
@@ -75,7 +170,7 @@ func (h *health) available(now time.Time) bool {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return !h.down && !h.probing && !now.Before(h.until)
+	return !h.checks.down && !h.probing && !now.Before(h.until)
 }
 
 // claim takes the place of the one request of a half-open member; a member that is well has room for all.
@@ -86,9 +181,9 @@ func (h *health) claim(now time.Time) (ok, probe bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	switch {
-	case h.until.IsZero() && !h.down:
+	case h.until.IsZero() && !h.checks.down:
 		return true, false
-	case h.down || h.probing || now.Before(h.until):
+	case h.checks.down || h.probing || now.Before(h.until):
 		return false, false
 	}
 	h.probing = true
@@ -99,8 +194,8 @@ func (h *health) claim(now time.Time) (ok, probe bool) {
 func (h *health) returns() time.Time {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.down && h.until.IsZero() {
-		return h.checked.Add(time.Hour) // after all that only wait for their time
+	if h.checks.down && h.until.IsZero() {
+		return h.checks.last.At.Add(time.Hour) // after all that only wait for their time
 	}
 	return h.until
 }
@@ -109,10 +204,9 @@ func (h *health) returns() time.Time {
 // place that claim took.
 func (h *health) succeeded(now time.Time, took time.Duration, probe bool) {
 	if took > 0 {
-		h.paced(took)
+		h.pace.note(now, took)
 	}
 	h.mu.Lock()
-	defer h.mu.Unlock()
 	if probe {
 		h.probing = false
 	}
@@ -120,24 +214,25 @@ func (h *health) succeeded(now time.Time, took time.Duration, probe bool) {
 	if !h.until.IsZero() && (probe || !now.Before(h.until)) {
 		h.until, h.healed = time.Time{}, now
 	}
-	h.bad.Store(h.down || !h.until.IsZero())
+	c := h.turn(now)
+	h.mu.Unlock()
+	c.say()
 }
 
 // failed notes a fault of the member's own.
 func (h *health) failed(now time.Time, err *connmodel.ConnError, probe bool) {
 	h.mu.Lock()
-	defer h.mu.Unlock()
 	if probe {
 		h.probing = false
 	}
 	h.failures++
 	h.lastErr, h.lastFail = err, now
-	if h.eject.Disabled {
-		return
-	}
-	if probe || h.failures >= h.eject.Failures && h.until.IsZero() {
+	if !h.eject.Disabled && (probe || h.failures >= h.eject.Failures && h.until.IsZero()) {
 		h.out(now)
 	}
+	c := h.turn(now)
+	h.mu.Unlock()
+	c.say()
 }
 
 // out ejects. Called with mu held.
@@ -150,7 +245,16 @@ func (h *health) out(now time.Time) {
 	}
 	h.until = now.Add(h.length + time.Duration(rand.Int64N(int64(h.length)/5+1)))
 	h.total++
-	h.bad.Store(true)
+}
+
+// chance lets an ejected member be tried at once: what it failed by may be over.
+func (h *health) chance(now time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if now.Before(h.until) {
+		h.until = now
+	}
+	h.length, h.failures = 0, 0
 }
 
 // repeats reports whether err is a proxy's silence about the target that it was silent about before. A proxy that waits for
@@ -176,40 +280,4 @@ func (h *health) undecided(probe bool) {
 	h.mu.Lock()
 	h.probing = false
 	h.mu.Unlock()
-}
-
-// missesToDown is how many active checks fail in a row before they take a member out.
-const missesToDown = 2
-
-// check notes the result of an active check.
-func (h *health) check(now time.Time, took time.Duration, err *connmodel.ConnError) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.checked = now
-	if err == nil {
-		h.misses, h.down, h.failures, h.worked = 0, false, 0, true
-		if !h.until.IsZero() {
-			h.until, h.healed = time.Time{}, now
-		}
-		h.paced(took)
-	} else {
-		h.misses++
-		h.lastErr, h.lastFail = err, now
-		h.down = h.down || h.misses >= missesToDown
-	}
-	h.bad.Store(h.down || !h.until.IsZero())
-}
-
-// paced moves the average of the time to connect by a fifth.
-func (h *health) paced(took time.Duration) {
-	for {
-		old := h.pace.Load()
-		mean := int64(took)
-		if old > 0 {
-			mean = old + (mean-old)/5
-		}
-		if h.pace.CompareAndSwap(old, max(mean, 1)) {
-			return
-		}
-	}
 }

@@ -62,6 +62,19 @@ func (a *attempt) converse(n int, sess *auth.Session, s *steps, r *auth.Request,
 	h := a.hops[n-1]
 	ctx, cancel := context.WithDeadline(a.d.ctx, a.d.deadline)
 	defer cancel()
+	if a.d.q.check {
+		done, he := a.guardedTurn(n)
+		if he != nil {
+			return false, he
+		}
+		defer done()
+		if no := h.auth.Closed(); no != nil { // by the check before
+			return false, a.failure(n, connmodel.PhaseAuth, no)
+		}
+		if !h.proven() {
+			return false, a.unshown(n, k)
+		}
+	}
 	failed := func(err error) *HopError {
 		he := a.failure(n, connmodel.PhaseAuth, err)
 		if he.shown = s.showed; errors.As(err, new(*rejection)) {
@@ -181,7 +194,7 @@ func (a *attempt) tunnel(n int, conn net.Conn, host string, to connmodel.Address
 		if he != nil && warm && !k.heard && a.d.ctx.Err() == nil { // it died while nobody used it
 			moved, he, warm = true, nil, false
 		}
-		if n == 1 && h.warm != nil && he == nil && !moved {
+		if n == 1 && h.warm != nil && he == nil && !moved && !a.d.q.check {
 			a.d.t.replenish(h, !warm)
 			if k.no != nil && sess.Done() {
 				if again, _ := k.drain(); again {

@@ -29,6 +29,9 @@ func (a *attempt) connected(start time.Time) {
 		h.state.attempts.Add(1)
 		if !open || i < n-1 {
 			h.state.well()
+			if h.login != nil && !a.d.q.check && h.login.refused.Load() {
+				h.login.refused.Store(false)
+			}
 		}
 	}
 	if len(a.picks) > 0 {
@@ -58,6 +61,9 @@ func (a *attempt) fail(he *HopError, start time.Time) *connmodel.ConnError {
 		a.rec.Fail(err)
 	}
 	now := time.Now()
+	if err.Kind == connmodel.KindAuth && he.shown && he.Hop <= len(a.hops) && a.hops[he.Hop-1].login != nil {
+		a.hops[he.Hop-1].login.refused.Store(true)
+	}
 	for i, h := range a.hops {
 		h.state.attempts.Add(1)
 		switch {

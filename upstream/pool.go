@@ -32,6 +32,9 @@ func (b *builder) pool(name string, s *PoolSpec) *route {
 	default:
 		b.fail("%s: select = %q is not a way to select; there are first_healthy, round_robin, random, least_connections, fastest and hash", name, s.Select)
 	}
+	if s.FailBack == 0 {
+		p.spec.FailBack = defaultFailBack
+	}
 	switch s.HashBy {
 	case "", HashByClient, HashByTarget:
 	default:
@@ -63,8 +66,9 @@ func (b *builder) pool(name string, s *PoolSpec) *route {
 		r.sticky = r.sticky || part.sticky
 		m := &member{route: part, seed: hashString(n), health: newHealth(s.Eject)}
 		if old := prev.member(part); old != nil {
-			m.health = old.health.with(s.Eject)
+			m.health = old.health
 		}
+		m.health.of(name, n, b.t.changed).with(s.Eject, s.Health)
 		p.members = append(p.members, m)
 	}
 	b.t.pools = append(b.t.pools, p)
@@ -201,9 +205,12 @@ func (r *route) usable(now time.Time) bool {
 	return true
 }
 
-// room reports whether every hop may have one more connection, and is not one whose credential is closed.
+// room reports whether every hop may have one more connection, and is not one whose credential is closed, or that its own checks find down.
 func (w *way) room() bool {
 	for _, h := range w.hops {
+		if h.vital != nil && h.vital.bad.Load() {
+			return false
+		}
 		if h.auth != nil && h.auth.Shut() {
 			return false
 		}
@@ -225,7 +232,7 @@ func (p *pool) choose(d *dialing, now time.Time) (*member, bool) {
 		}
 	}
 	for len(set) > 0 {
-		m := p.selectFrom(set, d)
+		m := p.selectFrom(p.warm(set, now), d, now)
 		if ok, probe := m.claim(now); ok {
 			return m, probe
 		}
@@ -247,7 +254,7 @@ func (p *pool) choose(d *dialing, now time.Time) (*member, bool) {
 	if len(set) == 0 {
 		return soonest(p.members), false
 	}
-	m := p.selectFrom(set, d)
+	m := p.selectFrom(set, d, now)
 	_, probe := m.claim(now)
 	return m, probe
 }

@@ -548,7 +548,7 @@ func TestActiveChecks(t *testing.T) {
 		t.Run(fmt.Sprintf("connect=%v", connect), func(t *testing.T) {
 			f := newFarm(t, 2, PoolSpec{Health: &HealthSpec{Every: 20 * time.Millisecond}}, ut.Options{})
 			if connect {
-				f.config.Pools[0].Health.Connect = f.to
+				f.config.Pools[0].Health.Target = f.to
 			}
 			f.proxies[0].Down()
 			tab := table(t, f.config)
@@ -576,7 +576,7 @@ func TestActiveChecks(t *testing.T) {
 				t.Fatal(err)
 			}
 			state(StateHealthy)
-			if m := tab.Pools()[0].Members[0]; m.Checked.IsZero() || m.Connect <= 0 {
+			if m := tab.Pools()[0].Members[0]; m.Check == nil || m.Check.At.IsZero() || !m.Check.OK || (m.Connect > 0) != connect {
 				t.Errorf("%+v", m)
 			}
 			tab.Close() // returns when the checks have ended; goleak looks after it

@@ -58,6 +58,8 @@ type Request struct {
 	// told of it. It is not asked for the addresses of proxies. An error refuses the address.
 	Check func(netip.Addr) error
 
+	check bool // it is a check and no flow: see Table.Check
+
 	// Tried holds the pool members that failed this flow, so that a second Dial goes on to others; nil = nobody cares.
 	Tried *Tried
 }

@@ -3,13 +3,20 @@ package upstream
 import (
 	"math/rand/v2"
 	"net/netip"
+	"time"
 )
 
-// exploration is one in how many choices of "fastest" goes to any member, so that old averages are found out.
+// exploration is one in how many choices of "fastest" goes to the member that was measured longest ago, so that old averages are found out.
 const exploration = 32
 
+// defaultFailBack is that of PoolSpec.
+const defaultFailBack = 10 * time.Second
+
+// warmFloor is the share of a member that has just come back, of what it will have in the end.
+const warmFloor = 0.05
+
 // selectFrom chooses from a set that is not empty and in written order.
-func (p *pool) selectFrom(set []*member, d *dialing) *member {
+func (p *pool) selectFrom(set []*member, d *dialing, now time.Time) *member {
 	if len(set) == 1 {
 		return set[0]
 	}
@@ -25,7 +32,54 @@ func (p *pool) selectFrom(set []*member, d *dialing) *member {
 	case SelectHash:
 		return p.hashed(set, d)
 	}
+	return p.first(set, now)
+}
+
+// first returns the first member that has been well for long enough, or else the first. One that is half-open is let through as it is: that is
+// how it is found out whether it is back.
+func (p *pool) first(set []*member, now time.Time) *member {
+	if p.spec.FailBack < 0 {
+		return set[0]
+	}
+	for _, m := range set {
+		if m.bad.Load() {
+			return m
+		}
+		if since, back := m.well(now); !back || since >= p.spec.FailBack {
+			return m
+		}
+	}
 	return set[0]
+}
+
+// spreads reports whether the selection gives each member a share of the flows.
+func (p *pool) spreads() bool {
+	switch p.spec.Select {
+	case SelectRoundRobin, SelectRandom, SelectLeastConnections, SelectFastest:
+		return true
+	}
+	return false
+}
+
+// warm leaves members out of a set that came back a short while ago, so often that their share grows evenly until WarmUp is over; not all of
+// them. Members that are half-open are let through one request at a time anyway.
+func (p *pool) warm(set []*member, now time.Time) []*member {
+	if p.spec.WarmUp <= 0 || len(set) < 2 || !p.spreads() {
+		return set
+	}
+	kept := 0
+	for i, m := range set {
+		if since, back := m.well(now); back && since < p.spec.WarmUp && !m.bad.Load() &&
+			rand.Float64() >= max(float64(since)/float64(p.spec.WarmUp), warmFloor) {
+			continue
+		}
+		set[kept], set[i] = set[i], set[kept]
+		kept++
+	}
+	if kept == 0 {
+		return set
+	}
+	return set[:kept]
 }
 
 // least returns the member with the fewest connections; equals take turns.
@@ -43,12 +97,17 @@ func (p *pool) least(set []*member) *member {
 
 // fastest returns the member with the least average; one that was never measured goes first.
 func fastest(set []*member) *member {
-	if rand.IntN(exploration) == 0 {
-		return set[rand.IntN(len(set))]
-	}
 	best := set[0]
+	if rand.IntN(exploration) == 0 {
+		for _, m := range set[1:] {
+			if m.pace.at.Load() < best.pace.at.Load() {
+				best = m
+			}
+		}
+		return best
+	}
 	for _, m := range set[1:] {
-		if m.pace.Load() < best.pace.Load() {
+		if m.pace.mean.Load() < best.pace.mean.Load() {
 			best = m
 		}
 	}

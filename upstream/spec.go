@@ -27,6 +27,12 @@ type Config struct {
 	// goroutines at once. It must not block. nil = observers of the flow are told alone.
 	CertificateWarning func(*connmodel.CertificateWarning)
 	WarnBefore         time.Duration // how long before its end a certificate wants attention; 0 = 14 days
+
+	// NoChecks keeps the table from checking anything by itself: nothing will be dialled.
+	NoChecks bool
+	// Changed is told when a member of a pool, or an upstream that is checked, is taken out or comes back, from many goroutines. It must not
+	// block. nil = nobody is told.
+	Changed func(*Change)
 }
 
 // Spec is one declared proxy.
@@ -50,6 +56,10 @@ type Spec struct {
 	MaxConnections int  // at the same time, over all routes; 0 = no limit
 	PlainConnect   bool // plain HTTP goes by CONNECT too
 	NoHTTP2        bool // https: h2 is not offered; an ALPN of TLS that leaves it out is the same
+
+	// Health is active checks of the upstream by itself, as the first hop. While they find it down it is passed over wherever there is a choice;
+	// where there is none it is tried all the same. nil = it is checked in pools alone.
+	Health *HealthSpec
 }
 
 // Auth is what a proxy wants to be shown. It goes to that proxy and to nothing else.
@@ -121,6 +131,12 @@ type PoolSpec struct {
 	Retry   *connmodel.Retry
 	Eject   EjectSpec
 	Health  *HealthSpec // nil = no active checks
+
+	// FailBack is how long a member that comes before others must have been well again until it is chosen before them, for first_healthy, so that one
+	// that comes and goes does not take all traffic with it each time; 0 = 10 s, negative = at once.
+	FailBack time.Duration
+	// WarmUp is how long the share of a member that came back grows until it is whole, for selections that spread; 0 = it is whole at once.
+	WarmUp time.Duration
 }
 
 // EjectSpec says when a member is left out because real traffic found it at fault.
@@ -131,11 +147,13 @@ type EjectSpec struct {
 	MaxTime  time.Duration // 0 = 5 min
 }
 
-// HealthSpec is active checks of a pool's members.
+// HealthSpec is active checks of a pool's members, or of one upstream.
 type HealthSpec struct {
-	Every   time.Duration     // between two checks of a member, give or take a tenth; 0 = 10 s
-	Timeout time.Duration     // 0 = 10 s, and never more than Every
-	Connect connmodel.Address // ask the member to connect there; zero = only connect to its first hop
+	Check                   // what is asked
+	Every     time.Duration // between two checks, give or take a tenth; 0 = 10 s
+	Timeout   time.Duration // 0 = 10 s, and never more than Every
+	Healthy   int           // checks that go well in a row until it is let in again; 0 = 1
+	Unhealthy int           // checks that fail in a row until it is taken out; 0 = 2
 }
 
 // ChainSpec is hops one after the other, the first nearest to us.

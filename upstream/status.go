@@ -23,6 +23,12 @@ type UpstreamStatus struct {
 	LastErrorTime  time.Time
 	Members        []MemberStatus // its places in pools
 
+	// Of upstreams that are checked by themselves.
+	Check *CheckStatus // nil = it is not
+	Down  bool         // the checks say so
+	Since time.Time    // when it went down, or came back; zero = it was never down
+	Why   string       // it is down
+
 	// Of HTTP proxies that are shown a credential which somebody guards.
 	Credential      string    // by name; "" = none
 	Schemes         []string  // that may be used
@@ -42,8 +48,25 @@ type MemberStatus struct {
 	Ejections uint64 // since it is known
 	Open      int64
 	Connect   time.Duration // moving average of the time to connect; 0 = not known
-	Checked   time.Time     // last active check
 	LastError string
+	Since     time.Time    // when it was taken out, or came back; zero = it was never out
+	Why       string       // it is out
+	Check     *CheckStatus // active checks; nil = there are none
+}
+
+// CheckStatus is what active checks are about, and how the last one went.
+type CheckStatus struct {
+	Check    string    // what is asked
+	At       time.Time // of the last one; zero = there was none yet
+	Took     time.Duration
+	OK       bool
+	Short    string // why it went well without going all the way
+	Status   int    // of the answer to an http check
+	Error    string
+	InARow   int       // checks like the last one
+	Next     time.Time // when the next one is due
+	Made     uint64
+	Failures uint64
 }
 
 // HopInfo is one step of a route, for people: a proxy, a choice, or the direct connection.
@@ -150,6 +173,11 @@ func (t *Table) Status() []UpstreamStatus {
 				s.CredentialState = state.String()
 			}
 		}
+		if h.vital != nil {
+			h.vital.mu.Lock()
+			s.Check, s.Down, s.Since, s.Why = h.vital.checks.status(), h.vital.checks.down, h.vital.said.since, h.vital.said.why
+			h.vital.mu.Unlock()
+		}
 		for _, p := range pools {
 			for _, m := range p.Members {
 				if m.Route == "upstream."+h.spec.Name {
@@ -206,7 +234,7 @@ func (h *health) state(now time.Time) string {
 
 func (h *health) stateLocked(now time.Time) string {
 	switch {
-	case h.down:
+	case h.checks.down:
 		return StateDown
 	case h.until.IsZero():
 		return StateHealthy
@@ -220,18 +248,49 @@ func (m *member) status(pool string, now time.Time) MemberStatus {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	s := MemberStatus{Pool: pool, Route: m.route.name, State: m.stateLocked(now), Until: m.until, Failures: m.failures, Worked: m.worked,
-		Ejections: m.total, Open: m.open.Load(), Connect: time.Duration(m.pace.Load()), Checked: m.checked}
+		Ejections: m.total, Open: m.open.Load(), Connect: time.Duration(m.pace.mean.Load()), Since: m.said.since, Why: m.said.why, Check: m.checks.status()}
 	if m.lastErr != nil {
 		s.LastError = m.lastErr.Error()
 	}
 	if w := m.route.way; w != nil {
 		for _, h := range w.hops {
+			if h.vital != nil && h.vital != m.health {
+				h.vital.shadow(&s)
+			}
 			if h.auth != nil {
 				if no := h.auth.Closed(); no != nil {
-					s.State, s.LastError = StateDown, no.Error()
+					s.State, s.LastError, s.Why = StateDown, no.Error(), no.Error()
 				}
 			}
 		}
 	}
 	return s
+}
+
+// status returns how the checks are; nil = there are none. Called with health.mu held.
+func (v *findings) status() *CheckStatus {
+	if v.of == nil {
+		return nil
+	}
+	s := &CheckStatus{Check: v.of.String(), At: v.last.At, Took: v.last.Took, OK: v.last.Err == nil && !v.last.At.IsZero(), Short: v.last.Short, Status: v.last.Status,
+		InARow: max(v.hits, v.misses), Next: v.next, Made: v.made, Failures: v.failed}
+	if v.last.Err != nil {
+		s.Error = v.last.Err.Message
+	}
+	return s
+}
+
+// shadow puts what the checks of an upstream itself say over the status of a member that goes through it.
+func (h *health) shadow(s *MemberStatus) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if s.Check == nil {
+		s.Check = h.checks.status()
+	}
+	if h.checks.down {
+		s.State, s.Since, s.Why = StateDown, h.said.since, h.said.why
+		if s.LastError == "" && h.lastErr != nil {
+			s.LastError = h.lastErr.Error()
+		}
+	}
 }

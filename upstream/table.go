@@ -28,6 +28,8 @@ type Table struct {
 	sessions sessionCaches
 	lanes    lanes
 	certs    certWatch
+	watcher  *watcher      // nil = nothing is checked
+	changed  func(*Change) // may be nil
 
 	life    context.Context // until Close
 	stop    context.CancelFunc
@@ -66,11 +68,12 @@ func NewTable(c Config, prev *Table) (*Table, error) {
 		tlsTime:  orDefault(c.Direct.TLSTimeout, defaultHopTimeout),
 		routes:   make(map[string]*route),
 		certs:    certWatch{c.WarnBefore, c.CertificateWarning},
+		changed:  c.Changed,
 	}
 	if t.resolver == nil {
 		t.resolver = resolve.System()
 	}
-	b := &builder{t: t, prev: prev, pools: make(map[string]*PoolSpec), chains: make(map[string]*ChainSpec)}
+	b := &builder{t: t, prev: prev, pools: make(map[string]*PoolSpec), chains: make(map[string]*ChainSpec), logins: make(map[any]*login)}
 	b.build(&c)
 	if len(b.errs) > 0 {
 		return nil, errors.Join(b.errs...)
@@ -78,7 +81,9 @@ func NewTable(c Config, prev *Table) (*Table, error) {
 	ctx, stop := context.WithCancel(context.Background())
 	t.life, t.stop = ctx, stop
 	t.lanes.open = make(map[string]*lane)
-	t.startProbes(ctx)
+	if !c.NoChecks {
+		t.startChecks(ctx)
+	}
 	return t, nil
 }
 
@@ -108,6 +113,7 @@ type builder struct {
 	prev   *Table
 	pools  map[string]*PoolSpec
 	chains map[string]*ChainSpec
+	logins map[any]*login
 	open   []string // names being compiled, outermost first
 	errs   []error
 }
@@ -125,10 +131,18 @@ func (b *builder) build(c *Config) {
 			b.fail("%s is declared twice", name)
 			continue
 		}
-		h, err := newHop(*s, c.Guard, b.prev.hop(s.Name))
+		prev := b.prev.hop(s.Name)
+		h, err := newHop(*s, c.Guard, prev)
 		if err != nil {
 			b.fail("%s: %w", name, err)
 			continue
+		}
+		h.login = b.login(h, prev)
+		if s.Health != nil {
+			if h.vital = newHealth(EjectSpec{Disabled: true}); prev != nil && prev.vital != nil && prev.state == h.state {
+				h.vital = prev.vital
+			}
+			h.vital.of("", name, c.Changed).with(EjectSpec{Disabled: true}, s.Health)
 		}
 		h.resolver = b.t.resolver
 		b.t.hops = append(b.t.hops, h)

@@ -182,7 +182,7 @@ func (t *Table) logInAhead(h *Hop) *warmConn {
 // warmed makes a connection that is logged in the attempt's own; nil = there is none.
 func (a *attempt) warmed(n int) net.Conn {
 	h := a.hops[n-1]
-	if n != 1 || h.warm == nil || a.cold || a.given != nil {
+	if n != 1 || h.warm == nil || a.cold || a.given != nil || a.d.q.check {
 		return nil
 	}
 	w := h.warm.take()

@@ -79,7 +79,18 @@ func upstreamStatus(u *upstream.UpstreamStatus) admin.UpstreamStatus {
 	if u.CredentialState != "" {
 		x.Credential = &admin.CredentialStatus{Name: u.Credential, Schemes: u.Schemes, State: u.CredentialState, Since: maybe(u.CredentialSince), Why: u.CredentialWhy}
 	}
-	x.State = wellbeing(admin.StateUp, u.Worked, u.InARow)
+	x.Check, x.Since, x.Why = checkStatus(u.Check), maybe(u.Since), u.Why
+	worked, inARow := u.Worked, u.InARow
+	if c := u.Check; c != nil && !c.At.IsZero() { // more is known than flows have found out
+		worked = worked || c.OK
+		if !c.OK {
+			inARow = max(inARow, uint64(c.InARow))
+		}
+	}
+	x.State = wellbeing(admin.StateUp, worked, inARow)
+	if u.Down {
+		x.State = admin.StateDown
+	}
 	for _, m := range u.Members {
 		if m.State == upstream.StateEjected || m.State == upstream.StateDown {
 			x.State = admin.StateDown
@@ -113,7 +124,7 @@ func memberStatus(m *upstream.MemberStatus) admin.MemberStatus {
 	}
 	return admin.MemberStatus{
 		Route: m.Route, State: state, Until: maybe(m.Until), Failures: m.Failures, Ejections: m.Ejections, Open: m.Open,
-		Connect: float64(m.Connect.Microseconds()) / 1000, Checked: maybe(m.Checked), LastError: m.LastError,
+		Connect: float64(m.Connect.Microseconds()) / 1000, LastError: m.LastError, Since: maybe(m.Since), Why: m.Why, Check: checkStatus(m.Check),
 	}
 }
 

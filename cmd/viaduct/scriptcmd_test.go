@@ -36,6 +36,7 @@ import (
 //	refuser NAME                    an address that refuses every dial
 //	listening ADDRESS...            waits until it can be dialled; unix:/path too. ! waits until it cannot
 //	await [!] COMMAND...            runs a program until it succeeds (or fails)
+//	awaitstatus KEY=VALUE...        waits until "viaduct status --json" has all these values, as record
 //	awaitfile FILE REGEXP           waits until a file holds it
 //	signal NAME                     sends SIGNAME to every program in the background
 //	tunnel NAME PROXY TARGET        opens a tunnel by CONNECT and keeps it
@@ -53,7 +54,7 @@ import (
 //	datagram PROXY TARGET TEXT      sends a text through a UDP association and waits for it to come back
 var scriptCommands = map[string]func(*testscript.TestScript, bool, []string){
 	"need": scriptNeed, "ports": scriptPorts, "origin": scriptOrigin, "tlsorigin": scriptTLSOrigin, "upstream": scriptUpstream, "tlsends": scriptTLSEnds, "refuser": scriptRefuser,
-	"listening": scriptListening, "await": scriptAwait, "awaitfile": scriptAwaitFile, "signal": scriptSignal,
+	"listening": scriptListening, "await": scriptAwait, "awaitfile": scriptAwaitFile, "awaitstatus": scriptAwaitStatus, "signal": scriptSignal,
 	"tunnel": scriptTunnel, "echo": scriptEcho, "hangup": scriptHangup, "record": scriptRecord, "json": scriptJSON,
 	"notifysocket": scriptNotifySocket, "notified": scriptNotified, "door": scriptDoor, "doortoken": scriptDoorToken, "freeport": scriptFreePort, "webdir": scriptWebDir, "fill": scriptFill,
 }
@@ -209,6 +210,14 @@ func scriptAwaitFile(ts *testscript.TestScript, _ bool, args []string) {
 	until(ts, args[1]+" in "+args[0], func() bool {
 		b, err := os.ReadFile(ts.MkAbs(args[0]))
 		return err == nil && re.Match(b)
+	})
+}
+
+func scriptAwaitStatus(ts *testscript.TestScript, _ bool, args []string) {
+	wantArgs(ts, args, 1, "awaitstatus KEY=VALUE...")
+	until(ts, "a status with "+strings.Join(args, " "), func() bool {
+		var v any
+		return ts.Exec("viaduct", "status", "--json") == nil && json.Unmarshal([]byte(ts.ReadFile("stdout")), &v) == nil && mismatch(v, args) == ""
 	})
 }
 

@@ -131,6 +131,7 @@ func (s *service) apply(cfg *policies.Config, generation uint64) error {
 	ways := cfg.Upstreams
 	ways.Guard = s.guardFor(&cfg.Gateway)
 	ways.CertificateWarning = s.router.CertificateWarning
+	ways.Changed = s.wellbeingChanged
 	pacs, fresh, err := openPACs(cfg, prevPACs, s.log)
 	if err != nil {
 		return err

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"net/http"
@@ -115,9 +116,9 @@ func printUpstreams(w io.Writer, s *admin.Status) {
 		return
 	}
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
-	fmt.Fprint(t, "\nUPSTREAM\tADDRESS\tSTATE\tOPEN\tATTEMPTS\tFAILURES\tLAST ERROR\n")
+	fmt.Fprint(t, "\nUPSTREAM\tADDRESS\tSTATE\tCHECK\tOPEN\tATTEMPTS\tFAILURES\tLAST ERROR\n")
 	for _, u := range s.Upstreams {
-		fmt.Fprintf(t, "%s\t%s://%s\t%s\t%d\t%d\t%d\t%s\n", u.Name, u.Scheme, u.Address, u.State, u.Open, u.Attempts, u.Failures, u.LastError)
+		fmt.Fprintf(t, "%s\t%s://%s\t%s\t%s\t%d\t%d\t%d\t%s\n", u.Name, u.Scheme, u.Address, u.State, checkWords(u.Check), u.Open, u.Attempts, u.Failures, u.LastError)
 	}
 	t.Flush() // as above
 	p := palette(colourful(w))
@@ -156,7 +157,7 @@ func printPACs(w io.Writer, s *admin.Status) {
 func printPools(w io.Writer, s *admin.Status) error {
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
 	if len(s.Pools) > 0 {
-		fmt.Fprint(t, "\nPOOL\tMEMBER\tSTATE\tOPEN\tCONNECT\tLAST ERROR\n")
+		fmt.Fprint(t, "\nPOOL\tMEMBER\tSTATE\tCHECK\tOPEN\tCONNECT\tLAST ERROR\n")
 	}
 	for _, pool := range s.Pools {
 		for _, m := range pool.Members {
@@ -167,7 +168,7 @@ func printPools(w io.Writer, s *admin.Status) error {
 			if m.Connect > 0 {
 				connect = fmt.Sprintf("%.1f ms", m.Connect)
 			}
-			fmt.Fprintf(t, "%s (%s)\t%s\t%s\t%d\t%s\t%s\n", strings.TrimPrefix(pool.Name, "pool."), pool.Select, m.Route, state, m.Open, connect, m.LastError)
+			fmt.Fprintf(t, "%s (%s)\t%s\t%s\t%s\t%d\t%s\t%s\n", strings.TrimPrefix(pool.Name, "pool."), pool.Select, m.Route, state, checkWords(m.Check), m.Open, connect, cmp.Or(m.Why, m.LastError))
 		}
 	}
 	return t.Flush()

@@ -170,10 +170,7 @@ func setLog(log *logrus.Logger, g *policies.Gateway) {
 // chooser is asked by dynamic routes; nil = nobody will go them.
 func wireUp(c *policies.Config, chooser func(route string) upstream.Chooser) (rc *router.Config, table *upstream.Table, diags hcl.Diagnostics, err error) {
 	plain := c.Upstreams
-	plain.Pools = slices.Clone(plain.Pools)
-	for i := range plain.Pools {
-		plain.Pools[i].Health = nil // nothing is dialled
-	}
+	plain.NoChecks = true
 	if chooser != nil {
 		plain.Dynamic = dynamic(c, chooser, nil)
 	}

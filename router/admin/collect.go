@@ -23,6 +23,12 @@ var (
 	descClosed           = desc("upstream_credential_closed", "1 when the upstream rejected its credential, which is not shown any more.", "upstream")
 	descMemberUp         = desc("pool_member_up", "1 when the pool would choose the member.", "pool", "member")
 	descMemberEjections  = desc("pool_member_ejections_total", "How often the member was ejected.", "pool", "member")
+	descMemberCheck      = desc("pool_member_check_success", "1 when the last active check of the member went well.", "pool", "member")
+	descMemberChecks     = desc("pool_member_checks_total", "Active checks of the member.", "pool", "member")
+	descMemberCheckFails = desc("pool_member_check_failures_total", "Active checks of the member that failed.", "pool", "member")
+	descUpstreamCheck    = desc("upstream_check_success", "1 when the last active check of the upstream by itself went well.", "upstream")
+	descUpstreamChecks   = desc("upstream_checks_total", "Active checks of the upstream by itself.", "upstream")
+	descUpstreamCheckNo  = desc("upstream_check_failures_total", "Active checks of the upstream by itself that failed.", "upstream")
 	descRetriesRefused   = desc("pool_retries_refused_total", "Retries that the budget of the pool did not allow.", "pool")
 	descPACReady         = desc("pac_ready", "1 when there is a PAC script to ask.", "pac")
 	descPACFresh         = desc("pac_fresh", "1 when the last look at the server of the PAC script went well.", "pac")
@@ -44,7 +50,8 @@ var (
 // Describe implements prometheus.Collector.
 func (c *statusCollector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{descBuild, descGeneration, descReloadOK, descReloadTime, descUpstreamUp, descUpstreamOpen, descUpstreamTries,
-		descUpstreamFailures, descClosed, descMemberUp, descMemberEjections, descRetriesRefused, descPACReady, descPACFresh, descPACAge, descPACLoadFailures, descPACCalls, descPACHits, descPACFailures,
+		descUpstreamFailures, descClosed, descMemberUp, descMemberEjections,
+		descMemberCheck, descMemberChecks, descMemberCheckFails, descUpstreamCheck, descUpstreamChecks, descUpstreamCheckNo, descRetriesRefused, descPACReady, descPACFresh, descPACAge, descPACLoadFailures, descPACCalls, descPACHits, descPACFailures,
 		descRecordsWritten, descRecordsDropped, descRecordFailures, descOpened, descRejected, descPassed, descMinted, descCAEnd} {
 		ch <- d
 	}
@@ -69,6 +76,11 @@ func (c *statusCollector) Collect(ch chan<- prometheus.Metric) {
 		gauge(descUpstreamOpen, float64(u.Open), u.Name)
 		counter(descUpstreamTries, u.Attempts, u.Name)
 		counter(descUpstreamFailures, u.Failures, u.Name)
+		if k := u.Check; k != nil && k.At != nil {
+			gauge(descUpstreamCheck, bit(k.OK), u.Name)
+			counter(descUpstreamChecks, k.Made, u.Name)
+			counter(descUpstreamCheckNo, k.Failures, u.Name)
+		}
 		if u.Credential != nil {
 			gauge(descClosed, bit(u.Credential.State == CredentialClosed), u.Name)
 		}
@@ -80,6 +92,11 @@ func (c *statusCollector) Collect(ch chan<- prometheus.Metric) {
 			m := &p.Members[j]
 			gauge(descMemberUp, bit(m.Up()), p.Name, m.Route)
 			counter(descMemberEjections, m.Ejections, p.Name, m.Route)
+			if k := m.Check; k != nil && k.At != nil {
+				gauge(descMemberCheck, bit(k.OK), p.Name, m.Route)
+				counter(descMemberChecks, k.Made, p.Name, m.Route)
+				counter(descMemberCheckFails, k.Failures, p.Name, m.Route)
+			}
 		}
 	}
 	for i := range s.PACs {

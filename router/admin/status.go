@@ -109,6 +109,9 @@ type UpstreamStatus struct {
 	LastError      string            `json:"last_error,omitempty"`
 	LastErrorTime  *time.Time        `json:"last_error_time,omitempty"`
 	Credential     *CredentialStatus `json:"credential,omitempty"` // of an HTTP proxy
+	Check          *Check            `json:"check,omitempty"`      // of the upstream by itself; nil = there are none
+	Since          *time.Time        `json:"since,omitempty"`      // these found it down, or well again
+	Why            string            `json:"why,omitempty"`        // these find it down
 }
 
 // CredentialClosed is the state of a credential that a proxy rejected: it is not shown until its secret changes or somebody opens it again.
@@ -148,8 +151,25 @@ type MemberStatus struct {
 	Ejections uint64     `json:"ejections_total"`
 	Open      int64      `json:"open"`
 	Connect   float64    `json:"connect_ms,omitempty"` // moving average
-	Checked   *time.Time `json:"checked,omitempty"`
 	LastError string     `json:"last_error,omitempty"`
+	Since     *time.Time `json:"since,omitempty"` // it was taken out, or came back
+	Why       string     `json:"why,omitempty"`   // it is out
+	Check     *Check     `json:"check,omitempty"` // nil = no active checks
+}
+
+// Check is what active checks ask, and how the last one went.
+type Check struct {
+	Kind     string     `json:"check"`        // "tcp", "connect www.example.com:443", "GET http://www.example.com/"
+	At       *time.Time `json:"at,omitempty"` // of the last one; nil = there was none yet
+	Took     float64    `json:"took_ms,omitempty"`
+	OK       bool       `json:"ok"`
+	Short    string     `json:"short,omitempty"`  // why it went well without going all the way
+	Status   int        `json:"status,omitempty"` // of the answer
+	Error    string     `json:"error,omitempty"`
+	InARow   int        `json:"in_a_row,omitempty"` // checks like the last one
+	Next     *time.Time `json:"next,omitempty"`
+	Made     uint64     `json:"made_total"`
+	Failures uint64     `json:"failures_total"`
 }
 
 // Up reports whether the pool would choose the member.

@@ -10,6 +10,8 @@ import (
 
 // Resolver finds the addresses of a host. Addresses come back unmapped, without repeats, in the order to try them; an
 // address given as host comes back as it is. Errors are *net.DNSError, or the context's.
+//
+// One that keeps anything may have a method NetworkChanged(), which is called when this machine is in another network.
 type Resolver interface {
 	Lookup(ctx context.Context, host string) ([]netip.Addr, error)
 }

@@ -110,6 +110,13 @@ func (r *resolver) join(host string) (*flight, error) {
 	return f, nil
 }
 
+// NetworkChanged forgets which names do not exist: other name servers may know them.
+func (r *resolver) NetworkChanged() {
+	r.mu.Lock()
+	clear(r.missing)
+	r.mu.Unlock()
+}
+
 func (r *resolver) leave(host string, f *flight) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
