@@ -87,9 +87,18 @@ type Facts struct {
 	// Tunnel is the target of the tunnel that Request came in; zero for requests that came by themselves, and for tunnels.
 	Tunnel Address
 
+	// Reach knows what this machine can reach at present; nil = nothing is known, and so nothing can be reached.
+	Reach Reach
+
 	// HelloUnread says that the client began a ClientHello that could not be read, and RequestUnread the same of an HTTP request: a
 	// rule whose outcome depends on it has none, and nothing fails open.
 	HelloUnread, RequestUnread bool
+}
+
+// Reach says what this machine can reach. What it says was found out before: it does no I/O.
+type Reach interface {
+	// Reachable reports whether a TCP connection to the address can be made. An address that nobody asked to be tried cannot be reached.
+	Reachable(to Address) bool
 }
 
 // Lacks returns which of the facts in n are not known for f: they would have to be gathered, or were begun and could not be read. A

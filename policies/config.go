@@ -21,6 +21,7 @@ type Config struct {
 	Programs  map[string]*Program
 	PACs      []PAC
 	Tests     []Test
+	Reaches   []connmodel.Address // that conditions ask network.reachable about, in the order of their texts
 	// Signs are the places in rules that ask for certificates of the authority (Gateway.CA); empty = nobody needs one.
 	Signs []hcl.Range
 

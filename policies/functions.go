@@ -1,6 +1,7 @@
 package policies
 
 import (
+	"errors"
 	"fmt"
 	"net/url"
 	"strings"
@@ -31,6 +32,9 @@ func (l *loader) functions(dir string) map[string]function.Function {
 			}
 			return b, nil
 		},
+	})
+	all[reachPlain] = textFunction("address", "Known in conditions alone.", func(string) (string, error) {
+		return "", errors.New("network.reachable is known only in the `when` of a rule: what it gives changes while the gateway runs, and this is read once, at load")
 	})
 	all["env"] = l.forgiving(all["env"], "Environment variable not set")
 	all["file"] = l.forgiving(all["file"], "Cannot read file")

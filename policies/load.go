@@ -2,8 +2,10 @@ package policies
 
 import (
 	"fmt"
+	"maps"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/zclconf/go-cty/cty"
@@ -67,7 +69,10 @@ type loader struct {
 	routes map[string]hcl.Range // where an in-line chain stands
 
 	servers []serverAt
-	signs   []hcl.Range // modes of rules that ask for certificates of the authority
+
+	reaches     map[connmodel.Address]bool // what conditions ask network.reachable about
+	reachPlaces []serverAt
+	signs       []hcl.Range // modes of rules that ask for certificates of the authority
 }
 
 // serverAt is a server that a rule dials, and where it says so.
@@ -264,6 +269,7 @@ func (l *loader) build() *Config {
 	for _, x := range l.lists {
 		x.text, x.networks = "", nil // the programs hold them in their own form
 	}
+	cfg.Reaches = slices.SortedFunc(maps.Keys(l.reaches), func(a, b connmodel.Address) int { return strings.Compare(a.String(), b.String()) })
 	cfg.Files = slices.Clone(l.names)
 	cfg.Signs = l.signs
 	slices.Sort(l.data)

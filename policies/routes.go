@@ -31,6 +31,9 @@ func (l *loader) checkRoutes(cfg *Config) {
 	for _, s := range l.servers {
 		l.checkLoop(s.address, s.rng, "Server is this gateway")
 	}
+	for _, s := range l.reachPlaces {
+		l.checkLoop(s.address, s.rng, "Address of this gateway")
+	}
 }
 
 // routeGraph walks pools and chains depth first.

@@ -73,6 +73,7 @@ func (r *rule) condition(l *loader, b *block) {
 		return
 	}
 	r.when, r.whenText = c, l.textAt(rng)
+	l.asksNetwork(c.Reaches())
 	if v, constant := c.Constant(); constant && v {
 		l.warnAt(rng, "Condition always true", "This `when` is true for every flow, so it does nothing. Leave it out.")
 	} else if constant {

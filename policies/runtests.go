@@ -64,6 +64,8 @@ func runTest(c *Config, t *Test, reached map[[2]string]bool) TestResult {
 		return r
 	}
 	f := t.facts
+	reach := t.reach
+	f.Reach = &reach
 	d, need, trace := p.Explain(&f)
 	for need != 0 {
 		missing := t.gather(&f, need)
@@ -75,6 +77,10 @@ func runTest(c *Config, t *Test, reached map[[2]string]bool) TestResult {
 		d, need, trace = p.Explain(&f)
 	}
 	r.Decision, r.Trace = d, trace
+	if missing := reach.missing(); missing != "" {
+		r.Differences = []string{missing}
+		return r
+	}
 	if d == nil {
 		r.Differences = []string{"there is no decision"}
 		return r

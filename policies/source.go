@@ -118,7 +118,7 @@ func parse(name string, src []byte) (*hcl.File, hcl.Diagnostics) {
 		case "huge":
 			return nil, tooHuge(r)
 		}
-		return json.Parse(src, name)
+		return json.Parse(plainCallsJSON(src), name)
 	}
 	tokens, _ := hclsyntax.LexConfig(src, name, hcl.InitialPos)
 	if r, deep := deepHCL(tokens); deep {
@@ -127,7 +127,7 @@ func parse(name string, src []byte) (*hcl.File, hcl.Diagnostics) {
 	if r, huge := hugeNumber(tokens); huge {
 		return nil, tooHuge(r)
 	}
-	return hclsyntax.ParseConfig(src, name, hcl.InitialPos)
+	return hclsyntax.ParseConfig(plainCalls(src, tokens), name, hcl.InitialPos)
 }
 
 // Bounds of nesting. The largest sensible policy is two orders of magnitude below.

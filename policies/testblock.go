@@ -32,6 +32,7 @@ type Test struct {
 	silent    bool                    // it is said that there is no hello
 	inner     *connmodel.RequestFacts // plain request of a client that a firewall sent here; nil = none
 	innerHost string                  // whom it is for
+	reach     testReach
 	expect    expectation
 }
 
@@ -48,7 +49,7 @@ type expectation struct {
 }
 
 var (
-	testSchema = schema(attrs("client", "listener", "user", "at", "policy", "connect", "request", "socks4", "socks4a", "socks5", "udp", "redirect", "tproxy", "resolve", "header", "sni", "alpn", "ja4"),
+	testSchema = schema(attrs("client", "listener", "user", "at", "policy", "connect", "request", "socks4", "socks4a", "socks5", "udp", "redirect", "tproxy", "resolve", "header", "sni", "alpn", "ja4", "reachable"),
 		blocks("expect"))
 	expectSchema = schema(attrs("rule", "via", "server", "deny", "reason", "policy", "tags", "tls", "pac"))
 )
@@ -88,6 +89,7 @@ func (l *loader) buildTest(x *testBlock) Test {
 		t.resolve = append(t.resolve, a.Unmap())
 	}
 	l.testHello(b, &t)
+	t.reach = l.testReach(b)
 	t.policy = l.testPolicy(b, f)
 	if e := b.one("expect"); e != nil {
 		l.expectation(e, &t)

@@ -127,6 +127,7 @@ func (s *session) newFacts(p *pin, proto connmodel.Protocol, target connmodel.Ad
 	}
 	s.facts = connmodel.Facts{
 		Listener: p.l.Name, Client: netip.AddrPortFrom(s.client.Addr().WithZone(""), s.client.Port()), Time: now, User: user, Protocol: proto, Target: target, TargetIP: target.IP(),
+		Reach: p.gen.cfg.Reach,
 	}
 	return &s.facts
 }

@@ -68,6 +68,8 @@ type Config struct {
 	Limits     Limits
 	// OwnAddresses are refused as targets beside the listeners: the control door, metrics.
 	OwnAddresses []netip.AddrPort
+	// Reach is what rules may know of the network; nil = nothing.
+	Reach connmodel.Reach
 	// Location is the time zone in which rules see the time; nil = local.
 	Location *time.Location
 	// WarnBefore is how long before its end a client's certificate raises a warning; 0 = 14 days. Those of proxies and servers: see

@@ -84,7 +84,8 @@ func (t *target) decideAndReach() *connmodel.ConnError {
 	f := connmodel.Facts{
 		Listener: p.l.Name, Client: netip.AddrPortFrom(s.client.Addr().WithZone(""), s.client.Port()), Time: time.Now(), User: a.user,
 		Protocol: connmodel.ProtocolUDP, Target: t.address, TargetIP: t.address.IP(),
-		Have: firstBytes, // there are none: a datagram is no connection
+		Have:  firstBytes, // there are none: a datagram is no connection
+		Reach: p.gen.cfg.Reach,
 	}
 	if loc := p.gen.cfg.Location; loc != nil {
 		f.Time = f.Time.In(loc)

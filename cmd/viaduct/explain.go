@@ -20,7 +20,8 @@ const explainLong = `Says what the gateway would do with a connection, and why: 
 it did or did not match, then the route hop by hop, with the credential by name and who turns names into
 addresses, and whether the destination is allowed. It is the code that serves which decides; nothing is
 opened, dialled or resolved, but for PAC scripts, which are asked as the service would ask them: the copy that a
-gateway has kept, or else the one on its web server, and with the names that it looks up (--no-dns does neither).
+gateway has kept, or else the one on its web server, and with the names that it looks up (--no-dns does neither). What a rule asks
+network.reachable about is tried once, unless --reachable says what can be reached.
 
 Without a target and without a policy to read, it prints the default policy itself.
 
@@ -52,8 +53,10 @@ type question struct {
 	alpn     []string
 	ja4      string
 	inner    *connmodel.RequestFacts
-	hello    bool // one of sni, alpn and ja4 was given
-	noDNS    bool // PAC scripts: look no names up, get nothing
+	hello    bool     // one of sni, alpn and ja4 was given
+	reach    []string // what can be reached, where it was given
+	told     bool     // --reachable was given
+	noDNS    bool     // PAC scripts: look no names up, get nothing
 	asJSON   bool
 
 	inside *connmodel.RequestFacts // what is in the tunnel, of an https:// URL
@@ -71,6 +74,7 @@ func newExplain() *cobra.Command {
 			"  viaduct explain -c viaduct.hcl --method POST --header 'Content-Type: text/xml' http://www.example.com/upload",
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
+			q.told = c.Flags().Changed("reachable")
 			q.hello = c.Flags().Changed("sni") || c.Flags().Changed("alpn") || c.Flags().Changed("ja4")
 			switch {
 			case len(args) > 0:
@@ -94,7 +98,8 @@ func newExplain() *cobra.Command {
 	f.StringVar(&q.sni, "sni", "", "server name that the TLS client in the tunnel asks for")
 	f.StringSliceVar(&q.alpn, "alpn", nil, "protocols that it offers, such as h2,http/1.1")
 	f.StringVar(&q.ja4, "ja4", "", "its JA4 fingerprint")
-	f.BoolVar(&q.noDNS, "no-dns", false, "for PAC scripts look no names up and get nothing from a web server")
+	f.StringSliceVar(&q.reach, "reachable", nil, "what network.reachable says yes to, instead of trying it now; \"\" for nothing")
+	f.BoolVar(&q.noDNS, "no-dns", false, "touch no network: for PAC scripts look no names up and get nothing from a web server, and try nothing for network.reachable")
 	f.BoolVar(&q.asJSON, "json", false, "print JSON")
 	complete(c, "protocol", func(*policies.Config) []string { return protocolNames() }, &q.src)
 	complete(c, "listener", listenerNames, &q.src)

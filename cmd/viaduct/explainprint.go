@@ -33,6 +33,9 @@ func (e *explanation) print(w io.Writer) error {
 	if e.SNI != "" || e.ALPN != nil || e.JA4 != "" {
 		fmt.Fprintf(w, "the client begins TLS with %s\n", e.helloWords())
 	}
+	for i := range e.Reach {
+		fmt.Fprintln(w, e.Reach[i].words())
+	}
 	fmt.Fprintf(w, "\npolicy %s\n", e.Policy)
 	t := &connmodel.Trace{}
 	for _, s := range e.Rules {

@@ -18,22 +18,23 @@ import (
 
 // explanation is the answer of explain, and its JSON form.
 type explanation struct {
-	Target   string     `json:"target"`
-	Protocol string     `json:"protocol"`
-	Method   string     `json:"method,omitempty"`
-	Path     string     `json:"path,omitempty"`
-	Scheme   string     `json:"scheme,omitempty"` // of a request
-	Client   string     `json:"client"`
-	User     string     `json:"user,omitempty"`
-	Listener string     `json:"listener"`
-	Policy   string     `json:"policy"`
-	Time     time.Time  `json:"time"`
-	Resolved []string   `json:"resolved,omitempty"` // addresses that rules were told
-	SNI      string     `json:"sni,omitempty"`      // of the TLS client in the tunnel, where rules were told
-	ALPN     []string   `json:"alpn_offers,omitempty"`
-	JA4      string     `json:"ja4,omitempty"`
-	Accept   []string   `json:"accept,omitempty"` // why the client would not get as far as the policy
-	Rules    []ruleStep `json:"rules"`
+	Target   string      `json:"target"`
+	Protocol string      `json:"protocol"`
+	Method   string      `json:"method,omitempty"`
+	Path     string      `json:"path,omitempty"`
+	Scheme   string      `json:"scheme,omitempty"` // of a request
+	Client   string      `json:"client"`
+	User     string      `json:"user,omitempty"`
+	Listener string      `json:"listener"`
+	Policy   string      `json:"policy"`
+	Time     time.Time   `json:"time"`
+	Resolved []string    `json:"resolved,omitempty"` // addresses that rules were told
+	SNI      string      `json:"sni,omitempty"`      // of the TLS client in the tunnel, where rules were told
+	ALPN     []string    `json:"alpn_offers,omitempty"`
+	JA4      string      `json:"ja4,omitempty"`
+	Accept   []string    `json:"accept,omitempty"` // why the client would not get as far as the policy
+	Reach    []reachStep `json:"reach,omitempty"`  // what rules asked network.reachable about
+	Rules    []ruleStep  `json:"rules"`
 	// Open says why there is no decision: a fact is missing.
 	Open       string    `json:"open,omitempty"`
 	Outcome    string    `json:"outcome,omitempty"` // via, deny
@@ -108,6 +109,11 @@ func explainFlow(ctx context.Context, cfg *policies.Config, l *policies.Listener
 	if r := f.Request; r != nil {
 		e.Method, e.Path, e.Scheme = r.Method, r.Path, f.Scheme
 	}
+	reach, err := newReachOnce(ctx, cfg, q.reach, q.told, q.noDNS)
+	if err != nil {
+		return nil, err
+	}
+	f.Reach = reach
 	d, need, trace := cfg.Programs[l.Policy].Explain(f)
 	for d == nil {
 		had := f.Have
@@ -128,8 +134,12 @@ func explainFlow(ctx context.Context, cfg *policies.Config, l *policies.Listener
 			e.Rules = append(e.Rules, ruleStep(s))
 		}
 	}
+	e.Reach = reach.steps()
 	if d == nil {
 		e.Open = stillOpen(f, need)
+		return e, nil
+	}
+	if e.Open = reach.open(); e.Open != "" {
 		return e, nil
 	}
 	e.decided(ctx, rc, table, f, d, once)

@@ -49,6 +49,9 @@ func (s *service) Status() *admin.Status {
 		st.Upstreams = append(st.Upstreams, upstreamStatus(&u))
 	}
 	st.PACs = cur.pacs.status(cur.cfg)
+	for _, r := range cur.reach.Status() {
+		st.Reach = append(st.Reach, reachStatus(&r))
+	}
 	for _, p := range cur.routes.Pools() {
 		x := admin.PoolStatus{Name: p.Name, Select: p.Select, RetriesRefused: p.RetriesRefused, Members: []admin.MemberStatus{}}
 		for _, m := range p.Members {

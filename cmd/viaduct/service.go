@@ -52,6 +52,7 @@ type applied struct {
 	cfg        *policies.Config
 	routes     *upstream.Table
 	pacs       pacSet
+	reach      *upstream.Reach
 }
 
 func newService(src *source, paths []string, log *logrus.Logger) *service {
@@ -123,8 +124,9 @@ func (s *service) apply(cfg *policies.Config, generation uint64) error {
 	cur := s.now.Load()
 	var prev *upstream.Table
 	var prevPACs pacSet
+	var prevReach *upstream.Reach
 	if cur != nil {
-		prev, prevPACs = cur.routes, cur.pacs
+		prev, prevPACs, prevReach = cur.routes, cur.pacs, cur.reach
 	} else {
 		setLog(s.log, &cfg.Gateway) // what is said from here on is said as the policy wants it
 	}
@@ -136,10 +138,12 @@ func (s *service) apply(cfg *policies.Config, generation uint64) error {
 	if err != nil {
 		return err
 	}
+	reach := s.newReach(cfg, prevReach)
 	done := false
 	defer func() {
 		if !done {
 			closePACs(fresh)
+			reach.Close()
 		}
 	}()
 	ways.Dynamic = dynamic(cfg, func(route string) upstream.Chooser { return pacChooser{pacs[route]} }, s.router.Owns)
@@ -163,6 +167,7 @@ func (s *service) apply(cfg *policies.Config, generation uint64) error {
 		return err
 	}
 	rc, problems := routerConfig(cfg, generation, routes, place.address)
+	rc.Reach = reach
 	if problems.HasErrors() {
 		err = policies.Diagnostics{List: problems}
 	} else {
@@ -186,7 +191,8 @@ func (s *service) apply(cfg *policies.Config, generation uint64) error {
 		s.door, door, s.place = door, s.door, place
 	}
 	done = true
-	s.now.Store(&applied{generation, cfg, routes, pacs})
+	s.now.Store(&applied{generation, cfg, routes, pacs, reach})
+	prevReach.Close() // flows under way keep what it knew
 	if gone := prevPACs.left(pacs); len(gone) > 0 {
 		time.AfterFunc(pacGrace, func() { closePACs(gone) }) // flows that were decided before may still ask them
 	}
@@ -328,6 +334,7 @@ func (s *service) stop(hurry context.Context) (cut int) {
 	}
 	if cur != nil {
 		cur.routes.Close()
+		cur.reach.Close()
 		closePACs(cur.pacs.left(nil))
 	}
 	return cut

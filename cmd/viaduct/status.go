@@ -86,6 +86,7 @@ func printStatus(w io.Writer, s *admin.Status) error {
 	printListeners(w, s)
 	printUpstreams(w, s)
 	printPACs(w, s)
+	printReach(w, s)
 	return printPools(w, s)
 }
 

@@ -41,7 +41,7 @@ type call struct {
 }
 
 // factFunctions are in the order of the manual.
-var factFunctions = slices.Concat(netFunctions, stringFunctions, listFunctions, numberFunctions)
+var factFunctions = slices.Concat(netFunctions, reachFunctions, stringFunctions, listFunctions, numberFunctions)
 
 var factFunctionByName = func() map[string]*factFunction {
 	m := make(map[string]*factFunction)
@@ -54,6 +54,10 @@ var factFunctionByName = func() map[string]*factFunction {
 
 // call compiles a call: at load if all arguments are constant, else to a closure.
 func (c *compiler) call(e *hclsyntax.FunctionCallExpr) *node {
+	if e.Name == reachName || e.Name == "network::reachable" {
+		named := *e
+		named.Name, e = "network.reachable", &named
+	}
 	if !c.checkFunction(e) {
 		for _, a := range e.Args { // what is wrong in the arguments is reported all the same
 			c.compile(a)
@@ -79,7 +83,7 @@ func (c *compiler) call(e *hclsyntax.FunctionCallExpr) *node {
 	if bad {
 		return badNode(k.rng)
 	}
-	if allConstant(k.args...) {
+	if allConstant(k.args...) && e.Name != "network.reachable" {
 		return c.callConstant(e, k.args)
 	}
 	f := factFunctionByName[e.Name]

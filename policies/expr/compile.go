@@ -35,6 +35,7 @@ type compiler struct {
 	warnings  int
 	names     []*use
 	needs     connmodel.Need // of all names
+	reaches   []ReachUse
 }
 
 // defaultFunctions are those of a scope that brings none.

@@ -20,7 +20,18 @@ type Condition struct {
 	needs connmodel.Need             // what it may ask for
 	fixed bool                       // eval always gives the same
 	names []*use
+
+	reaches []ReachUse
 }
+
+// ReachUse is an address that a condition asks network.reachable about, and where it stands.
+type ReachUse struct {
+	To    connmodel.Address
+	Range hcl.Range
+}
+
+// Reaches lists the addresses that somebody has to try for the condition.
+func (c *Condition) Reaches() []ReachUse { return c.reaches }
 
 // Compile turns a condition into closures. consts holds the names of load time (local, var) and may bring the functions
 // for them; without functions [Functions] with its defaults is taken. The condition is nil if the diagnostics hold an
@@ -48,7 +59,7 @@ func Compile(e hcl.Expression, consts *hcl.EvalContext, o Options) (*Condition, 
 	if c.diags.HasErrors() {
 		return nil, c.diags
 	}
-	cond := &Condition{eval: n.test, names: c.names, fixed: n.constant()}
+	cond := &Condition{eval: n.test, names: c.names, fixed: n.constant(), reaches: c.reaches}
 	if n.reach != nil {
 		cond.tri, cond.needs = n.outcome(), c.needs
 	}

@@ -48,6 +48,7 @@ type Status struct {
 	Upstreams  []UpstreamStatus `json:"upstreams"`
 	Pools      []PoolStatus     `json:"pools"`
 	PACs       []PACStatus      `json:"pacs,omitempty"`
+	Reach      []ReachStatus    `json:"reach,omitempty"` // what conditions ask network.reachable about
 	Sessions   SessionCounts    `json:"sessions"`
 	Records    *RecordStatus    `json:"records,omitempty"`
 	Panics     uint64           `json:"panics"`
@@ -191,6 +192,18 @@ type PACStatus struct {
 	Failures     uint64     `json:"failures_total"` // calls that gave no entries
 	Engines      int        `json:"engines"`
 	Rebuilt      uint64     `json:"engines_rebuilt_total"` // because a bound was met
+}
+
+// ReachStatus is an address that conditions ask network.reachable about.
+type ReachStatus struct {
+	Address   string     `json:"address"`
+	Reachable bool       `json:"reachable"`
+	Known     bool       `json:"known"`           // it was tried
+	Since     *time.Time `json:"since,omitempty"` // it is so
+	At        *time.Time `json:"at,omitempty"`    // of the last try
+	Took      float64    `json:"took_ms,omitempty"`
+	Error     string     `json:"error,omitempty"` // of the last try
+	Tries     uint64     `json:"tries_total"`
 }
 
 // RecordStatus says how the writing of records goes.
