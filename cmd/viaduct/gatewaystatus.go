@@ -26,6 +26,7 @@ func (s *service) Status() *admin.Status {
 	n := s.router.Stats()
 	st.Sessions = admin.SessionCounts{Open: n.SessionsOpen, Streams: n.StreamsOpen, Total: n.Sessions, Flows: n.Flows}
 	st.Panics = n.Panics
+	st.Network = s.network.status()
 	st.Opened = openedStatus(s.router.Config(), &n.Opened)
 	cur := s.now.Load()
 	if cur == nil {

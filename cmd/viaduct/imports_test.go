@@ -20,6 +20,7 @@ var mayImport = map[string][]string{
 	"upstream/proxyproto":   {},
 	"upstream/httpconnect":  {"upstream/http1"},
 	"upstream/h2":           {"upstream/http1"},
+	"upstream/netwatch":     {},
 	"upstream/auth":         {"connmodel", "upstream/http1"},
 	"upstream/resolve":      {"connmodel", "upstream/http1"},
 	"upstream":              {"connmodel", "upstream/http1", "upstream/socks4", "upstream/socks5", "upstream/httpconnect", "upstream/h2", "upstream/auth", "upstream/resolve", "upstream/certcheck", "upstream/proxyproto"},

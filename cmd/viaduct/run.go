@@ -73,6 +73,7 @@ func run(src *source, args []string) error {
 		entry = entry.WithField("memory_limit", memory)
 	}
 	entry.Info("viaduct runs")
+	s.watchNetwork()
 	ctx, end := context.WithCancel(context.Background())
 	defer end()
 	s.super.watch(ctx, func() { s.router.Stats() })

@@ -41,6 +41,8 @@ type service struct {
 	guard   *auth.Guard // of credentials; kept over reloads
 	guarded string      // its directory
 
+	network networkWatch
+
 	now      atomic.Pointer[applied]
 	last     atomic.Pointer[admin.ReloadResult]
 	draining atomic.Bool
@@ -318,6 +320,7 @@ func (s *service) stop(hurry context.Context) (cut int) {
 	s.stopped = true
 	s.loading.Unlock()
 	s.draining.Store(true)
+	s.network.close()
 	cur := s.now.Load()
 	drain := 30 * time.Second
 	if cur != nil && cur.cfg.Gateway.DrainTimeout > 0 {

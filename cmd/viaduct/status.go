@@ -63,6 +63,9 @@ func printStatus(w io.Writer, s *admin.Status) error {
 		}
 		fmt.Fprintf(t, "records\t%s\n", line)
 	}
+	if n := s.Network; n.Last != nil {
+		fmt.Fprintf(t, "network\tchanged %d times, last at %s: %s\n", n.Changes, n.Last.Local().Format("2006-01-02 15:04:05"), n.What)
+	}
 	for i, x := range s.Unverified {
 		label := ""
 		if i == 0 {

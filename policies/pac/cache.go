@@ -47,6 +47,14 @@ func (c *cache) get(q Query, now time.Time) (known, bool) {
 	return k.known, true
 }
 
+// forget makes the cache empty.
+func (c *cache) forget() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	clear(c.all)
+	c.order.Init()
+}
+
 func (c *cache) put(q Query, k known) {
 	if len(q.URL)+len(q.Host) > maxKey {
 		return

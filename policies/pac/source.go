@@ -39,6 +39,7 @@ type Source struct {
 	now     atomic.Pointer[Script]
 	stop    context.CancelFunc
 	over    chan struct{} // closed when the background has ended; nil = there is none
+	again   chan struct{} // the next look is to come at once
 
 	mu      sync.Mutex
 	got     Fetched   // validators
@@ -69,7 +70,7 @@ func Open(o SourceOptions) (*Source, error) {
 	if o.Refresh <= 0 {
 		o.Refresh = usualRefresh
 	}
-	s := &Source{o: o}
+	s := &Source{o: o, again: make(chan struct{}, 1)}
 	ctx, stop := context.WithCancel(context.Background())
 	s.stop = stop
 	if o.URL == "" {
@@ -95,6 +96,18 @@ func (s *Source) Close() {
 	}
 	if script := s.now.Load(); script != nil {
 		script.Close()
+	}
+}
+
+// NetworkChanged says that this machine is in another network: what names resolve to, and with that the answers of the script, may be others, and the
+// server is looked at anew.
+func (s *Source) NetworkChanged() {
+	if script := s.now.Load(); script != nil {
+		script.cache.forget()
+	}
+	select {
+	case s.again <- struct{}{}:
+	default:
 	}
 }
 
@@ -192,6 +205,9 @@ func (s *Source) run(ctx context.Context) {
 		t := time.NewTimer(wait)
 		select {
 		case <-t.C:
+		case <-s.again:
+			t.Stop()
+			soon = time.Second
 		case <-ctx.Done():
 			t.Stop()
 			return

@@ -185,3 +185,27 @@ func TestFetch(t *testing.T) {
 		}
 	}
 }
+
+// TestNetworkChange: in another network the server is asked at once, and answers of the script from before are not given any more.
+func TestNetworkChange(t *testing.T) {
+	w := serve(t, answering("PROXY one:1"))
+	s, err := Open(SourceOptions{Name: "x", URL: w.URL + "/proxy.pac", Refresh: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	eventually(t, "the first script", func() bool { return says(s) == "PROXY one:1" })
+	if says(s); s.Status().Hits == 0 {
+		t.Fatalf("%+v: an answer is not kept", s.Status())
+	}
+	hits := s.Status().Hits
+	w.set(304, "")
+	s.NetworkChanged()
+	eventually(t, "a look at the server", func() bool { return w.requests() > 0 })
+	if got := says(s); got != "PROXY one:1" || s.Status().Hits != hits {
+		t.Errorf("%s, %+v: an answer of another network", got, s.Status())
+	}
+	w.set(200, answering("PROXY two:2"))
+	s.NetworkChanged()
+	eventually(t, "the second script", func() bool { return says(s) == "PROXY two:2" })
+}

@@ -38,6 +38,7 @@ var (
 	descPACHits          = desc("pac_cache_hits_total", "Answers of the PAC script that were known from before.", "pac")
 	descPACFailures      = desc("pac_failures_total", "Calls of the PAC script that gave no entries.", "pac")
 	descReachable        = desc("network_reachable", "1 when the address that a condition asks network.reachable about can be reached.", "address")
+	descNetworkChanges   = desc("network_changes_total", "Changes of the addresses and routes of this machine.")
 	descRecordsWritten   = desc("records_written_total", "Records that reached the file.")
 	descRecordsDropped   = desc("records_dropped_total", "Records that were lost, because the queue was full or writing failed.")
 	descRecordFailures   = desc("records_write_failures_total", "Writes of records that failed.")
@@ -53,7 +54,7 @@ func (c *statusCollector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{descBuild, descGeneration, descReloadOK, descReloadTime, descUpstreamUp, descUpstreamOpen, descUpstreamTries,
 		descUpstreamFailures, descClosed, descMemberUp, descMemberEjections,
 		descMemberCheck, descMemberChecks, descMemberCheckFails, descUpstreamCheck, descUpstreamChecks, descUpstreamCheckNo, descRetriesRefused, descPACReady, descPACFresh, descPACAge, descPACLoadFailures, descPACCalls, descPACHits, descPACFailures,
-		descReachable, descRecordsWritten, descRecordsDropped, descRecordFailures, descOpened, descRejected, descPassed, descMinted, descCAEnd} {
+		descReachable, descNetworkChanges, descRecordsWritten, descRecordsDropped, descRecordFailures, descOpened, descRejected, descPassed, descMinted, descCAEnd} {
 		ch <- d
 	}
 }
@@ -109,6 +110,9 @@ func (c *statusCollector) Collect(ch chan<- prometheus.Metric) {
 		counter(descPACCalls, p.Calls, p.Name)
 		counter(descPACHits, p.Hits, p.Name)
 		counter(descPACFailures, p.Failures, p.Name)
+	}
+	if s.Network.Watched {
+		counter(descNetworkChanges, s.Network.Changes)
 	}
 	for i := range s.Reach { // constants of the policy, and not many
 		gauge(descReachable, bit(s.Reach[i].Reachable), s.Reach[i].Address)

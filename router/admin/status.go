@@ -49,6 +49,7 @@ type Status struct {
 	Pools      []PoolStatus     `json:"pools"`
 	PACs       []PACStatus      `json:"pacs,omitempty"`
 	Reach      []ReachStatus    `json:"reach,omitempty"` // what conditions ask network.reachable about
+	Network    NetworkStatus    `json:"network"`
 	Sessions   SessionCounts    `json:"sessions"`
 	Records    *RecordStatus    `json:"records,omitempty"`
 	Panics     uint64           `json:"panics"`
@@ -192,6 +193,15 @@ type PACStatus struct {
 	Failures     uint64     `json:"failures_total"` // calls that gave no entries
 	Engines      int        `json:"engines"`
 	Rebuilt      uint64     `json:"engines_rebuilt_total"` // because a bound was met
+}
+
+// NetworkStatus is about changes of the addresses and routes of the machine.
+type NetworkStatus struct {
+	Watched bool       `json:"watched"`         // the kernel tells of them
+	Error   string     `json:"error,omitempty"` // why it does not
+	Changes uint64     `json:"changes_total"`
+	Last    *time.Time `json:"last,omitempty"`
+	What    string     `json:"what,omitempty"` // the last change
 }
 
 // ReachStatus is an address that conditions ask network.reachable about.
