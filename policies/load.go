@@ -253,6 +253,7 @@ func (l *loader) build() *Config {
 	l.checkRoutes(cfg)
 	l.checkInnerNames(cfg)
 	l.checkDatagrams(cfg)
+	l.checkClientLogins(cfg)
 	l.checkLists()
 	l.checkUse()
 	if l.diags.HasErrors() {

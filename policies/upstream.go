@@ -196,7 +196,7 @@ func credentialName(e hcl.Expression) string {
 // checkClear warns of passwords that go over the network as they are.
 func (l *loader) checkClear(x *upstreamBlock, a *hcl.Block) {
 	s := &x.spec
-	if s.Auth.Password.IsZero() && s.Auth.Token.IsZero() || s.Address.IsZero() || s.Address.IP().IsLoopback() || isLocalhost(s.Address.Host) {
+	if s.Auth.Password.IsZero() && s.Auth.Token.IsZero() && !s.Auth.FromClient || s.Address.IsZero() || s.Address.IP().IsLoopback() || isLocalhost(s.Address.Host) {
 		return
 	}
 	switch s.Scheme {

@@ -11,7 +11,7 @@ import (
 	"viaduct/upstream"
 )
 
-var authSchema = schema(attrs("username", "password", "name", "schemes", "domain", "workstation", "keytab", "ccache", "krb5_conf", "spn", "canonical_name", "token", "header", "realm", "warm_url"))
+var authSchema = schema(attrs("username", "password", "name", "schemes", "domain", "workstation", "keytab", "ccache", "krb5_conf", "spn", "canonical_name", "token", "header", "realm", "warm_url", "from_client"))
 
 // authSchemes are what an HTTP proxy can be shown, the best first.
 var authSchemes = []string{"negotiate", "ntlm", "digest", "basic", "bearer"}
@@ -19,6 +19,9 @@ var authSchemes = []string{"negotiate", "ntlm", "digest", "basic", "bearer"}
 // auth reads what the proxy wants to be shown.
 func (l *loader) auth(x *hcl.Block, scheme string) *upstream.Auth {
 	b := l.open(x, authSchema)
+	if b.boolean("from_client", false) {
+		return l.fromClient(b, scheme)
+	}
 	a := &upstream.Auth{Credential: b.text("name"), Domain: b.text("domain"), Workstation: b.text("workstation"), Realm: b.text("realm")}
 	a.Token, a.Header = upstream.NewSecret(l.authSecret(b, "token", a)), b.text("header")
 	if !b.has("token") && !b.has("ccache") {

@@ -18,11 +18,12 @@ type plan struct {
 	addrs    []netip.Addr // resolved for the decision; valid for the target alone
 	ip       netip.Addr   // of to.Address when it is a literal
 	timeouts connmodel.Timeouts
-	plain    bool               // a plain HTTP request
-	switches bool               // ... that asks for another protocol (Upgrade)
-	login    bool               // ... with a body that can be sent once
-	via      string             // Via of the CONNECT requests to proxies
-	header   *proxyproto.Header // tells the server whose connection it is; nil = nothing
+	plain    bool                  // a plain HTTP request
+	switches bool                  // ... that asks for another protocol (Upgrade)
+	login    bool                  // ... with a body that can be sent once
+	via      string                // Via of the CONNECT requests to proxies
+	proved   *upstream.ClientLogin // of the client, for proxies that are shown it; nil = none is, or it has proved nothing
+	header   *proxyproto.Header    // tells the server whose connection it is; nil = nothing
 
 	datagrams func(v6 bool) (*net.UDPConn, error) // as in upstream.Request; nil = a connection
 	own       *packetPorts                        // with datagrams
@@ -33,6 +34,7 @@ type plan struct {
 func (s *session) newPlan(p *pin, rec *connmodel.Recorder, f *connmodel.Facts, d *connmodel.Decision) (plan, *connmodel.ConnError) {
 	pl := plan{d: d, timeouts: p.gen.cfg.Limits.timeouts(d), plain: f.Protocol == connmodel.ProtocolHTTP, via: s.via}
 	pl.switches = pl.plain && s.req.Upgrade != ""
+	pl.proved = s.login(p, f)
 	if pl.via == "" {
 		pl.via = "1.1 " + s.r.proxyName(p)
 	}
@@ -142,7 +144,7 @@ func (pl *plan) request(p *pin, f *connmodel.Facts) upstream.Request {
 		// A proxy that is given another address in absolute-form would tell the server that address as its Host.
 		PlainConnect: pl.d.PlainConnect || pl.to.Address != f.Target,
 		TLS:          pl.to.TLS, Offer: pl.offer, Retry: pl.d.Retry, Client: f.Client.Addr(),
-		Via: pl.via, Header: pl.header, Datagrams: pl.datagrams,
+		Via: pl.via, Proved: pl.proved, Header: pl.header, Datagrams: pl.datagrams,
 		Check: func(ip netip.Addr) error {
 			if e := p.gen.checkAddress(p.l, pl.d, pl.to.Address, ip, pl.to.Address.Port); e != nil {
 				return e
@@ -153,4 +155,19 @@ func (pl *plan) request(p *pin, f *connmodel.Facts) upstream.Request {
 			return nil
 		},
 	}
+}
+
+// login is what the client has proved, where a proxy of the configuration may be shown it.
+func (s *session) login(p *pin, f *connmodel.Facts) *upstream.ClientLogin {
+	if f.Protocol == connmodel.ProtocolUDP || !p.gen.cfg.Routes.FromClient() {
+		return nil
+	}
+	x := s.desk.proved
+	if s.inner != nil {
+		x = s.inner.proved
+	}
+	if x.user == "" {
+		return nil
+	}
+	return &upstream.ClientLogin{User: x.user, Password: upstream.NewSecret(x.password)}
 }

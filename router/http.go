@@ -35,6 +35,7 @@ func (s *session) serveHTTP() {
 
 // nextRequest waits for the first byte of a further request. It holds no buffer meanwhile, and a drain may end it.
 func (s *session) nextRequest(l *Listener) bool {
+	s.proved = proved{}
 	if len(s.in.Buffered()) == 0 {
 		if !s.idle(l.keepAlive()) || s.in.Fill() != nil {
 			return false
@@ -134,6 +135,7 @@ func (s *session) serveConnect(p *pin) {
 // authenticate proves the user of an HTTP request: by the client's certificate, or by Basic credentials (RFC 7617). Where nothing is asked
 // for, everybody is nobody.
 func (s *session) authenticate(p *pin) (user string, refused *connmodel.ConnError) {
+	s.proved = proved{}
 	user, byPassword, refused := s.prove(p)
 	if refused != nil || !byPassword {
 		return user, refused
@@ -143,6 +145,7 @@ func (s *session) authenticate(p *pin) (user string, refused *connmodel.ConnErro
 	if !ok || !p.l.Auth.Verify(user, password) {
 		return "", authRequired(h.Has("Proxy-Authorization"))
 	}
+	s.proved = proved{user, password}
 	return user, nil
 }
 
@@ -329,6 +332,9 @@ func (s *session) keep(res *forward.Result) {
 	switch {
 	case !res.KeepServer:
 	case res.KeepClient && (res.Server.Bound() || s.inner.owns(res.Server)):
+		if c, ok := res.Server.Login.(*upstream.Conn); ok {
+			c.Forget()
+		}
 		s.bind(res.Server)
 	default:
 		s.r.kept.Put(res.Server)
@@ -390,9 +396,15 @@ func (s *session) reach(p *pin, rec *connmodel.Recorder, pl *plan, f *connmodel.
 			if k == nil {
 				continue
 			}
-			if c, ok := k.Login.(*upstream.Conn); ok && pl.login && c.Fickle() {
-				s.r.kept.Put(k)
-				continue
+			if c, ok := k.Login.(*upstream.Conn); ok {
+				if err := c.Renew(pl.proved); err != nil {
+					k.Close()
+					return nil, err
+				}
+				if pl.login && c.Fickle() {
+					s.r.kept.Put(k)
+					continue
+				}
 			}
 			rec.ReuseServer(k.Record)
 			return k, nil

@@ -27,6 +27,7 @@ type opened struct {
 	address  connmodel.Address   // where that is, if no rule names another server: the target, or the address that the kernel told
 	proto    connmodel.Protocol  // by which it did
 	user     string
+	proved   proved                 // for proxies that are shown it
 	held     atomic.Bool            // the target's name was held against the address (VerifyName)
 	scheme   string                 // of the requests: "https", or "http" when the client spoke no TLS
 	name     string                 // the server name that the client's TLS asked for; "" = none
@@ -64,7 +65,7 @@ func (o *opened) like(a connmodel.Address) bool {
 // serveOpened is the way of a tunnel whose TLS ends here. The client is told yes first, because before that it sends nothing; then come
 // the server's handshake, the client's, and the requests.
 func (s *session) serveOpened(p *pin, rec *connmodel.Recorder, proto connmodel.Protocol, f *connmodel.Facts, pl *plan) {
-	o := &opened{rec: rec, target: f.Target, address: Destination(f, pl.d), proto: proto, user: f.User, scheme: "https", timeouts: pl.timeouts, by: s}
+	o := &opened{rec: rec, target: f.Target, address: Destination(f, pl.d), proto: proto, user: f.User, proved: s.proved, scheme: "https", timeouts: pl.timeouts, by: s}
 	o.held.Store(pl.d.VerifyName && f.NamedInside())
 	s.inner = o
 	if err := s.yesEarly(rec, proto); err != nil {
@@ -352,7 +353,7 @@ func newServer(c *upstream.Conn, rec *connmodel.Recorder) *forward.Server {
 		Conn: c.Conn, Absolute: c.Absolute, Key: c.Key,
 		Record: rec.Snapshot().Server, Close: c.Close, Reused: c.Kept, Answered: c.Answered,
 	}
-	if c.Credential() != "" {
+	if srv.Personal = c.Personal(); c.Credential() != "" {
 		srv.Login = c
 	}
 	srv.In.Reset(c.Conn, http1.Limits{})

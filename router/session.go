@@ -61,7 +61,12 @@ type desk struct {
 	facts connmodel.Facts
 	via   string // of a CONNECT: who passed it on, then ourselves
 	peek  peek
+
+	proved proved // of the request under way
 }
+
+// proved is a user and password that the client has proved; the zero value is none. It lives as long as the flow.
+type proved struct{ user, password string }
 
 var desks = sync.Pool{New: func() any { return new(desk) }}
 
@@ -76,6 +81,7 @@ func (s *session) leaveDesk() {
 	d.req.Reset()
 	d.facts = connmodel.Facts{}
 	d.peek = peek{}
+	d.proved = proved{}
 	desks.Put(d)
 }
 

@@ -29,6 +29,9 @@ func (s *session) serveSOCKS5(p *pin) {
 			return
 		case ev == socks5.Authenticate:
 			ok := p.l.Auth.Verify(h.User, h.Password)
+			if ok {
+				s.proved = proved{h.User, h.Password}
+			}
 			user, h.Password = h.User, ""
 			out = h.Verified(ok, out)
 			if !ok {

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/net/proxy"
 
 	"viaduct/connmodel"
+	"viaduct/upstream/auth"
 )
 
 // attempt is one try at one way.
@@ -33,9 +34,10 @@ type attempt struct {
 	kept        *trunk              // base is a stream on it, and it was there before
 	trunk       bool                // the connection that is being made is to be shared
 	shown       [MaxHops + 1]*connmodel.TLSInfo
-	local, peer netip.AddrPort // ends of the socket, where base is none: a stream, or a way of datagrams that has no connection
-	warm        *warmConn      // the connection was logged in before; nil = it was made for the attempt
-	cold        bool           // no such connection is wanted
+	local, peer netip.AddrPort               // ends of the socket, where base is none: a stream, or a way of datagrams that has no connection
+	warm        *warmConn                    // the connection was logged in before; nil = it was made for the attempt
+	cold        bool                         // no such connection is wanted
+	clients     [MaxHops]*auth.Authenticator // of proxies that are shown what the client has proved; nil = not asked for yet
 	timed       timed
 	steps       steps
 
@@ -98,11 +100,18 @@ func (a *attempt) walk(c *Conn) (net.Conn, *HopError) {
 		return nil, err
 	}
 	for i, h := range a.hops {
-		if h.auth != nil {
-			if no := h.auth.Closed(); no != nil {
-				a.element1(i+1, h.spec.Address)
-				return nil, a.failure(i+1, connmodel.PhaseAuth, no)
+		if h.auth == nil && !h.fromClient() {
+			continue
+		}
+		au, err := a.auth(i + 1)
+		if err == nil {
+			if no := au.Closed(); no != nil {
+				err = a.failure(i+1, connmodel.PhaseAuth, no)
 			}
+		}
+		if err != nil {
+			a.element1(i+1, h.spec.Address)
+			return nil, err
 		}
 	}
 	if d.q.Datagrams != nil {
@@ -114,16 +123,22 @@ func (a *attempt) walk(c *Conn) (net.Conn, *HopError) {
 		if err != nil {
 			return nil, err
 		}
-		if last.auth != nil {
+		if last.auth != nil || last.fromClient() {
+			au, err := a.auth(n)
+			if err != nil {
+				return nil, err
+			}
 			if a.warm != nil {
 				c.session = a.warm.sess
-			} else if last.auth.NeedsLogin(d.q.Login) {
+			} else if au.NeedsLogin(d.q.Login) {
 				if conn, c.session, err = a.logIn(n, conn); err != nil {
 					return nil, err
 				}
 			}
-			a.rec0(n).UsedCredential(last.credential)
-			c.hop = last
+			if au != nil {
+				a.rec0(n).UsedCredential(last.credential)
+				c.hop, c.auth = last, au
+			}
 		}
 		a.rec0(n).Done()
 		a.resolvedBy()

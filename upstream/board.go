@@ -20,7 +20,7 @@ import (
 func (a *attempt) lane(n int) (net.Conn, *HopError) {
 	h := a.hops[n-1]
 	var l *lane
-	if a.given == nil && !(a.d.q.Switches && n == len(a.hops) && a.absolute()) {
+	if a.given == nil && !personal(a.hops[:n]) && !(a.d.q.Switches && n == len(a.hops) && a.absolute()) {
 		l = a.d.t.lanes.of(a.hops[:n])
 	}
 	if l == nil { // nobody else would find it, or it must be HTTP/1.1

@@ -64,6 +64,9 @@ func (e *turnError) Unwrap() error { return e.err }
 
 // proven reports whether the credential of h may be shown by a check.
 func (h *Hop) proven() bool {
+	if h.fromClient() { // a check has no client
+		return false
+	}
 	if h.auth != nil && h.auth.Pair() != nil {
 		return h.auth.Proven()
 	}

@@ -17,10 +17,11 @@ import (
 type whose uint8
 
 const (
-	peers  whose = iota // the hop, or the server, that was being spoken to
-	nexts               // what the hop was asked to connect to: the next hop or the server
-	ours                // Viaduct itself, or the machine it runs on
-	nobody              // the caller gave up, or a rule said no
+	peers   whose = iota // the hop, or the server, that was being spoken to
+	nexts                // what the hop was asked to connect to: the next hop or the server
+	ours                 // Viaduct itself, or the machine it runs on
+	nobody               // the caller gave up, or a rule said no
+	clients              // the client, whose own login a hop was to be shown
 )
 
 // verdict is what a wire error means.
@@ -44,6 +45,7 @@ type row struct {
 var rows = []row{
 	{"check", checkRow},
 	{"guard", guardRow},
+	{"client's login", loginRow},
 	{"canceled", canceledRow},
 	{"limit", limitRow},
 	{"address family", familyRow},
@@ -84,6 +86,8 @@ func classify(e *HopError) *connmodel.ConnError {
 	switch {
 	case v.whose == ours:
 		c.Side, c.Blame = connmodel.SideViaduct, connmodel.BlameLocal
+	case v.whose == clients: // the hop is as well as before: other clients go on
+		c.Side, c.Blame = connmodel.SideHop, connmodel.BlameClient
 	case v.whose == nobody:
 		c.Side, c.Blame = connmodel.SideViaduct, connmodel.BlameNobody
 	case at > e.Hops: // Hop and HopName keep naming the proxy that said so

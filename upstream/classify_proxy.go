@@ -104,6 +104,9 @@ func credentialsRow(e *HopError) (verdict, bool) {
 		return verdict{}, false
 	}
 	v := authVerdict(a.Text)
+	if e.client {
+		v.whose = clients
+	}
 	switch a.Kind {
 	case auth.Closed:
 		v.text = "upstream " + e.Upstream + ": " + a.Text
@@ -162,6 +165,9 @@ func statusRow(e *HopError) (verdict, bool) {
 		said += " (" + e.hint + ")"
 	}
 	switch {
+	case v.kind == connmodel.KindAuth && e.shown && e.client:
+		v.whose = clients
+		v.text = said + ": the proxy rejected the user and password that the client has proved to us; on upstream " + e.Upstream + " they have to be the same (auth { from_client })"
 	case v.kind == connmodel.KindAuth && e.shown:
 		v.text = said + ": the proxy rejected our credentials; check those of upstream " + e.Upstream
 	case v.kind == connmodel.KindAuth:

@@ -247,6 +247,7 @@ func (a *attempt) failure(hop int, phase connmodel.Phase, err error) *HopError {
 	if hop < len(a.hops) {
 		e.Next = a.hops[hop].spec.Name
 	}
+	e.client = hop <= len(a.hops) && a.hops[hop-1].fromClient()
 	if cause := a.d.ctx.Err(); cause != nil && !errors.Is(err, context.Canceled) {
 		e.Err = &canceledError{cause: cause, during: err}
 	}

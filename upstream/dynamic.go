@@ -153,6 +153,7 @@ func (d *dynamic) compile(list []Candidate) (*route, error) {
 		}
 		r.pool.members = append(r.pool.members, m)
 		r.depth = max(r.depth, m.route.depth)
+		r.client = r.client || m.route.client
 	}
 	d.chosen[key] = r
 	return r, nil

@@ -26,6 +26,7 @@ type HopError struct {
 	hint      string // a word of an HTTP proxy's about its refusal: see hintOf
 	associate bool   // the hop was asked to relay datagrams
 	shown     bool   // our credentials had been shown to the hop
+	client    bool   // ... which are those of the client
 	hasty     bool   // so little of the flow's deadline was left that its end says nothing about the hop
 }
 

@@ -24,7 +24,7 @@ func (a *attempt) through(n int, conn net.Conn, to connmodel.Address) (net.Conn,
 	if err != nil {
 		return nil, err
 	}
-	if h.auth != nil {
+	if h.auth != nil || h.fromClient() {
 		return a.tunnel(n, conn, host, to)
 	}
 	if a.d.q.check && h.login != nil {

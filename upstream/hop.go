@@ -123,7 +123,7 @@ func newHop(s Spec, guard *auth.Guard, prev *Hop) (*Hop, error) {
 	if h.auth != nil && h.auth.Bound() {
 		h.warm = new(warmth)
 	}
-	if h.older != nil && h.auth != nil && h.auth.Bound() { // what is proved holds for a connection, which streams would share
+	if h.older != nil && (h.auth != nil && h.auth.Bound() || h.fromClient()) { // what is proved holds for a connection, which streams would share
 		h.tls, h.older = h.older, nil
 	}
 	return h, nil
@@ -134,6 +134,9 @@ func (h *Hop) checkAuth() error {
 	a := h.spec.Auth
 	if a == nil {
 		return nil
+	}
+	if a.FromClient && !h.http() {
+		return errors.New("only HTTP proxies can be shown what the client has proved")
 	}
 	if strings.ContainsFunc(a.Username+a.Password.Reveal(), func(r rune) bool { return r < ' ' || r == 0x7f }) {
 		return errors.New("user name or password holds a control character")
@@ -259,7 +262,7 @@ func sameAuth(a, b *Auth) bool {
 	}
 	return a.Username == b.Username && a.Password.Equal(b.Password) && a.Token.Equal(b.Token) && slices.Equal(a.Schemes, b.Schemes) &&
 		a.Domain == b.Domain && a.Workstation == b.Workstation && a.Header == b.Header && a.Realm == b.Realm && a.WarmURL == b.WarmURL &&
-		a.Keytab == b.Keytab && a.CCache == b.CCache && a.Krb5Conf == b.Krb5Conf && a.SPN == b.SPN && a.Canonical == b.Canonical
+		a.FromClient == b.FromClient && a.Keytab == b.Keytab && a.CCache == b.CCache && a.Krb5Conf == b.Krb5Conf && a.SPN == b.SPN && a.Canonical == b.Canonical
 }
 
 func sameURL(a, b *url.URL) bool {

@@ -22,8 +22,11 @@ func (h *Hop) newAuth(guard *auth.Guard, prev *Hop) (err error) {
 	if a == nil || !h.http() {
 		return nil
 	}
+	if h.guard = guard; a.FromClient { // each client has one of its own: see attempt.auth
+		return nil
+	}
 	if prev != nil && prev.auth != nil && prev.guard == guard && a.Keytab == "" && sameProxy(&prev.spec, &h.spec) { // the key in a keytab may be another
-		h.auth, h.guard = prev.auth, guard
+		h.auth = prev.auth
 		return nil
 	}
 	c := auth.Config{
@@ -40,7 +43,6 @@ func (h *Hop) newAuth(guard *auth.Guard, prev *Hop) (err error) {
 	if a.Username == "" && a.CCache == "" || !a.Token.IsZero() {
 		c.Token = a.Token.Reveal
 	}
-	h.guard = guard
 	h.auth, err = auth.New(c)
 	return err
 }
@@ -68,8 +70,10 @@ func (a *attempt) converse(n int, sess *auth.Session, s *steps, r *auth.Request,
 			return false, he
 		}
 		defer done()
-		if no := h.auth.Closed(); no != nil { // by the check before
-			return false, a.failure(n, connmodel.PhaseAuth, no)
+		if h.auth != nil {
+			if no := h.auth.Closed(); no != nil { // by the check before
+				return false, a.failure(n, connmodel.PhaseAuth, no)
+			}
 		}
 		if !h.proven() {
 			return false, a.unshown(n, k)
@@ -173,6 +177,10 @@ func tlsState(conn net.Conn) *tls.ConnectionState {
 func (a *attempt) tunnel(n int, conn net.Conn, host string, to connmodel.Address) (net.Conn, *HopError) {
 	h := a.hops[n-1]
 	rec := a.element1(n, h.spec.Address)
+	au, err := a.auth(n)
+	if err != nil {
+		return nil, err
+	}
 	for moves := 0; ; moves++ {
 		s := &a.steps
 		in := a.withEarly(conn)
@@ -181,12 +189,12 @@ func (a *attempt) tunnel(n int, conn net.Conn, host string, to connmodel.Address
 		if s.via != "" {
 			k.req.Header = http1.Header{{Name: "Via", Value: s.via}}
 		}
-		if h.auth.Bound() { // HTTP/1.0 proxies close otherwise
+		if au.Bound() { // HTTP/1.0 proxies close otherwise
 			k.req.Header = append(k.req.Header, http1.Field{Name: "Proxy-Connection", Value: "keep-alive"})
 		}
 		target := to
 		target.Host = host
-		sess, warm := h.auth.NewSession(tlsState(conn)), a.warm != nil && n == 1
+		sess, warm := au.NewSession(tlsState(conn)), a.warm != nil && n == 1
 		if warm {
 			sess = a.warm.sess
 		}
@@ -286,6 +294,10 @@ func (k *connector) drain() (bool, error) { return k.hs.Drain(maxRefusal) }
 func (a *attempt) logIn(n int, conn net.Conn) (net.Conn, *auth.Session, *HopError) {
 	h := a.hops[n-1]
 	rec := a.element1(n, h.spec.Address)
+	au, err := a.auth(n)
+	if err != nil {
+		return nil, nil, err
+	}
 	url := "http://" + a.d.q.Target.String() + "/"
 	if w := h.spec.Auth.WarmURL; w != "" {
 		url = w
@@ -294,8 +306,8 @@ func (a *attempt) logIn(n int, conn net.Conn) (net.Conn, *auth.Session, *HopErro
 		s := &a.steps
 		*s = steps{conn: a.withEarly(conn), at: time.Now(), phase: connmodel.PhaseConnect, via: a.d.q.Via}
 		k := newKnocker(s, url)
-		sess := h.auth.NewSession(tlsState(conn))
-		if a.d.q.Login {
+		sess := au.NewSession(tlsState(conn))
+		if a.d.q.Login && sess != nil {
 			sess.Anew()
 		}
 		moved, he := a.converse(n, sess, s, &auth.Request{Method: "HEAD", URI: url}, k)
@@ -382,8 +394,11 @@ func (c *Conn) Authorize(method, uri string) (name, value string, err *connmodel
 	if c.hop == nil || c.session != nil && c.session.Done() {
 		return "", "", nil
 	}
+	if c.auth == nil {
+		return "", "", classify(c.failure(&loginError{errNoLogin}))
+	}
 	if c.session == nil {
-		c.session = c.hop.auth.NewSession(tlsState(c.Conn))
+		c.session = c.auth.NewSession(tlsState(c.Conn))
 	} else {
 		c.session = c.session.Continue()
 	}
@@ -419,7 +434,7 @@ func (c *Conn) Challenged(method, uri string, challenges []string) (again, here 
 
 func (c *Conn) failure(err error) *HopError {
 	n := len(c.lease.hops)
-	return &HopError{Hop: n, Upstream: c.hop.spec.Name, Scheme: c.hop.spec.Scheme, Address: c.hop.spec.Address, Hops: n, Phase: connmodel.PhaseAuth, Err: err, shown: true}
+	return &HopError{Hop: n, Upstream: c.hop.spec.Name, Scheme: c.hop.spec.Scheme, Address: c.hop.spec.Address, Hops: n, Phase: connmodel.PhaseAuth, Err: err, shown: true, client: c.hop.fromClient()}
 }
 
 // Credential names what Authorize shows; "" = nothing is to be shown, now or later.
@@ -432,4 +447,4 @@ func (c *Conn) Credential() string {
 
 // Fickle reports whether a request on this connection can be answered by a 407 although the credential is good (Digest: its nonce may be too
 // old). One with a body that cannot be sent twice wants a connection for which Request.Login was set.
-func (c *Conn) Fickle() bool { return c.hop != nil && c.hop.auth.Fickle() }
+func (c *Conn) Fickle() bool { return c.auth != nil && c.auth.Fickle() }

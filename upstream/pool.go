@@ -64,6 +64,7 @@ func (b *builder) pool(name string, s *PoolSpec) *route {
 		r.depth = max(r.depth, part.depth)
 		r.choices = max(r.choices, part.choices)
 		r.sticky = r.sticky || part.sticky
+		r.client = r.client || part.client
 		m := &member{route: part, seed: hashString(n), health: newHealth(s.Eject)}
 		if old := prev.member(part); old != nil {
 			m.health = old.health

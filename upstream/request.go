@@ -32,6 +32,9 @@ type Request struct {
 	// Login says that the plain request has a body that can be sent once only: the proxy must have accepted us before.
 	Login bool
 
+	// Proved is who the client has proved to be, by a password; nil = it has not. It is shown to proxies that ask for it (Auth.FromClient).
+	Proved *ClientLogin
+
 	// Datagrams says that the way is for datagrams: see Conn.Datagrams. For the route "direct" it returns the socket that will send
 	// them, to IPv6 addresses or to IPv4 addresses; it may be asked again for the same.
 	Datagrams func(v6 bool) (*net.UDPConn, error)
@@ -89,6 +92,8 @@ type Key struct {
 	TLS    *connmodel.TLSPlan
 	Header string // PROXY protocol header that the server was sent: the connection is of that client and no other
 	Offer  string // TLSOffer, where there is TLS
+
+	client [16]byte // of Request.Proved, where the route has a proxy that is shown it
 }
 
 // Conn is a connection that leads to the server, or, when Absolute, to the proxy that fetches from it.
@@ -109,8 +114,9 @@ type Conn struct {
 
 	closed  atomic.Bool
 	lease   lease
-	hop     *Hop          // the proxy that wants to know who we are; nil = it does not, or nothing is to be said any more
-	session *auth.Session // of the request under way, or of the connection
+	hop     *Hop                // the proxy that wants to know who we are; nil = it does not, or nothing is to be said any more
+	session *auth.Session       // of the request under way, or of the connection
+	auth    *auth.Authenticator // of hop; nil between two requests where it is the client's
 }
 
 // Close closes the connection and gives back its place in limits and pools. Calls after the first do nothing.
@@ -137,7 +143,7 @@ func (c *Conn) Close() error {
 // have nothing to tell.
 func (c *Conn) Answered(status int, err *connmodel.ConnError) {
 	n := len(c.lease.hops)
-	if !c.Absolute || n == 0 {
+	if !c.Absolute || n == 0 || err != nil && err.Blame == connmodel.BlameClient {
 		return
 	}
 	if err == nil && c.session != nil {

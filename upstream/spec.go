@@ -81,6 +81,10 @@ type Auth struct {
 	Header      string   // name of a field that carries Token
 	Realm       string   // tells accounts apart that have the same user name and password and are not the same; see auth.Config
 	WarmURL     string   // http:// URL that logging in asks for by HEAD; "" = the root of the server that is wanted
+
+	// FromClient says that what is shown is what the client of each flow has proved to us: see ClientLogin. Nothing else but Credential, Realm
+	// and WarmURL has a meaning then.
+	FromClient bool
 }
 
 // HopTimeouts bound the parts of reaching one hop; zero = default.

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"fmt"
 	"slices"
 	"time"
 
@@ -30,11 +31,12 @@ type UpstreamStatus struct {
 	Why   string       // it is down
 
 	// Of HTTP proxies that are shown a credential which somebody guards.
-	Credential      string    // by name; "" = none
-	Schemes         []string  // that may be used
-	CredentialState string    // "unproven", "proving", "proven", "closed"; "" = nobody guards it
-	CredentialSince time.Time // zero = since the start
-	CredentialWhy   string    // why it is closed
+	Credential      string             // by name; "" = none
+	Schemes         []string           // that may be used
+	CredentialState string             // "unproven", "proving", "proven", "closed"; "" = nobody guards it
+	CredentialSince time.Time          // zero = since the start
+	CredentialWhy   string             // why it is closed
+	Clients         *auth.ClientStatus // of the clients' own logins, where it is shown those; nil = it is not
 }
 
 // MemberStatus is a member of a pool at a moment.
@@ -78,6 +80,7 @@ type HopInfo struct {
 	ServerName string   // verified on an https proxy; "" = no TLS, or not verified
 	Unverified bool     // TLS that takes any certificate
 	Credential string   // by name
+	FromClient bool     // it is what the client of the flow has proved
 	Schemes    []string // of authentication that may be used, where there is a choice or no usual one
 	ResolvedBy string   // who turns the name of what comes next into an address: "upstream", "viaduct"; "" for pools
 	Select     string   // of a pool
@@ -130,7 +133,7 @@ func (r *route) describe() []HopInfo {
 	var all []HopInfo
 	for _, h := range r.way.hops {
 		info := HopInfo{Kind: "upstream", Name: h.spec.Name, Scheme: h.spec.Scheme, Address: h.spec.Address,
-			ServerName: h.verified, Unverified: h.tls != nil && h.verified == "", Credential: h.credential, ResolvedBy: "viaduct"}
+			ServerName: h.verified, Unverified: h.tls != nil && h.verified == "", Credential: h.credential, FromClient: h.fromClient(), ResolvedBy: "viaduct"}
 		if h.takesNames() {
 			info.ResolvedBy = "upstream"
 		}
@@ -146,6 +149,10 @@ func (r *route) describe() []HopInfo {
 // no upstream of that name, or none with a guarded credential.
 func (t *Table) ResetCredential(name string) (was string, ok bool, err error) {
 	h := t.hop(name)
+	if h != nil && h.fromClient() && h.guard != nil {
+		n, err := h.guard.ResetClients(name)
+		return fmt.Sprintf("closed for %d logins of clients", n), true, err
+	}
 	if h == nil || h.auth == nil || h.auth.Pair() == nil {
 		return "", false, nil
 	}
@@ -164,6 +171,10 @@ func (t *Table) Status() []UpstreamStatus {
 			InARow: h.state.row.Load(), Worked: h.state.worked.Load()}
 		if f := h.state.last.Load(); f != nil {
 			s.LastError, s.LastErrorTime = f.err.Error(), f.at
+		}
+		if h.fromClient() && h.guard != nil {
+			n := h.guard.Clients(h.spec.Name)
+			s.Clients = &n
 		}
 		if s.Credential = h.credential; h.auth != nil {
 			s.Schemes = h.auth.Schemes()

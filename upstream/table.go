@@ -49,6 +49,7 @@ type route struct {
 	choices int      // members of the widest pool in it, at least 1
 	retry   *connmodel.Retry
 	sticky  bool // a pool in it chooses by target
+	client  bool // a proxy in it is shown what the client has proved
 }
 
 // way is proxies one after the other, none for direct.
@@ -146,7 +147,7 @@ func (b *builder) build(c *Config) {
 		}
 		h.resolver = b.t.resolver
 		b.t.hops = append(b.t.hops, h)
-		b.t.routes[name] = &route{name: name, way: &way{name: s.Name, hops: []*Hop{h}}, depth: 1, choices: 1}
+		b.t.routes[name] = &route{name: name, way: &way{name: s.Name, hops: []*Hop{h}}, depth: 1, choices: 1, client: h.fromClient()}
 	}
 	for i := range c.Pools {
 		if name := "pool." + c.Pools[i].Name; b.pools[name] == nil {
@@ -223,6 +224,7 @@ func (b *builder) chain(name string, c *ChainSpec) *route {
 		r.depth += part.depth
 		r.choices = max(r.choices, part.choices)
 		r.sticky = r.sticky || part.sticky
+		r.client = r.client || part.client
 		if r.retry == nil {
 			r.retry = part.retry
 		}
@@ -278,6 +280,9 @@ func (t *Table) key(q *Request, r *route, name string, absolute bool) Key {
 	}
 	if q.upgrade() {
 		k.Offer = q.Offer.key()
+	}
+	if r != nil && r.client && q.Proved != nil {
+		k.client = q.Proved.key()
 	}
 	if absolute {
 		if r == nil || !r.sticky {

@@ -198,7 +198,9 @@ func (h *hopStep) line() string {
 	if h.Unverified {
 		s += ", certificate NOT VERIFIED (verify = false)"
 	}
-	if h.Credential != "" {
+	if h.FromClient {
+		s += ", the client's own user and password by basic"
+	} else if h.Credential != "" {
 		s += fmt.Sprintf(", credential %q", h.Credential)
 		if len(h.Schemes) > 0 {
 			s += " by " + strings.Join(h.Schemes, ", ")

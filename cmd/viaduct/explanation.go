@@ -79,6 +79,7 @@ type hopStep struct {
 	ServerName string       `json:"server_name,omitempty"`
 	Unverified bool         `json:"unverified,omitempty"` // it may show any certificate (verify = false)
 	Credential string       `json:"credential,omitempty"`
+	FromClient bool         `json:"from_client,omitempty"` // it is the user and password that the client has proved
 	Schemes    []string     `json:"auth_schemes,omitempty"`
 	ResolvedBy string       `json:"resolved_by,omitempty"` // who turns the name of the next hop, or of the server, into an address
 	Select     string       `json:"select,omitempty"`
@@ -382,7 +383,7 @@ func listenerNamed(rc *router.Config, name string) *router.Listener {
 func hopSteps(hops []upstream.HopInfo) []hopStep {
 	out := make([]hopStep, 0, len(hops))
 	for _, h := range hops {
-		s := hopStep{Kind: h.Kind, Name: h.Name, Scheme: h.Scheme, Address: h.Address.String(), ServerName: h.ServerName, Unverified: h.Unverified, Credential: h.Credential, Schemes: h.Schemes,
+		s := hopStep{Kind: h.Kind, Name: h.Name, Scheme: h.Scheme, Address: h.Address.String(), ServerName: h.ServerName, Unverified: h.Unverified, Credential: h.Credential, FromClient: h.FromClient, Schemes: h.Schemes,
 			ResolvedBy: h.ResolvedBy, Select: h.Select, HashBy: h.HashBy}
 		for _, m := range h.Members {
 			s.Members = append(s.Members, memberStep{m.Route, hopSteps(m.Hops)})

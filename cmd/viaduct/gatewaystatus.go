@@ -83,6 +83,10 @@ func upstreamStatus(u *upstream.UpstreamStatus) admin.UpstreamStatus {
 	if u.CredentialState != "" {
 		x.Credential = &admin.CredentialStatus{Name: u.Credential, Schemes: u.Schemes, State: u.CredentialState, Since: maybe(u.CredentialSince), Why: u.CredentialWhy}
 	}
+	if n := u.Clients; n != nil {
+		x.Credential = &admin.CredentialStatus{Name: u.Credential, Schemes: []string{"basic"}, State: admin.CredentialOfClients,
+			Clients: &admin.ClientLogins{Proven: n.Proven, Closed: n.Closed, Unproven: n.Unproven}}
+	}
 	x.Check, x.Since, x.Why = checkStatus(u.Check), maybe(u.Since), u.Why
 	worked, inARow := u.Worked, u.InARow
 	if c := u.Check; c != nil && !c.At.IsZero() { // more is known than flows have found out

@@ -69,6 +69,9 @@ func printCredentials(c *cobra.Command, all []admin.UpstreamStatus) error {
 		name, schemes, state := "-", "-", "-"
 		if x := u.Credential; x != nil {
 			name, schemes, state = x.Name, strings.Join(x.Schemes, ", "), x.State
+			if n := x.Clients; n != nil {
+				state = fmt.Sprintf("%s: %d proven, %d closed, %d unproven", state, n.Proven, n.Closed, n.Unproven)
+			}
 		}
 		fmt.Fprintf(t, "%s\t%s://%s\t%s\t%s\t%s\t%s\n", u.Name, u.Scheme, u.Address, u.State, name, schemes, state)
 	}

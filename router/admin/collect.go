@@ -20,7 +20,7 @@ var (
 	descUpstreamOpen     = desc("upstream_connections_open", "Connections through the upstream, and attempts under way.", "upstream")
 	descUpstreamTries    = desc("upstream_attempts_total", "Attempts through the upstream.", "upstream")
 	descUpstreamFailures = desc("upstream_failures_total", "Attempts that failed by the upstream's own fault.", "upstream")
-	descClosed           = desc("upstream_credential_closed", "1 when the upstream rejected its credential, which is not shown any more.", "upstream")
+	descClosed           = desc("upstream_credential_closed", "1 when the upstream rejected its credential, which is not shown any more; of clients' own logins how many.", "upstream")
 	descMemberUp         = desc("pool_member_up", "1 when the pool would choose the member.", "pool", "member")
 	descMemberEjections  = desc("pool_member_ejections_total", "How often the member was ejected.", "pool", "member")
 	descMemberCheck      = desc("pool_member_check_success", "1 when the last active check of the member went well.", "pool", "member")
@@ -84,7 +84,11 @@ func (c *statusCollector) Collect(ch chan<- prometheus.Metric) {
 			counter(descUpstreamCheckNo, k.Failures, u.Name)
 		}
 		if u.Credential != nil {
-			gauge(descClosed, bit(u.Credential.State == CredentialClosed), u.Name)
+			n := bit(u.Credential.State == CredentialClosed)
+			if k := u.Credential.Clients; k != nil {
+				n = float64(k.Closed)
+			}
+			gauge(descClosed, n, u.Name)
 		}
 	}
 	for i := range s.Pools {

@@ -119,13 +119,25 @@ type UpstreamStatus struct {
 // CredentialClosed is the state of a credential that a proxy rejected: it is not shown until its secret changes or somebody opens it again.
 const CredentialClosed = "closed"
 
+// CredentialOfClients is the state of a credential that there is not one of: each client has its own (ClientLogins).
+const CredentialOfClients = "of clients"
+
+// ClientLogins counts what clients have proved to us and a proxy was shown, since the start.
+type ClientLogins struct {
+	Proven   int `json:"proven"`
+	Closed   int `json:"closed"` // the proxy rejected them: each is not shown until its password changes or somebody opens them again
+	Unproven int `json:"unproven"`
+}
+
 // CredentialStatus is what is known of the credential that a proxy is shown.
 type CredentialStatus struct {
 	Name    string     `json:"name"`
 	Schemes []string   `json:"schemes"`
-	State   string     `json:"state"` // unproven, proving, proven, closed
+	State   string     `json:"state"` // unproven, proving, proven, closed, of clients
 	Since   *time.Time `json:"since,omitempty"`
 	Why     string     `json:"why,omitempty"` // it is closed
+
+	Clients *ClientLogins `json:"clients,omitempty"` // where it is the clients' own
 }
 
 // ResetResult is the outcome of opening a credential again.

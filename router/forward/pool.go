@@ -53,7 +53,7 @@ func (p *Pool) Get(key any) *Server {
 
 // Put keeps s, or closes it. s must be between two exchanges. When there are too many, the oldest of all goes.
 func (p *Pool) Put(s *Server) {
-	if s.bound || len(s.In.Buffered()) > 0 || !silent(s.Conn) {
+	if s.Bound() || len(s.In.Buffered()) > 0 || !silent(s.Conn) {
 		s.Close()
 		return
 	}

@@ -22,6 +22,9 @@ type Server struct {
 	Key    any  // who it leads to; comparable. Connections of equal keys may stand in for each other
 	Reused bool // it served a request before, or is a stream on a connection that did: it may be dead without our knowing
 
+	// Personal says that it is of one client: a Pool does not take it.
+	Personal bool
+
 	// Record is what the record of the flow that opened it said of it.
 	Record *connmodel.Server
 	// Answered is told of each answer: its status and nil, or the error of a proxy that answers 407, which is for it or our credentials to
@@ -46,8 +49,8 @@ type Login interface {
 }
 
 // Bound reports whether the connection carries, or is about to carry, a login that belongs to the connection rather than to each
-// request (NTLM, and Negotiate as it is used). It may serve the client that logged in and nobody else: a Pool does not take it.
-func (s *Server) Bound() bool { return s.bound }
+// request (NTLM, and Negotiate as it is used), or is Personal. It may serve the client that logged in and nobody else: a Pool does not take it.
+func (s *Server) Bound() bool { return s.bound || s.Personal }
 
 // Wake reports whether a connection that was kept outside of a Pool can serve another request: it is open and silent.
 func (s *Server) Wake() bool {

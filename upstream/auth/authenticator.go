@@ -44,8 +44,9 @@ type Config struct {
 	Canonical   bool          // ... of the canonical name of the host
 	HeaderName  string        // for Header
 
-	Realm string // who keeps the account, where two proxies have users of the same name and password that are not the same
-	Guard *Guard // nil = a credential is shown as often as asked
+	Client bool   // it is a client's own: see Identity
+	Realm  string // who keeps the account, where two proxies have users of the same name and password that are not the same
+	Guard  *Guard // nil = a credential is shown as often as asked
 }
 
 // Authenticator proves who we are to one proxy. It is for any number of connections at the same time.
@@ -103,7 +104,7 @@ func New(c Config) (*Authenticator, error) {
 		return nil, errors.New("user name, password or token holds a control character")
 	}
 	if c.Guard != nil && (c.Password != nil || c.Token != nil || c.Keytab != "") { // a ticket of a cache can lock nothing
-		a.pair = c.Guard.Pair(Identity{Account: a.account(), Realm: c.Realm, Secret: a.secret, Credential: c.Credential, Upstream: c.Upstream})
+		a.pair = c.Guard.Pair(Identity{Account: a.account(), Realm: c.Realm, Secret: a.secret, Credential: c.Credential, Upstream: c.Upstream, Client: c.Client})
 	}
 	return a, nil
 }
@@ -197,6 +198,9 @@ func (a *Authenticator) Schemes() []string { return a.c.Schemes }
 
 // Bound reports whether any of the schemes is one that proves for a connection and not for one request (NTLM and Negotiate).
 func (a *Authenticator) Bound() bool {
+	if a == nil {
+		return false
+	}
 	for _, s := range a.speaks {
 		if s.bound() {
 			return true
@@ -210,7 +214,7 @@ func (a *Authenticator) Pair() *Pair { return a.pair }
 
 // Closed returns the error of a credential that is not to be used, else nil.
 func (a *Authenticator) Closed() *Error {
-	if a.pair == nil {
+	if a == nil || a.pair == nil {
 		return nil
 	}
 	return a.pair.Closed()
@@ -236,8 +240,11 @@ func (a *Authenticator) learn(scheme string) {
 func (a *Authenticator) Shut() bool { return a.pair != nil && a.pair.Shut() }
 
 // NeedsLogin reports whether we have to be let in before a request is sent: what to say is not known yet, or is to be proved for each
-// connection, or the credential is not proven. once says that the request can be sent once only, so that a proxy must not ask again.
+// connection, or the credential is not proven, or there is none (a is nil). once says that the request can be sent once only, so that a proxy must not ask again.
 func (a *Authenticator) NeedsLogin(once bool) bool {
+	if a == nil {
+		return true
+	}
 	name := a.early()
 	return name == "" || !a.Proven() || a.speaks[name].bound() || once && name == Digest
 }

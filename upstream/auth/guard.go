@@ -23,6 +23,8 @@ type Guard struct {
 	pairs map[string]*Pair
 	keys  map[[sha256.Size]byte]string // of identities that were asked for: to make a key takes its time
 	own   [16]byte                     // in the names of keys
+
+	maxPairs int // see maxPairs
 }
 
 // BrokenGuard returns a guard that cannot write anything down because of err, so that no credential that is not proven is shown.
@@ -45,7 +47,7 @@ func NewGuard(dir string, tell func(Notice)) *Guard {
 	if tell == nil {
 		tell = func(Notice) {}
 	}
-	g := &Guard{store: newStore(dir), tell: tell, pairs: make(map[string]*Pair), keys: make(map[[sha256.Size]byte]string)}
+	g := &Guard{store: newStore(dir), tell: tell, pairs: make(map[string]*Pair), keys: make(map[[sha256.Size]byte]string), maxPairs: maxPairs}
 	rand.Read(g.own[:]) // never fails
 	return g
 }
@@ -71,31 +73,115 @@ type Identity struct {
 	Secret  func() string // password, token, or the bytes of a key
 	// Credential and Upstream are names for people: they do not tell pairs apart.
 	Credential, Upstream string
+	// Client says that it is a client's own user and password, of which there are as many as users, and not one of the policy's.
+	Client bool
 }
 
-// maxKeys bounds the identities of a process: each change of a secret makes one.
-const maxKeys = 10_000
+const (
+	// maxKeys bounds the identities of a process that are known by a quick hash: each change of a secret makes one, and each client's login.
+	maxKeys = 10_000
+	// maxPairs bounds what is known of clients' logins. Beyond it those are forgotten that can be found out again without harm.
+	maxPairs = 20_000
+	// maxClientFiles bounds the rejected logins of clients that are kept on the disk. Beyond it the oldest is forgotten.
+	maxClientFiles = 10_000
+)
 
 // Pair returns the pair of id, the same one for the same account, realm and secret.
 func (g *Guard) Pair(id Identity) *Pair {
 	name := sha256.Sum256(fmt.Appendf(g.own[:len(g.own):len(g.own)], "%q %q %q", id.Account, id.Realm, id.Secret()))
 	g.mu.Lock()
-	defer g.mu.Unlock()
 	key, err := g.keys[name], error(nil)
+	g.mu.Unlock()
 	if key == "" {
-		if key, err = g.store.key(&id); err == nil && len(g.keys) < maxKeys {
-			g.keys[name] = key
-		}
+		key, err = g.store.key(&id) // takes its time, in which others go on
 	}
-	if p := g.pairs[key]; p != nil && err == nil {
+	id.Secret = nil // it is needed no more, and must not live as long as the pair
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if err != nil {
+		return &Pair{g: g, id: id, broken: err}
+	}
+	if _, known := g.keys[name]; !known {
+		for old := range g.keys {
+			if len(g.keys) < maxKeys {
+				break
+			}
+			delete(g.keys, old)
+		}
+		g.keys[name] = key
+	}
+	if p := g.pairs[key]; p != nil {
 		return p
 	}
-	p := &Pair{g: g, key: key, id: id, broken: err}
-	if err == nil {
-		g.pairs[key] = p
-		p.restore()
+	if id.Client && len(g.pairs) >= g.maxPairs && !g.forget() {
+		return &Pair{g: g, id: id, broken: fmt.Errorf("%d logins of clients are not settled", g.maxPairs)}
 	}
+	p := &Pair{g: g, key: key, id: id}
+	g.pairs[key] = p
+	p.restore()
 	return p
+}
+
+// forget drops some pairs of clients that nothing is lost with: those that are proven, and will be proved once more, and those that are
+// closed, which the disk knows. The lock is held.
+func (g *Guard) forget() bool {
+	n := 0
+	for key, p := range g.pairs {
+		if !p.id.Client {
+			continue
+		}
+		if s, _, _ := p.Status(); s == Proven || s == Shut && g.store.dir != "" {
+			delete(g.pairs, key)
+			if n++; n >= max(g.maxPairs/100, 1) {
+				break
+			}
+		}
+	}
+	return n > 0
+}
+
+// ClientStatus is what is known of the logins of clients that were shown to an upstream.
+type ClientStatus struct{ Proven, Closed, Unproven int }
+
+// Clients counts them, as far as they were used since the start.
+func (g *Guard) Clients(upstream string) (n ClientStatus) {
+	for _, p := range g.clients(upstream) {
+		switch s, _, _ := p.Status(); s {
+		case Proven:
+			n.Proven++
+		case Shut:
+			n.Closed++
+		default:
+			n.Unproven++
+		}
+	}
+	return n
+}
+
+func (g *Guard) clients(upstream string) (all []*Pair) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, p := range g.pairs {
+		if p.id.Client && p.id.Upstream == upstream {
+			all = append(all, p)
+		}
+	}
+	return all
+}
+
+// ResetClients opens all logins of clients again that an upstream rejected, also those that this process has not met yet. It returns how many
+// there were.
+func (g *Guard) ResetClients(upstream string) (n int, err error) {
+	for _, p := range g.clients(upstream) {
+		if p.Shut() {
+			if err := p.Reset(); err != nil {
+				return n, err
+			}
+			n++
+		}
+	}
+	more, err := g.store.removeClients(func(e *entry) bool { return e.Upstream == upstream && e.State == entryClosed })
+	return n + more, err
 }
 
 // Pair is one credential in one realm.
@@ -180,6 +266,10 @@ func (p *Pair) Closed() *Error {
 }
 
 func (p *Pair) closedError() *Error {
+	if p.id.Client {
+		return &Error{Kind: Closed, Text: fmt.Sprintf("%s is closed since %s: %s; the same password is not tried again; it goes on with another password, which has to be the same at both ends, or after \"viaduct upstream reset %s\"",
+			p.id.Credential, p.since.Format(time.RFC3339), p.why, p.id.Upstream)}
+	}
 	return &Error{Kind: Closed, Text: fmt.Sprintf("credential %q is closed since %s: %s; it is used again when its secret changes, or after \"viaduct upstream reset %s\"",
 		p.id.Credential, p.since.Format(time.RFC3339), p.why, p.id.Upstream)}
 }
@@ -242,7 +332,7 @@ func sleep(ctx context.Context, settled chan struct{}, pause time.Duration) erro
 
 // begin writes the attempt down.
 func (p *Pair) begin() (*Attempt, error) {
-	err := p.g.store.save(p.key, &entry{State: entryAttempt, Time: time.Now(), Credential: p.id.Credential, Upstream: p.id.Upstream})
+	err := p.g.store.save(p.key, &entry{State: entryAttempt, Time: time.Now(), Credential: p.id.Credential, Upstream: p.id.Upstream, Client: p.id.Client})
 	if err != nil {
 		p.g.store.remove(p.key) // half of it may be there
 		p.mu.Lock()
@@ -331,7 +421,10 @@ func (a *Attempt) Rejected(why string) {
 		return
 	}
 	now := time.Now()
-	err := p.g.store.save(p.key, &entry{State: entryClosed, Time: now, Why: why, Credential: p.id.Credential, Upstream: p.id.Upstream})
+	err := p.g.store.save(p.key, &entry{State: entryClosed, Time: now, Why: why, Credential: p.id.Credential, Upstream: p.id.Upstream, Client: p.id.Client})
+	if p.id.Client {
+		p.g.store.prune(maxClientFiles)
+	}
 	p.settle(Shut)
 	p.shut(now, why)
 	text := "it was rejected and is closed until its secret changes, or \"viaduct upstream reset " + p.id.Upstream + "\": " + why

@@ -254,3 +254,58 @@ func TestProvenAndThenRejected(t *testing.T) {
 	many[2].Rejected("changed too")
 	refused(t, NewGuard(dir, nil).Pair(identity("x")), Closed, "changed")
 }
+
+// What is kept of clients' logins is bounded, and nothing that would be shown again is forgotten.
+func TestClientsAreBounded(t *testing.T) {
+	dir := t.TempDir()
+	g := NewGuard(dir, nil)
+	g.maxPairs = 20
+	client := func(i int) *Pair {
+		return g.Pair(Identity{Account: string(rune('a' + i)), Secret: secretOf("c4n4ry"), Client: true, Upstream: "a", Credential: "x"})
+	}
+	if p := client(0); p.id.Secret != nil {
+		t.Error("the password lives as long as the pair")
+	}
+	for i := range 20 {
+		if i%2 == 0 {
+			acquire(t, client(i)).Accepted()
+		} else {
+			acquire(t, client(i)).Rejected("no")
+		}
+	}
+	if n := g.Clients("a"); n != (ClientStatus{Proven: 10, Closed: 10}) {
+		t.Errorf("%+v", n)
+	}
+	for i := 20; i < 24; i++ {
+		acquire(t, client(i)).Accepted()
+	}
+	if len(g.pairs) > 20 {
+		t.Errorf("%d pairs", len(g.pairs))
+	}
+	for i := range 20 {
+		if i%2 == 1 {
+			refused(t, client(i), Closed, "x is closed since")
+		}
+	}
+	g.store.rejections = 100
+	g.store.prune(6)
+	if n := len(files(t, dir)); n != 6 {
+		t.Errorf("%d files", n)
+	}
+	if n, err := NewGuard(dir, nil).ResetClients("b"); n != 0 || err != nil {
+		t.Error(n, err)
+	}
+	if n, err := NewGuard(dir, nil).ResetClients("a"); n != 6 || err != nil || len(files(t, dir)) != 0 {
+		t.Error(n, err)
+	}
+	// those that are being found out are not forgotten: nobody else is let in then
+	h := NewGuard(t.TempDir(), nil)
+	h.maxPairs = 2
+	var open []*Attempt
+	for i := range 2 {
+		open = append(open, acquire(t, h.Pair(Identity{Account: string(rune('a' + i)), Secret: secretOf("x"), Client: true})))
+	}
+	refused(t, h.Pair(Identity{Account: "c", Secret: secretOf("x"), Client: true}), NotStored, "not settled")
+	open[0].Accepted()
+	acquire(t, h.Pair(Identity{Account: "c", Secret: secretOf("x"), Client: true})).Unused()
+}

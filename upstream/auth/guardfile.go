@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 )
@@ -23,6 +24,9 @@ type store struct {
 
 	mu   sync.Mutex
 	salt []byte
+
+	pruning    sync.Mutex
+	rejections int // of clients since the start
 }
 
 func newStore(dir string) *store { return &store{dir: dir} }
@@ -39,6 +43,7 @@ type entry struct {
 	Why        string    `json:"why,omitempty"`
 	Credential string    `json:"credential"`
 	Upstream   string    `json:"upstream"`
+	Client     bool      `json:"client,omitempty"` // it is a client's own
 }
 
 const (
@@ -187,4 +192,54 @@ func (s *store) sync() error {
 	}
 	defer d.Close()
 	return d.Sync()
+}
+
+// prune keeps the number of files of clients bounded: the oldest rejections go. They are counted at every hundredth rejection.
+func (s *store) prune(most int) {
+	s.pruning.Lock()
+	defer s.pruning.Unlock()
+	if s.rejections++; s.dir == "" || s.rejections%100 != 1 {
+		return
+	}
+	names, err := os.ReadDir(s.dir)
+	if err != nil || len(names) <= most {
+		return
+	}
+	type file struct {
+		name string
+		at   time.Time
+	}
+	var all []file
+	for _, n := range names {
+		if e, ok, err := s.load(n.Name()); n.Name() != saltName && ok && err == nil && e.Client && e.State == entryClosed {
+			all = append(all, file{n.Name(), e.Time})
+		}
+	}
+	slices.SortFunc(all, func(a, b file) int { return a.at.Compare(b.at) })
+	for _, f := range all[:max(len(all)-most, 0)] {
+		os.Remove(filepath.Join(s.dir, f.name))
+	}
+}
+
+// removeClients removes the files of clients that which takes.
+func (s *store) removeClients(which func(*entry) bool) (n int, err error) {
+	if s.dir == "" {
+		return 0, nil
+	}
+	names, err := os.ReadDir(s.dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	for _, f := range names {
+		if e, ok, err := s.load(f.Name()); f.Name() != saltName && ok && err == nil && e.Client && which(&e) {
+			if err := os.Remove(filepath.Join(s.dir, f.Name())); err != nil {
+				return n, err
+			}
+			n++
+		}
+	}
+	return n, s.sync()
 }

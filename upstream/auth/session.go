@@ -41,8 +41,14 @@ type Request struct {
 // Field is a header field; the zero value is none.
 type Field struct{ Name, Value string }
 
-// NewSession begins on a connection that has not been used. cs is that of the TLS with the proxy, nil without.
-func (a *Authenticator) NewSession(cs *tls.ConnectionState) *Session { return &Session{a: a, tls: cs} }
+// NewSession begins on a connection that has not been used. cs is that of the TLS with the proxy, nil without. Without a credential, when a is
+// nil, it is nil.
+func (a *Authenticator) NewSession(cs *tls.ConnectionState) *Session {
+	if a == nil {
+		return nil
+	}
+	return &Session{a: a, tls: cs}
+}
 
 // First returns the field of the first request; none, when the proxy is to be asked what it wants. It waits for others who are finding out
 // whether the credential is accepted.
@@ -302,4 +308,4 @@ func (s *Session) Portable() bool {
 }
 
 // Done reports whether the connection itself is proved: no request on it needs a field any more.
-func (s *Session) Done() bool { return s.done }
+func (s *Session) Done() bool { return s != nil && s.done }
