@@ -30,9 +30,6 @@ func (l *loader) health(x *hcl.Block) *upstream.HealthSpec {
 	if s.Every != 0 && s.Every < minCheckEvery {
 		l.errorAt(b.rng("every"), "Wrong duration", `"every" is at least "1s": a check costs the proxy a connection.`)
 	}
-	if s.Timeout > max(s.Every, minCheckEvery) && s.Every != 0 {
-		l.errorAt(b.rng("timeout"), "Wrong duration", `"timeout" is longer than "every": a check ends before the next one begins.`)
-	}
 	var given []string
 	for _, kind := range []string{upstream.CheckTCP, upstream.CheckTLS, upstream.CheckConnect, upstream.CheckHTTP} {
 		if !b.has(kind) {
@@ -110,4 +107,36 @@ func (b *block) failBack() time.Duration {
 		return -1
 	}
 	return b.duration("fail_back")
+}
+
+// checkHealth warns of an upstream that is checked as the first hop and never is one.
+func (l *loader) checkHealth(cfg *Config) {
+	first, later := map[string]bool{}, map[string]bool{}
+	for _, c := range cfg.Upstreams.Chains {
+		for i, h := range c.Hops {
+			if i == 0 {
+				first[h] = true
+			} else {
+				later[h] = true
+			}
+		}
+	}
+	for _, p := range cfg.Upstreams.Pools {
+		for _, m := range p.Members {
+			first[m] = true
+		}
+	}
+	for _, p := range l.policies {
+		for _, r := range p.rules {
+			first[r.decision.Route] = true
+		}
+		if p.otherwise != nil {
+			first[p.otherwise.decision.Route] = true
+		}
+	}
+	for _, u := range l.upstreams {
+		if name := kindUpstream + "." + u.spec.Name; u.spec.Health != nil && later[name] && !first[name] {
+			l.warnAt(u.src.DefRange, "Checked in another place", "The health block makes this gateway connect to the upstream itself, and every route reaches it behind another hop. Put the checks into a pool whose member is the chain.")
+		}
+	}
 }

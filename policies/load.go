@@ -254,6 +254,7 @@ func (l *loader) build() *Config {
 	l.checkInnerNames(cfg)
 	l.checkDatagrams(cfg)
 	l.checkClientLogins(cfg)
+	l.checkHealth(cfg)
 	l.checkLists()
 	l.checkUse()
 	if l.diags.HasErrors() {

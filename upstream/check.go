@@ -173,6 +173,8 @@ type CheckResult struct {
 	// Short says why the check went well although it did not go all the way: a credential on it that no flow has proved yet. "" = it did.
 	Short string
 	Err   *connmodel.ConnError // nil = it went well
+
+	kind string
 }
 
 // errNotShown ends a check at a proxy that wants a credential that is not proven.
@@ -191,7 +193,7 @@ func (t *Table) Check(ctx context.Context, route string, c *Check, deadline time
 
 // ask makes a check that is ready.
 func (t *Table) ask(ctx context.Context, r *route, c *Check, deadline time.Time) (res CheckResult) {
-	res = CheckResult{Check: c.String(), At: time.Now()}
+	res = CheckResult{Check: c.String(), kind: c.Kind, At: time.Now()}
 	switch c.Kind {
 	case CheckTCP, CheckTLS:
 		if r.way == nil || len(r.way.hops) == 0 {

@@ -92,9 +92,15 @@ func (h *health) checked(now time.Time, res CheckResult, g *goal) {
 		if v.hits++; v.down && v.hits < v.healthy {
 			break
 		}
-		v.down, h.failures, h.worked = false, 0, true
-		if !h.until.IsZero() {
-			h.until, h.healed = time.Time{}, now
+		v.down = false
+		if res.Short == "" {
+			h.worked = true
+		}
+		if res.covers(h.lastErr) { // else traffic knows more: a proxy may answer whoever knocks, and refuse every tunnel
+			h.failures = 0
+			if !h.until.IsZero() {
+				h.until, h.healed = time.Time{}, now
+			}
 		}
 		if res.Route > 0 {
 			h.pace.note(now, res.Route)
@@ -114,6 +120,19 @@ func (h *health) checked(now time.Time, res CheckResult, g *goal) {
 	c := h.turn(now)
 	h.mu.Unlock()
 	c.say()
+}
+
+// covers reports whether a check that went well has got as far as the place where flows failed with err.
+func (r *CheckResult) covers(err *connmodel.ConnError) bool {
+	switch {
+	case err == nil, r.Route > 0:
+		return true
+	case r.Short != "":
+		return err.Phase != connmodel.PhaseAuth && err.Phase != connmodel.PhaseConnect && err.Phase != connmodel.PhaseRequest
+	case r.kind == CheckTLS && err.Phase == connmodel.PhaseTLS:
+		return true
+	}
+	return err.Phase == connmodel.PhaseResolve || err.Phase == connmodel.PhaseDial
 }
 
 // isClosed reports whether a check was not made because its credential is closed.

@@ -154,8 +154,8 @@ type EjectSpec struct {
 // HealthSpec is active checks of a pool's members, or of one upstream.
 type HealthSpec struct {
 	Check                   // what is asked
-	Every     time.Duration // between two checks, give or take a tenth; 0 = 10 s
-	Timeout   time.Duration // 0 = 10 s, and never more than Every
+	Every     time.Duration // from the end of a check to the next, give or take a tenth; 0 = 10 s
+	Timeout   time.Duration // 0 = 10 s, or Every if that is less
 	Healthy   int           // checks that go well in a row until it is let in again; 0 = 1
 	Unhealthy int           // checks that fail in a row until it is taken out; 0 = 2
 }

@@ -34,7 +34,7 @@ type watched struct {
 	of             []*health
 	goal           *goal // nil = there is no target
 	at             time.Time
-	soon           bool // it was under way when all were to be made again
+	cut            bool // it was given up because all are to be made again
 }
 
 // schedule is a heap, the earliest first.
@@ -63,7 +63,7 @@ func (t *Table) startChecks(ctx context.Context) {
 			return
 		}
 		every := orDefault(s.Every, defaultCheckEvery)
-		timeout := min(orDefault(s.Timeout, defaultCheckTimeout), every)
+		timeout := orDefault(s.Timeout, min(defaultCheckTimeout, every))
 		x := known[key]
 		if x == nil {
 			x = &watched{route: r, check: c, every: every, timeout: timeout}
@@ -146,21 +146,33 @@ func (x *watched) jittered() time.Duration {
 	return x.every - x.every/10 + rand.N(x.every/5+1)
 }
 
+// round is checks that are given up together.
+type round struct {
+	ctx context.Context
+	end context.CancelFunc
+}
+
+func newRound(ctx context.Context) round {
+	ctx, end := context.WithCancel(ctx)
+	return round{ctx, end}
+}
+
 // run makes the checks when they are due.
 func (w *watcher) run(ctx context.Context) {
 	done := make(chan *watched)
 	running := 0
+	now := newRound(ctx)
+	defer func() { now.end() }()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
-		now := time.Now()
-		for running < maxChecks && len(w.due) > 0 && !w.due[0].at.After(now) {
+		for at := time.Now(); running < maxChecks && len(w.due) > 0 && !w.due[0].at.After(at); {
 			x := heap.Pop(&w.due).(*watched)
 			running++
-			go func() {
-				w.make(ctx, x)
+			go func(ctx context.Context) {
+				x.cut = !w.make(ctx, x)
 				done <- x
-			}()
+			}(now.ctx)
 		}
 		var due <-chan time.Time
 		if running < maxChecks && len(w.due) > 0 {
@@ -172,12 +184,14 @@ func (w *watcher) run(ctx context.Context) {
 		case x := <-done:
 			running--
 			at := time.Now().Add(x.jittered())
-			if x.soon {
-				x.soon, at = false, time.Now().Add(rand.N(recheckWithin))
+			if x.cut {
+				at = time.Now().Add(rand.N(min(recheckWithin, x.every)))
 			}
 			x.plan(at)
 			heap.Push(&w.due, x)
-		case <-w.again:
+		case <-w.again: // what waits in the network of before waits in vain
+			now.end()
+			now = newRound(ctx)
 			w.hasten()
 		case <-ctx.Done():
 			for ; running > 0; running-- {
@@ -200,11 +214,11 @@ func (w *watcher) hasten() {
 	heap.Init(&w.due)
 }
 
-// make makes one check and tells the members.
-func (w *watcher) make(ctx context.Context, x *watched) {
+// make makes one check and tells the members; false = it was given up.
+func (w *watcher) make(ctx context.Context, x *watched) bool {
 	res := w.t.ask(ctx, x.route, x.check, time.Now().Add(x.timeout))
 	if ctx.Err() != nil {
-		return
+		return false
 	}
 	now := time.Now()
 	if res.Err == nil && res.Short == "" && x.goal != nil {
@@ -213,4 +227,5 @@ func (w *watcher) make(ctx context.Context, x *watched) {
 	for _, h := range x.of {
 		h.checked(now, res, x.goal)
 	}
+	return true
 }

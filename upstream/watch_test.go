@@ -274,6 +274,8 @@ func TestUpstreamHealth(t *testing.T) {
 	f.config.Upstreams = append(f.config.Upstreams, jump)
 	f.config.Upstreams[0].Health = &HealthSpec{Every: 20 * time.Millisecond}
 	f.config.Chains = []ChainSpec{{"c", []string{"upstream.p0", "upstream.jump"}}}
+	o := &oracle{list: []Candidate{proxyAt(f.at(0), "http"), proxyAt(f.at(1), "http")}}
+	f.config.Dynamic = []DynamicSpec{{Name: "pac.x", Chooser: o}}
 	f.config.Pools = append(f.config.Pools, PoolSpec{Name: "chains", Members: []string{"chain.c", "upstream.p1"}})
 	var said changes
 	f.config.Changed = said.tell
@@ -294,7 +296,7 @@ func TestUpstreamHealth(t *testing.T) {
 	if s := await(true); s.Why == "" || s.Since.IsZero() || s.Check.Check != "tcp" || len(s.Members) != 1 || s.Members[0].State != StateDown || s.Members[0].Why != s.Why {
 		t.Errorf("%+v", s)
 	}
-	for _, route := range []string{"pool.pool", "pool.chains"} {
+	for _, route := range []string{"pool.pool", "pool.chains", "pac.x"} {
 		r := recorder(f.to)
 		c, err := tab.Dial(t.Context(), &Request{Route: route, Target: f.to}, r)
 		if err != nil {
@@ -337,4 +339,100 @@ func TestNetworkChange(t *testing.T) {
 	}
 	tab.NetworkChanged()
 	awaitMembers(t, tab, func(m []MemberStatus) bool { return m[0].State == StateHealthy && m[1].State == StateHealthy })
+}
+
+// TestKnockingHealsNothing: a proxy that takes connections and resets every tunnel is left out because of its traffic, and a check that only
+// knocks does not let it in again; one that goes through it would, when it is well.
+func TestKnockingHealsNothing(t *testing.T) {
+	refusedTunnel := &connmodel.ConnError{Blame: connmodel.BlameProxy, Phase: connmodel.PhaseConnect, Message: "reset"}
+	refusedDial := &connmodel.ConnError{Blame: connmodel.BlameProxy, Phase: connmodel.PhaseDial, Message: "refused"}
+	brokenTLS := &connmodel.ConnError{Blame: connmodel.BlameProxy, Phase: connmodel.PhaseTLS, Message: "no certificate"}
+	for _, c := range []struct {
+		failed *connmodel.ConnError
+		res    CheckResult
+		heals  bool
+	}{
+		{refusedTunnel, CheckResult{kind: CheckTCP}, false}, {refusedDial, CheckResult{kind: CheckTCP}, true}, {brokenTLS, CheckResult{kind: CheckTCP}, false},
+		{brokenTLS, CheckResult{kind: CheckTLS}, true}, {refusedTunnel, CheckResult{kind: CheckTLS}, false}, {refusedTunnel, CheckResult{kind: CheckConnect, Route: 1}, true},
+		{refusedTunnel, CheckResult{kind: CheckConnect, Short: "a login"}, false}, {brokenTLS, CheckResult{kind: CheckConnect, Short: "a login"}, true},
+	} {
+		h := newHealth(EjectSpec{}).with(EjectSpec{}, new(HealthSpec))
+		for range 3 {
+			h.failed(time.Now(), c.failed, false)
+		}
+		c.res.At = time.Now()
+		h.checked(time.Now(), c.res, nil)
+		if got := h.state(time.Now()); (got == StateHealthy) != c.heals {
+			t.Errorf("%s, check %s: %s", c.failed.Message, c.res.kind, got)
+		}
+	}
+}
+
+// TestReloadDuringChecks: tables come and go while checks hang and flows run; what is known stays, nothing is left behind, and nobody waits.
+func TestReloadDuringChecks(t *testing.T) {
+	f := newFarm(t, 6, PoolSpec{Select: SelectRoundRobin, Health: &HealthSpec{Every: 10 * time.Millisecond, Timeout: 10 * time.Second}}, ut.Options{})
+	f.config.Pools[0].Health.Target = f.to
+	f.proxies[5].Script(ut.Silence)
+	var told atomic.Int64
+	f.config.Changed = func(*Change) { told.Add(1) }
+	tab, err := NewTable(f.config, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rounds := 60
+	if testing.Short() {
+		rounds = 20
+	}
+	for i := range rounds {
+		var wg sync.WaitGroup
+		for range 5 {
+			wg.Go(func() {
+				if c, err := tab.Dial(t.Context(), &Request{Route: "pool.pool", Target: f.to, Deadline: time.Now().Add(time.Second)}, nil); err == nil {
+					c.Close()
+				}
+			})
+		}
+		if i%5 == 0 {
+			tab.NetworkChanged()
+		}
+		next, err := NewTable(f.config, tab)
+		if err != nil {
+			t.Fatal(err)
+		}
+		start := time.Now()
+		if tab.Close(); time.Since(start) > 5*time.Second {
+			t.Fatalf("Close took %v", time.Since(start))
+		}
+		wg.Wait()
+		tab = next
+	}
+	defer tab.Close()
+	awaitMembers(t, tab, func(m []MemberStatus) bool {
+		for i := range 5 {
+			if m[i].Check.Made == 0 || m[i].State != StateHealthy {
+				return false
+			}
+		}
+		return true
+	})
+	for _, u := range tab.Status()[:5] {
+		if u.InARow > 0 {
+			t.Errorf("%+v", u)
+		}
+	}
+}
+
+// TestNetworkChangeEndsHangingChecks: what waits for an answer in the network of before does not delay what is found out in the new one.
+func TestNetworkChangeEndsHangingChecks(t *testing.T) {
+	f := newFarm(t, 1, PoolSpec{Health: &HealthSpec{Every: time.Hour, Timeout: time.Hour}}, ut.Options{Script: []ut.Behaviour{ut.Silence, ut.OK}})
+	f.config.Pools[0].Health.Target = f.to
+	tab := table(t, f.config)
+	for f.proxies[0].Accepted() == 0 {
+		time.Sleep(5 * time.Millisecond)
+	}
+	tab.NetworkChanged()
+	m := awaitMembers(t, tab, func(m []MemberStatus) bool { return m[0].Check.OK })
+	if m[0].Check.Made != 1 || m[0].State != StateHealthy {
+		t.Errorf("%+v", m[0].Check)
+	}
 }

@@ -169,6 +169,9 @@ func printPools(w io.Writer, s *admin.Status) error {
 			if m.Until != nil && m.State == "ejected" {
 				state += " until " + m.Until.Local().Format("15:04:05")
 			}
+			if m.Since != nil && m.State == "healthy" {
+				state += " since " + m.Since.Local().Format("15:04:05")
+			}
 			if m.Connect > 0 {
 				connect = fmt.Sprintf("%.1f ms", m.Connect)
 			}

@@ -22,9 +22,15 @@ upstream "backup" {
 pool "corp" {
   members = [upstream.proxy_a, upstream.proxy_b, upstream.backup]
   select  = "first_healthy" # in this order, and back again when the first is well
+
+  fail_back = "30s" # ... for so long
+
   health {
     every   = "10s"
-    connect = "www.example.com:443" # what a healthy proxy can reach
+    http    = "https://www.example.com/" # what a healthy proxy can reach
+    method  = "HEAD"
+    status  = ["200-399"]
+    healthy = 2 # checks in a row, until a member is let in again
   }
   retry {
     attempts    = 3 # counts the first try
@@ -42,6 +48,8 @@ pool "corp" {
 pool "downloads" {
   members = [upstream.proxy_a, upstream.proxy_b]
   select  = "least_connections"
+  warm_up = "1m" # a member that comes back gets its share little by little
+  health { every = "5s" }
 }
 
 policy "default" {

@@ -6,7 +6,7 @@ upstream "b" {
   url = "https://proxy-b.example:8080"
   health {
     every     = "10ms" # ERROR: Wrong duration
-    timeout   = "5s"   # ERROR: Wrong duration
+    timeout   = "0s"   # ERROR: Wrong duration
     tcp       = false  # ERROR: Without effect
     healthy   = 0      # ERROR: Number out of range
     unhealthy = 1001   # ERROR: Number out of range
