@@ -70,7 +70,7 @@ func (a AttemptRecorder) BeginHop(upstream, protocol string, address Address) Ho
 		a.r.server.Truncated = true
 		return HopRecorder{}
 	}
-	at.Hops = append(at.Hops, HopResult{Index: i + 1, Upstream: upstream, Protocol: protocol, Address: address, Start: a.r.now()})
+	at.Hops = append(at.Hops, HopResult{Index: int16(i + 1), Upstream: upstream, Protocol: protocol, Address: address, Start: a.r.now()})
 	return HopRecorder{a, i}
 }
 
@@ -322,6 +322,17 @@ func (h HopRecorder) NotReused() {
 func (h HopRecorder) Bound(addr string) {
 	if hop := h.lock(); hop != nil {
 		hop.BoundAddr = bound(addr, 262)
+		h.unlock()
+	}
+}
+
+// Resolved notes where the addresses of this hop's name are from; nil notes nothing. r is not changed any more.
+func (h HopRecorder) Resolved(r *Resolution) {
+	if r == nil {
+		return
+	}
+	if hop := h.lock(); hop != nil {
+		hop.Resolved = r
 		h.unlock()
 	}
 }

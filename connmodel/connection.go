@@ -83,7 +83,6 @@ func (a *Attempt) Connected() bool { return !a.End.IsZero() && a.Error == nil }
 
 // HopResult is what happened at one proxy of the way, or, as last element, at the server itself.
 type HopResult struct {
-	Index    int            // from 1
 	Upstream string         // name of the declared upstream; "" for the server itself
 	Protocol string         // "http", "https", "socks4", "socks4a", "socks5", "socks5h", a registered scheme; "tcp" for the server
 	Address  Address        // the proxy's, or the server's address as asked for
@@ -92,7 +91,7 @@ type HopResult struct {
 
 	Start time.Time
 	// How long each part took; zero = did not happen here.
-	DNS      time.Duration // resolving Address
+	DNS      time.Duration // resolving Address; Resolved says by whom
 	TCP      time.Duration // connecting to it, from us or (for hop 2 and deeper) nothing: see Connect of the hop before
 	TLS      time.Duration // TLS handshake with it
 	Greeting time.Duration // SOCKS method negotiation
@@ -100,13 +99,23 @@ type HopResult struct {
 	Connect  time.Duration // asking it to connect to the next hop or server, until its answer
 	Total    time.Duration
 
-	AuthRounds int32  // authentication messages sent
+	Index      int16  // from 1
+	AuthRounds int16  // authentication messages sent
 	ProxyProto int16  // version of the PROXY protocol header that was sent to it; 0 = none
 	Reused     bool   // a connection to it that other flows share was there already: TLSInfo is of when that was made
 	Credential string // name of the credential used; never the secret
 	TLSInfo    *TLSInfo
-	BoundAddr  string     // address the proxy says it used, bounded; "" = none said
-	Error      *ConnError // the failure blamed on this hop
+	Resolved   *Resolution // where the addresses of Address's name are from; nil = the machine's resolver, or there was none to find
+	BoundAddr  string      // address the proxy says it used, bounded; "" = none said
+	Error      *ConnError  // the failure blamed on this hop
+}
+
+// Resolution is how a resolver of the policy came to the addresses of a name.
+type Resolution struct {
+	Resolver string        // its name
+	From     string        // "server", "cache", "stale", "hosts", "special", "system"
+	Server   string        // that said it, as in "tls://192.0.2.53:853"; "" = none did
+	Took     time.Duration // of the lookup
 }
 
 // Request is the HTTP request of a flow.

@@ -253,7 +253,7 @@ func (w *wireAttempt) value() (*Attempt, error) {
 }
 
 type wireHop struct {
-	Index      int            `json:"index"`
+	Index      int16          `json:"index"`
 	Upstream   string         `json:"upstream"`
 	Protocol   string         `json:"protocol"`
 	Address    wireAddress    `json:"address"`
@@ -267,13 +267,21 @@ type wireHop struct {
 	Auth       *wireMS        `json:"auth_ms"`
 	Connect    *wireMS        `json:"connect_ms"`
 	Total      *wireMS        `json:"total_ms"`
-	AuthRounds int32          `json:"auth_rounds"`
+	AuthRounds int16          `json:"auth_rounds"`
 	ProxyProto int16          `json:"proxy_protocol"`
 	Reused     bool           `json:"reused"`
 	Credential string         `json:"credential"`
 	Bound      string         `json:"bound"`
+	Resolved   *wireResolved  `json:"resolved"`
 	TLSInfo    *wireTLSFacts  `json:"tls"`
 	Error      *wireError     `json:"error"`
+}
+
+type wireResolved struct {
+	Resolver string  `json:"resolver"`
+	From     string  `json:"from"`
+	Server   string  `json:"server"`
+	Took     *wireMS `json:"took_ms"`
 }
 
 func (w *wireHop) value() (*HopResult, error) {
@@ -293,6 +301,13 @@ func (w *wireHop) value() (*HopResult, error) {
 			return nil, err
 		}
 		*p.to = d
+	}
+	if w.Resolved != nil {
+		took, err := w.Resolved.Took.duration()
+		if err != nil {
+			return nil, err
+		}
+		h.Resolved = &Resolution{w.Resolved.Resolver, w.Resolved.From, w.Resolved.Server, took}
 	}
 	return h, nil
 }

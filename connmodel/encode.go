@@ -292,6 +292,17 @@ func (e *encoder) hop(h *HopResult) {
 		e.raw(`,"credential":`)
 		e.str(h.Credential)
 	}
+	if r := h.Resolved; r != nil {
+		e.raw(`,"resolved":{"resolver":`)
+		e.str(r.Resolver)
+		e.raw(`,"from":`)
+		e.str(r.From)
+		e.raw(`,"server":`)
+		e.strOrNull(r.Server)
+		e.raw(`,"took_ms":`)
+		e.ms(r.Took)
+		e.raw(`}`)
+	}
 	if h.BoundAddr != "" {
 		e.raw(`,"bound":`)
 		e.str(h.BoundAddr)

@@ -77,6 +77,8 @@ type Facts struct {
 	// Addresses are the target's, from the one resolution of this flow; set when Have has NeedAddresses and the target is a
 	// name. For a literal target rules look at TargetIP.
 	Addresses []netip.Addr
+	// Resolved is where they are from; nil = the machine's resolver.
+	Resolved *Resolution
 
 	// Hello is the ClientHello that a tunnel begins with; nil when Have lacks NeedHello, and when the client speaks no TLS.
 	Hello *ClientHello

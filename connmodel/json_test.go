@@ -77,7 +77,7 @@ func full() *Flow {
 	f.Server.TLS, f.Server.TLSInfo, f.Server.TLSSetup = true, tls, at(50)
 	f.Server.Address = Address{"2001:db8::1", 8443}
 	f.Server.Attempts = append([]Attempt{{Number: 1, Route: "corp_b > jump", Start: at(1), End: at(2), Error: refused, Hops: []HopResult{
-		{Index: 1, Upstream: "corp_b", Protocol: "https", Address: proxyA, Start: at(1), TLS: time.Millisecond, TLSInfo: &TLSInfo{ALPN: &none, Truncated: true}, AuthRounds: 2, ProxyProto: 1, Reused: true, Auth: time.Millisecond, Greeting: time.Microsecond, BoundAddr: "10.0.0.9:1", Error: refused},
+		{Index: 1, Upstream: "corp_b", Protocol: "https", Address: proxyA, Start: at(1), TLS: time.Millisecond, TLSInfo: &TLSInfo{ALPN: &none, Truncated: true}, AuthRounds: 2, ProxyProto: 1, Reused: true, Auth: time.Millisecond, Greeting: time.Microsecond, BoundAddr: "10.0.0.9:1", Resolved: &Resolution{Resolver: "corp", From: "cache", Server: "tls://192.0.2.53:853", Took: time.Millisecond}, Error: refused},
 	}}}, f.Server.Attempts...)
 	f.Server.Attempts[1].Number = 2
 	f.Error = &ConnError{Phase: PhaseConnect, Side: SideHop, Hop: 2, HopName: "jump", Kind: KindDenied, Message: "socks5: connection not allowed by ruleset", Code: 2, CodeOf: "socks5", Blame: BlameTarget, Retryable: true, Verdict: ChainName}

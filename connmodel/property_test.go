@@ -53,7 +53,7 @@ func consistent(f *Flow) error {
 			return fmt.Errorf("attempt %d is not decided", a.Number)
 		}
 		for j := range a.Hops {
-			if a.Hops[j].Index != j+1 || a.Hops[j].Start.Before(a.Start) {
+			if int(a.Hops[j].Index) != j+1 || a.Hops[j].Start.Before(a.Start) {
 				return fmt.Errorf("hop %d of attempt %d: %+v", j+1, a.Number, a.Hops[j])
 			}
 		}

@@ -11,6 +11,7 @@ import (
 
 	"viaduct/connmodel"
 	"viaduct/upstream"
+	"viaduct/upstream/resolve"
 )
 
 // Config is one loaded and checked configuration. Nothing in it is changed after Load.
@@ -20,8 +21,11 @@ type Config struct {
 	Upstreams upstream.Config // upstreams, pools and chains, those written in place included; Resolver is left to the caller
 	Programs  map[string]*Program
 	PACs      []PAC
-	Tests     []Test
-	Reaches   []connmodel.Address // that conditions ask network.reachable about, in the order of their texts
+	Resolvers []resolve.Config
+	// UpstreamResolvers says by whom upstreams have their own names looked up, where they say so: the name of a resolver, or SystemResolver.
+	UpstreamResolvers map[string]string
+	Tests             []Test
+	Reaches           []connmodel.Address // that conditions ask network.reachable about, in the order of their texts
 	// Signs are the places in rules that ask for certificates of the authority (Gateway.CA); empty = nobody needs one.
 	Signs []hcl.Range
 
@@ -65,6 +69,7 @@ type Gateway struct {
 	Limits       Limits
 	Timeouts     connmodel.Timeouts // defaults for every flow
 	CA           *CA                // nil = where "viaduct ca init" puts it
+	Resolver     string             // name of that for all names looked up here; "" = the machine's
 	WarnBefore   time.Duration      // how long before its end a peer's certificate raises a warning; 0 = 14 days
 }
 
@@ -94,6 +99,7 @@ type Listener struct {
 	Protocols []string
 	Clients   []netip.Prefix // nil = everybody
 	Policy    string         // name of a program
+	Resolver  string         // of that policy; "" = the gateway's
 	TLS       *ListenerTLS   // nil = clients speak no TLS to it
 	Users     *Users         // nil = nobody is asked for a password
 	Realm     string

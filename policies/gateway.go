@@ -24,7 +24,7 @@ type gatewayBlock struct {
 }
 
 var (
-	gatewaySchema  = schema(attrs("name", "state", "timezone", "drain_timeout"), blocks("log", "admin", "records", "limits", "timeouts", "direct", "ca", "certificates"))
+	gatewaySchema  = schema(attrs("name", "state", "timezone", "drain_timeout", "resolver"), blocks("log", "admin", "records", "limits", "timeouts", "direct", "ca", "certificates"))
 	logSchema      = schema(attrs("level", "format"))
 	adminSchema    = schema(attrs("address"))
 	recordsSchema  = schema(attrs("path", "stdout"))
@@ -57,6 +57,9 @@ func (l *loader) buildGateway() Gateway {
 	}
 	g.State = b.path("state")
 	g.DrainTimeout = b.duration("drain_timeout")
+	if g.Resolver = b.resolver("resolver"); g.Resolver == SystemResolver {
+		g.Resolver = ""
+	}
 	g.Timezone = b.timezone("timezone")
 	l.gateway.zone = g.Timezone
 	if x := b.one("log"); x != nil {

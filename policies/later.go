@@ -16,7 +16,6 @@ const notYet = "Not in this version"
 // nobody looks for a misspelling.
 var (
 	laterParts = map[string][]string{
-		"":           {"resolver"},
 		"gateway":    {"journal"},
 		kindListener: {"shadow"},
 		kindList:     {"url"},

@@ -78,6 +78,9 @@ func (l *loader) buildListener(x *listenerBlock, g Gateway) Listener {
 		l.udp(u, &n)
 	}
 	n.Policy = l.listenerPolicy(b)
+	if d, ok := l.byName[kindPolicy][n.Policy]; ok {
+		n.Resolver = d.block.(*policyBlock).resolver
+	}
 	l.checkListener(x, b, &n)
 	return n
 }

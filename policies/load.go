@@ -58,6 +58,7 @@ type loader struct {
 	chains    []*chainBlock
 	lists     []*list
 	pacs      []*pacBlock
+	resolvers []*resolverBlock
 	policies  []*policyBlock
 	tests     []*testBlock
 	byName    map[string]map[string]declared // kind -> name
@@ -68,7 +69,8 @@ type loader struct {
 	inline []upstream.ChainSpec
 	routes map[string]hcl.Range // where an in-line chain stands
 
-	servers []serverAt
+	servers      []serverAt
+	nameServerAt []serverAt // those that are reached direct, by TCP
 
 	reaches     map[connmodel.Address]bool // what conditions ask network.reachable about
 	reachPlaces []serverAt
@@ -130,6 +132,7 @@ const (
 	kindChain    = "chain"
 	kindList     = "list"
 	kindPAC      = "pac"
+	kindResolver = "resolver"
 	kindPolicy   = "policy"
 	kindTest     = "test"
 	kindVariable = "variable"
@@ -141,6 +144,7 @@ var fileSchema = &hcl.BodySchema{Blocks: []hcl.BlockHeaderSchema{
 	{Type: kindPool, LabelNames: []string{"name"}}, {Type: kindChain, LabelNames: []string{"name"}},
 	{Type: kindList, LabelNames: []string{"name"}}, {Type: kindPolicy, LabelNames: []string{"name"}},
 	{Type: kindTest, LabelNames: []string{"name"}}, {Type: kindPAC, LabelNames: []string{"name"}},
+	{Type: kindResolver, LabelNames: []string{"name"}},
 }}
 
 // readBlocks sorts the blocks of all files by kind and notes the names, without evaluating anything.
@@ -182,6 +186,9 @@ func (l *loader) readBlock(b *hcl.Block) {
 	case kindPAC:
 		x := &pacBlock{src: b}
 		l.pacs, block = append(l.pacs, x), x
+	case kindResolver:
+		x := &resolverBlock{src: b}
+		l.resolvers, block = append(l.resolvers, x), x
 	case kindList:
 		x := &list{src: b, name: b.Labels[0]}
 		l.lists, block = append(l.lists, x), x
@@ -216,12 +223,15 @@ func (l *loader) declare(b *hcl.Block, block any) {
 
 // build evaluates the blocks in the order in which they need each other.
 func (l *loader) build() *Config {
-	cfg := &Config{Programs: map[string]*Program{}}
+	cfg := &Config{Programs: map[string]*Program{}, UpstreamResolvers: map[string]string{}}
 	cfg.Gateway = l.buildGateway()
 	l.buildLists()
 	for _, u := range l.upstreams {
 		l.buildUpstream(u)
 		cfg.Upstreams.Upstreams = append(cfg.Upstreams.Upstreams, u.spec)
+		if u.resolver != "" {
+			cfg.UpstreamResolvers[u.spec.Name] = u.resolver
+		}
 	}
 	for _, p := range l.pools {
 		l.buildPool(p)
@@ -235,6 +245,10 @@ func (l *loader) build() *Config {
 		l.buildPAC(p)
 		cfg.Upstreams.Dynamic = append(cfg.Upstreams.Dynamic, p.dynamic)
 		cfg.PACs = append(cfg.PACs, p.pac)
+	}
+	for _, r := range l.resolvers {
+		l.buildResolver(r)
+		cfg.Resolvers = append(cfg.Resolvers, r.config)
 	}
 	if l.gateway != nil {
 		cfg.Upstreams.Direct = l.gateway.direct
@@ -251,6 +265,7 @@ func (l *loader) build() *Config {
 	}
 	cfg.Upstreams.Chains = append(cfg.Upstreams.Chains, l.inline...)
 	l.checkRoutes(cfg)
+	l.checkResolvers(cfg)
 	l.checkInnerNames(cfg)
 	l.checkDatagrams(cfg)
 	l.checkClientLogins(cfg)

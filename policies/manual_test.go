@@ -128,6 +128,6 @@ var allSchemas = map[string]*hcl.BodySchema{
 	"listener tls": listenerTLSSchema, "pair": pairSchema, "authenticate": authenticateSchema, "listener limits": listenerLimitsSchema, "udp": udpSchema,
 	"upstream": upstreamSchema, "auth": authSchema,
 	"upstream tls": hopTLSSchema, "upstream timeouts": hopTimeSchema, "pool": poolSchema, "health": healthSchema, "retry": retrySchema,
-	"eject": ejectSchema, "chain": chainSchema, "list": listSchema, "pac": pacSchema, "policy": policySchema, "rule": ruleSchema, "deny": denySchema,
+	"eject": ejectSchema, "chain": chainSchema, "list": listSchema, "pac": pacSchema, "resolver": resolverSchema, "domain": domainSchema, "cache": cacheSchema, "policy": policySchema, "rule": ruleSchema, "deny": denySchema,
 	"headers": headersSchema, "match": matchSchema, "tls": planSchema, "test": testSchema, "expect": expectSchema, "file": fileSchema,
 }

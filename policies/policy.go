@@ -13,10 +13,11 @@ type policyBlock struct {
 	src       *hcl.Block
 	name      string
 	rules     []*rule
-	otherwise *rule // nil = what no rule takes is denied
+	resolver  string // "" = the gateway's
+	otherwise *rule  // nil = what no rule takes is denied
 }
 
-var policySchema = schema(labelled("rule", "name"), blocks("otherwise"))
+var policySchema = schema(attrs("resolver"), labelled("rule", "name"), blocks("otherwise"))
 
 // otherwiseName is what decisions of the otherwise block are called by.
 const otherwiseName = "otherwise"
@@ -24,6 +25,7 @@ const otherwiseName = "otherwise"
 func (l *loader) buildPolicy(p *policyBlock) {
 	l.checkJSONOrder(p)
 	b := l.open(p.src, policySchema)
+	p.resolver = b.resolver("resolver")
 	seen := map[string]hcl.Range{}
 	for _, x := range b.blocks {
 		if x.Type != "rule" {

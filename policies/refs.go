@@ -105,7 +105,7 @@ func (l *loader) exists(r ref) bool {
 
 // meantName looks for the name among other kinds of block, then for a near one of this kind.
 func (l *loader) meantName(r ref) string {
-	for _, kind := range []string{kindUpstream, kindPool, kindChain, kindPAC, kindList, kindPolicy, kindListener} {
+	for _, kind := range []string{kindUpstream, kindPool, kindChain, kindPAC, kindResolver, kindList, kindPolicy, kindListener} {
 		if _, ok := l.byName[kind][r.name]; ok && kind != r.kind {
 			return fmt.Sprintf(" There is %s of that name: %s.%s.", article(kind), kind, r.name)
 		}

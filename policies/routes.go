@@ -28,6 +28,9 @@ func (l *loader) checkRoutes(cfg *Config) {
 	for _, u := range l.upstreams {
 		l.checkLoop(u.spec.Address, u.url, "Upstream is this gateway")
 	}
+	for _, s := range l.nameServerAt {
+		l.checkLoop(s.address, s.rng, "Name server is this gateway")
+	}
 	for _, s := range l.servers {
 		l.checkLoop(s.address, s.rng, "Server is this gateway")
 	}
@@ -133,14 +136,15 @@ func (l *loader) checkUse() {
 		}
 		return n <= 1
 	}
-	for _, kind := range []string{kindUpstream, kindPool, kindChain, kindPAC, kindList} {
+	for _, kind := range []string{kindUpstream, kindPool, kindChain, kindPAC, kindResolver, kindList} {
 		for _, name := range sortedNames(l.byName[kind]) {
 			if kind == kindUpstream && len(l.pacs) > 0 {
 				continue // a script may name it
 			}
 			if d := l.byName[kind][name]; unused(kind, name) {
 				what := map[string]string{kindUpstream: "No rule, pool or chain names it.", kindPool: "No rule, pool or chain names it.",
-					kindChain: "No rule, pool or chain names it.", kindPAC: "No rule names it.", kindList: "No rule or listener names it."}[kind]
+					kindChain: "No rule, pool or chain names it.", kindPAC: "No rule names it.", kindList: "No rule or listener names it.",
+					kindResolver: "Neither the gateway block nor a policy or an upstream names it."}[kind]
 				l.warnAt(d.label, "Not used", fmt.Sprintf("The %s %q is declared and not used. %s", kind, name, what))
 			}
 		}

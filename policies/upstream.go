@@ -18,13 +18,14 @@ import (
 
 // upstreamBlock is one proxy.
 type upstreamBlock struct {
-	src  *hcl.Block
-	spec upstream.Spec
-	url  hcl.Range
+	src      *hcl.Block
+	spec     upstream.Spec
+	resolver string // "" = the gateway's
+	url      hcl.Range
 }
 
 var (
-	upstreamSchema = schema(attrs("url", "source_address", "interface", "mark", "keepalive", "max_connections", "plain_connect", "http2"), blocks("auth", "tls", "timeouts", "health"))
+	upstreamSchema = schema(attrs("url", "source_address", "interface", "mark", "keepalive", "max_connections", "plain_connect", "http2", "resolver"), blocks("auth", "tls", "timeouts", "health"))
 	hopTLSSchema   = schema(clientTLSAttrs)
 	hopTimeSchema  = schema(attrs("dial", "tls", "handshake"))
 )
@@ -56,6 +57,7 @@ func (l *loader) buildUpstream(x *upstreamBlock) {
 	if b.has("plain_connect") && s.Scheme != "" && s.Scheme != "http" && s.Scheme != "https" {
 		l.errorAt(b.rng("plain_connect"), "Without effect", "Only an http or https proxy can be asked by CONNECT.")
 	}
+	x.resolver = b.resolver("resolver")
 	s.NoHTTP2 = !b.boolean("http2", true)
 	if b.has("http2") && s.Scheme != "" && s.Scheme != "https" {
 		l.errorAt(b.rng("http2"), "Without effect", "HTTP/2 is spoken to an https proxy alone, which agrees to it in the TLS handshake (ALPN).")

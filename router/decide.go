@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"time"
 
 	"viaduct/connmodel"
+	"viaduct/upstream"
+	"viaduct/upstream/resolve"
 )
 
 // decide asks the listener's policy, gathering facts as evaluation reaches rules that need them: a name is resolved at most
@@ -49,13 +52,14 @@ const resolveTime = 10 * time.Second
 // gatherAddresses resolves the target's name for a rule. If that fails the flow is refused: which rule would have taken it is
 // not known, and nothing fails open.
 func (s *session) gatherAddresses(p *pin, f *connmodel.Facts) *connmodel.ConnError {
-	addrs, err := s.lookup(p, f.Target.Host)
+	start := time.Now()
+	a, err := s.lookup(p, f.Target.Host)
 	if err != nil {
 		e := lookupFailed(err)
 		e.Message = asking(p.l.Decider, f) + " asks for the address of " + f.Target.Host + ", and it could not be resolved: " + err.Error()
 		return e
 	}
-	f.Addresses = addrs
+	f.Addresses, f.Resolved = a.Addrs, upstream.Resolved(&a, time.Since(start))
 	f.Have |= connmodel.NeedAddresses
 	return nil
 }
@@ -79,20 +83,25 @@ func asking(d connmodel.Decider, f *connmodel.Facts) string {
 }
 
 // lookup resolves a name for a rule.
-func (s *session) lookup(p *pin, name string) ([]netip.Addr, error) {
+func (s *session) lookup(p *pin, name string) (resolve.Answer, error) {
 	ctx, cancel := context.WithTimeout(&s.life, resolveTime)
 	defer cancel()
-	addrs, err := p.gen.resolver.Lookup(ctx, name)
-	if err == nil && len(addrs) == 0 {
+	r := p.l.Resolver
+	if r == nil {
+		r = p.gen.resolver
+	}
+	a, err := resolve.Find(ctx, r, name)
+	if err == nil && len(a.Addrs) == 0 {
 		err = errors.New("the name has no address")
 	}
-	return addrs, err
+	return a, err
 }
 
 // lookupFailed is why a flow is refused whose rule asks for what could not be resolved. The caller says what it is about.
 func lookupFailed(err error) *connmodel.ConnError {
 	e := &connmodel.ConnError{Phase: connmodel.PhaseResolve, Side: connmodel.SideViaduct, Kind: connmodel.KindDNS, Blame: connmodel.BlameTarget, Cause: err}
-	if errors.Is(err, context.DeadlineExceeded) {
+	var de *net.DNSError
+	if errors.Is(err, context.DeadlineExceeded) || errors.As(err, &de) && de.IsTimeout {
 		e.Kind = connmodel.KindTimeout
 	}
 	return e

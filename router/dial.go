@@ -15,8 +15,9 @@ import (
 type plan struct {
 	d        *connmodel.Decision
 	to       connmodel.ServerPlan
-	addrs    []netip.Addr // resolved for the decision; valid for the target alone
-	ip       netip.Addr   // of to.Address when it is a literal
+	addrs    []netip.Addr          // resolved for the decision; valid for the target alone
+	resolved *connmodel.Resolution // where addrs are from
+	ip       netip.Addr            // of to.Address when it is a literal
 	timeouts connmodel.Timeouts
 	plain    bool                  // a plain HTTP request
 	switches bool                  // ... that asks for another protocol (Upgrade)
@@ -67,7 +68,7 @@ func (s *session) newPlan(p *pin, rec *connmodel.Recorder, f *connmodel.Facts, d
 
 // checkPlan looks at the address before anything is resolved or dialled.
 func (s *session) checkPlan(p *pin, pl *plan, f *connmodel.Facts) *connmodel.ConnError {
-	pl.addrs = nil
+	pl.addrs, pl.resolved = nil, nil
 	switch {
 	case pl.to.Address != f.Target:
 		pl.ip = pl.to.Address.IP()
@@ -77,7 +78,7 @@ func (s *session) checkPlan(p *pin, pl *plan, f *connmodel.Facts) *connmodel.Con
 			pl.addrs = []netip.Addr{f.TargetIP} // it is one of the name's
 		}
 	default:
-		pl.ip, pl.addrs = f.TargetIP, f.Addresses
+		pl.ip, pl.addrs, pl.resolved = f.TargetIP, f.Addresses, f.Resolved
 	}
 	if err := p.gen.checkName(p.l, pl.d, pl.to.Address, pl.ip); err != nil {
 		return err
@@ -139,7 +140,7 @@ func (pl *plan) request(p *pin, f *connmodel.Facts) upstream.Request {
 		path = f.Request.Path
 	}
 	return upstream.Request{
-		Path: path, Route: pl.to.Route, Target: pl.to.Address, Addrs: pl.addrs, LocalResolve: pl.d.LocalResolve,
+		Path: path, Route: pl.to.Route, Target: pl.to.Address, Addrs: pl.addrs, Resolved: pl.resolved, Resolver: p.l.Resolver, LocalResolve: pl.d.LocalResolve,
 		Plain: pl.plain, Switches: pl.switches, Login: pl.login,
 		// A proxy that is given another address in absolute-form would tell the server that address as its Host.
 		PlainConnect: pl.d.PlainConnect || pl.to.Address != f.Target,

@@ -434,7 +434,7 @@ func lastProxy(s *connmodel.Server) (int, string) {
 	hops := s.Attempts[len(s.Attempts)-1].Hops
 	for i := len(hops) - 1; i >= 0; i-- {
 		if hops[i].Upstream != "" {
-			return hops[i].Index, hops[i].Upstream
+			return int(hops[i].Index), hops[i].Upstream
 		}
 	}
 	return 0, ""

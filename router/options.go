@@ -97,6 +97,7 @@ type Listener struct {
 	FileMode      uint32                      // of a Unix socket; 0 = 0660
 	Policy        string
 	Decider       connmodel.Decider
+	Resolver      resolve.Resolver // for names of targets that have to be looked up here; nil = that of the Config
 	// Auth proves users by name and password; nil = nobody is asked. With it SOCKS4, which cannot prove anything, is refused.
 	Auth  Authenticator
 	Realm string // of the challenge; "" = "viaduct"

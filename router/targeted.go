@@ -137,8 +137,8 @@ func (s *session) verifyName(p *pin, f *connmodel.Facts) *connmodel.ConnError {
 	name := f.Target.Host
 	addrs := []netip.Addr{f.Target.IP()}
 	if !addrs[0].IsValid() {
-		var err error
-		if addrs, err = s.lookup(p, name); err != nil {
+		a, err := s.lookup(p, name)
+		if addrs = a.Addrs; err != nil {
 			e := lookupFailed(err)
 			e.Message = "the name " + name + ", which the client asks for, could not be held against the address " + f.TargetIP.String() + ": " + err.Error()
 			return e

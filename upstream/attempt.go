@@ -40,6 +40,7 @@ type attempt struct {
 	clients     [MaxHops]*auth.Authenticator // of proxies that are shown what the client has proved; nil = not asked for yet
 	timed       timed
 	steps       steps
+	found       resolution // of the last name that was looked up
 
 	hopRoom  [MaxHops]*Hop
 	pickRoom [4]pick
@@ -282,6 +283,7 @@ func (a *attempt) first(to connmodel.Address) (net.Conn, *HopError) {
 	if a.rec.Recorder() != nil {
 		local, peer := ends(c)
 		rec.TCPConnected(local, peer, dns, time.Since(start)-dns)
+		rec.Resolved(a.found.said)
 	}
 	return c, nil
 }
@@ -298,6 +300,7 @@ func (a *attempt) addresses(element int, to connmodel.Address) (one [1]netip.Add
 			return [1]netip.Addr{a.d.target}, nil, nil
 		}
 		if len(a.d.q.Addrs) > 0 {
+			a.found.said = a.d.q.Resolved
 			return one, a.d.q.Addrs, nil
 		}
 	}
@@ -306,10 +309,15 @@ func (a *attempt) addresses(element int, to connmodel.Address) (one [1]netip.Add
 	}
 	ctx, cancel := context.WithDeadline(a.d.ctx, a.timed.at)
 	defer cancel()
+	a.found = resolution{told: a.rec.Recorder() != nil}
 	if h != nil {
-		list, err = h.state.names.lookup(ctx, a.d.t.resolver, to.Host)
+		list, err = h.state.names.lookup(ctx, h.resolver, to.Host, &a.found)
 	} else {
-		list, err = a.d.t.resolver.Lookup(ctx, to.Host)
+		r := a.d.q.Resolver
+		if r == nil {
+			r = a.d.t.resolver
+		}
+		list, err = a.found.find(ctx, r, to.Host)
 	}
 	if err == nil && len(list) == 0 {
 		err = &net.DNSError{Err: "no such host", Name: to.Host, IsNotFound: true}

@@ -149,7 +149,7 @@ func checkRecord(t *testing.T, r *connmodel.Recorder, way []string) {
 			t.Errorf("element %d has no times of greeting and auth: %+v", i, h)
 		}
 	}
-	if last := hops[len(way)]; last.Upstream != "" || last.Protocol != "tcp" || last.Index != len(way)+1 {
+	if last := hops[len(way)]; last.Upstream != "" || last.Protocol != "tcp" || int(last.Index) != len(way)+1 {
 		t.Errorf("last element: %+v", last)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"viaduct/connmodel"
+	"viaduct/upstream/certcheck"
 	"viaduct/upstream/http1"
 )
 
@@ -150,7 +151,7 @@ func (c *Check) same(b *Check) bool {
 	}
 	x, y := *c, *b
 	x.TLS, y.TLS = nil, nil
-	return x.key() == y.key() && sameTLS(c.TLS, b.TLS)
+	return x.key() == y.key() && certcheck.Same(c.TLS, b.TLS)
 }
 
 // expects reports whether a status is one that the check wants.

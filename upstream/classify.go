@@ -10,6 +10,7 @@ import (
 	"syscall"
 
 	"viaduct/connmodel"
+	"viaduct/upstream/resolve"
 	"viaduct/upstream/socks5"
 )
 
@@ -219,7 +220,15 @@ func dnsRow(e *HopError) (verdict, bool) {
 		return verdict{}, false
 	}
 	v := verdict{whose: peers, kind: connmodel.KindDNS, retry: true}
+	var own *resolve.Error
 	switch {
+	case errors.As(e.Err, &own): // one of the policy, which can say more
+		if v.text = own.Error(); d.IsTimeout {
+			v.kind = connmodel.KindTimeout
+		}
+		if !e.server() {
+			v.text += "; it is the name of upstream " + e.Upstream
+		}
 	case d.IsNotFound:
 		v.text = "there is no host named " + e.Address.Host + ", or it has no address"
 		if !e.server() {

@@ -92,6 +92,7 @@ func (a *attempt) sayable(n int, h *Hop, to connmodel.Address) (string, *HopErro
 		return "", a.failure(n+1, connmodel.PhaseResolve, err)
 	}
 	rec.Took(connmodel.PartDNS, time.Since(start))
+	rec.Resolved(a.found.said)
 	if addrs == nil {
 		addrs = one[:]
 	}

@@ -21,6 +21,7 @@ import (
 
 	"viaduct/connmodel"
 	"viaduct/upstream/auth"
+	"viaduct/upstream/certcheck"
 	"viaduct/upstream/resolve"
 )
 
@@ -251,9 +252,9 @@ func (h *Hop) Format(f fmt.State, _ rune) {
 
 // sameProxy reports whether what was learnt of a holds for b.
 func sameProxy(a, b *Spec) bool {
-	return a.Name == b.Name && a.Scheme == b.Scheme && a.Address == b.Address && a.ServerName == b.ServerName &&
+	return a.Name == b.Name && a.Scheme == b.Scheme && a.Address == b.Address && a.Resolver == b.Resolver && a.ServerName == b.ServerName &&
 		a.NoHTTP2 == b.NoHTTP2 && a.SourceAddress == b.SourceAddress && a.Interface == b.Interface && a.Mark == b.Mark && sameAuth(a.Auth, b.Auth) &&
-		sameURL(a.URL, b.URL) && sameTLS(a.TLS, b.TLS) && slices.Equal(a.Pins, b.Pins)
+		sameURL(a.URL, b.URL) && certcheck.Same(a.TLS, b.TLS) && slices.Equal(a.Pins, b.Pins)
 }
 
 func sameAuth(a, b *Auth) bool {
@@ -270,18 +271,4 @@ func sameURL(a, b *url.URL) bool {
 		return a == b
 	}
 	return a.String() == b.String()
-}
-
-func sameTLS(a, b *tls.Config) bool {
-	if a == nil || b == nil {
-		return a == b
-	}
-	if a.MinVersion != b.MinVersion || a.MaxVersion != b.MaxVersion || a.InsecureSkipVerify != b.InsecureSkipVerify ||
-		!slices.Equal(a.NextProtos, b.NextProtos) || !slices.Equal(a.CipherSuites, b.CipherSuites) || (a.VerifyConnection == nil) != (b.VerifyConnection == nil) || (a.RootCAs == nil) != (b.RootCAs == nil) ||
-		a.RootCAs != nil && !a.RootCAs.Equal(b.RootCAs) {
-		return false
-	}
-	return slices.EqualFunc(a.Certificates, b.Certificates, func(x, y tls.Certificate) bool {
-		return slices.EqualFunc(x.Certificate, y.Certificate, slices.Equal[[]byte])
-	})
 }

@@ -16,7 +16,8 @@ const (
 )
 
 // names keeps the addresses of one proxy, so that not every connection asks for the same name, and proxies outlive a
-// failure of the name servers. Targets' names are not kept. The zero value is empty.
+// failure of the name servers. Targets' names are not kept, and neither is what a resolver knows that keeps answers itself, for as long as they
+// are good, but for the failure of its servers. The zero value is empty.
 type names struct {
 	known atomic.Pointer[knownAddrs]
 }
@@ -28,16 +29,20 @@ type knownAddrs struct {
 	doubt bool // none of them answered: ask again
 }
 
-func (n *names) lookup(ctx context.Context, r resolve.Resolver, host string) ([]netip.Addr, error) {
+func (n *names) lookup(ctx context.Context, r resolve.Resolver, host string, by *resolution) ([]netip.Addr, error) {
 	k := n.known.Load()
 	if k != nil && k.host != host {
 		k = nil
 	}
-	if k != nil && !k.doubt && time.Since(k.at) < namesFresh {
+	_, keeps := r.(resolve.Finder)
+	if k != nil && !k.doubt && !keeps && time.Since(k.at) < namesFresh {
 		return k.addrs, nil
 	}
-	addrs, err := r.Lookup(ctx, host)
+	addrs, err := by.find(ctx, r, host)
 	if err == nil && len(addrs) > 0 {
+		if keeps && k != nil && !k.doubt && &k.addrs[0] == &addrs[0] && time.Since(k.at) < namesFresh {
+			return addrs, nil // the same from its cache: not one allocation for each connection
+		}
 		n.known.Store(&knownAddrs{host: host, addrs: addrs, at: time.Now()})
 		return addrs, nil
 	}

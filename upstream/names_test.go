@@ -30,7 +30,7 @@ func TestNamesOfProxiesAreKept(t *testing.T) {
 		var n names
 		look := func(want int, ok bool) {
 			t.Helper()
-			if got, err := n.lookup(t.Context(), r, "proxy.example"); (err == nil && len(got) == 1) != ok || asked != want {
+			if got, err := n.lookup(t.Context(), r, "proxy.example", new(resolution)); (err == nil && len(got) == 1) != ok || asked != want {
 				t.Errorf("%v, %v, asked %d times, want %d", got, err, asked, want)
 			}
 		}

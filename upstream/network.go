@@ -23,8 +23,10 @@ func (t *Table) NetworkChanged() {
 			r.dynamic.networkChanged(now)
 		}
 	}
-	if r, ok := t.resolver.(interface{ NetworkChanged() }); ok {
-		r.NetworkChanged()
+	for _, r := range t.resolvers {
+		if r, ok := r.(interface{ NetworkChanged() }); ok {
+			r.NetworkChanged()
+		}
 	}
 	if w := t.watcher; w != nil {
 		select {

@@ -10,6 +10,7 @@ import (
 	"viaduct/connmodel"
 	"viaduct/upstream/auth"
 	"viaduct/upstream/proxyproto"
+	"viaduct/upstream/resolve"
 )
 
 // Request is what Dial is asked for.
@@ -21,6 +22,9 @@ type Request struct {
 	// where Viaduct itself needs an address; a hop that takes names still gets the name, unless LocalResolve.
 	Addrs        []netip.Addr
 	LocalResolve bool // give an address even to hops that take names
+
+	Resolver resolve.Resolver      // for the target's name; nil = the table's
+	Resolved *connmodel.Resolution // where Addrs are from; nil = the machine's resolver, or not said
 
 	// Plain says that one plain HTTP request follows: an http or https proxy as last hop is handed back as it is, without
 	// CONNECT, for absolute-form (Conn.Absolute).

@@ -17,7 +17,8 @@ type Config struct {
 	Pools     []PoolSpec
 	Chains    []ChainSpec
 	Dynamic   []DynamicSpec
-	Resolver  resolve.Resolver // nil = resolve.System()
+	Resolver  resolve.Resolver   // for all names that have to be looked up here; nil = resolve.System()
+	Resolvers []resolve.Resolver // others that upstreams and decisions use: they are told when the network changes
 	Direct    DirectSpec
 
 	// Guard keeps accounts from being locked by credentials that are wrong; nil = they are shown as often as asked.
@@ -45,6 +46,7 @@ type Spec struct {
 	TLS        *tls.Config       // for https: own CA, client certificate, versions, pins (VerifyConnection); nil = defaults; ServerName in it is ignored
 	Pins       []string          // those that TLS.VerifyConnection wants, for people; "" = none
 	ServerName string            // name sent and verified; "" = Address.Host
+	Resolver   resolve.Resolver  // for its own name, and what it makes us look up; nil = that of the Config
 	Timeouts   HopTimeouts
 
 	// SourceAddress, Interface, Mark and KeepAlive are about the socket to the proxy, so they count only where it is the first hop.

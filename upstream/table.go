@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -17,19 +18,20 @@ import (
 // Table is all routes of one configuration. It is immutable but for counters and health, and may be used from any
 // goroutine. Connections outlive Close.
 type Table struct {
-	id       uint64
-	resolver resolve.Resolver
-	direct   *socket
-	dialTime time.Duration // for direct
-	tlsTime  time.Duration // for the server
-	routes   map[string]*route
-	hops     []*Hop  // as declared
-	pools    []*pool // as declared
-	sessions sessionCaches
-	lanes    lanes
-	certs    certWatch
-	watcher  *watcher      // nil = nothing is checked
-	changed  func(*Change) // may be nil
+	id        uint64
+	resolver  resolve.Resolver
+	resolvers []resolve.Resolver // with that one
+	direct    *socket
+	dialTime  time.Duration // for direct
+	tlsTime   time.Duration // for the server
+	routes    map[string]*route
+	hops      []*Hop  // as declared
+	pools     []*pool // as declared
+	sessions  sessionCaches
+	lanes     lanes
+	certs     certWatch
+	watcher   *watcher      // nil = nothing is checked
+	changed   func(*Change) // may be nil
 
 	life    context.Context // until Close
 	stop    context.CancelFunc
@@ -74,6 +76,7 @@ func NewTable(c Config, prev *Table) (*Table, error) {
 	if t.resolver == nil {
 		t.resolver = resolve.System()
 	}
+	t.resolvers = append(slices.Clone(c.Resolvers), t.resolver)
 	b := &builder{t: t, prev: prev, pools: make(map[string]*PoolSpec), chains: make(map[string]*ChainSpec), logins: make(map[any]*login)}
 	b.build(&c)
 	if len(b.errs) > 0 {
@@ -145,7 +148,9 @@ func (b *builder) build(c *Config) {
 			}
 			h.vital.of("", name, c.Changed).with(EjectSpec{Disabled: true}, s.Health)
 		}
-		h.resolver = b.t.resolver
+		if h.resolver = s.Resolver; h.resolver == nil {
+			h.resolver = b.t.resolver
+		}
 		b.t.hops = append(b.t.hops, h)
 		b.t.routes[name] = &route{name: name, way: &way{name: s.Name, hops: []*Hop{h}}, depth: 1, choices: 1, client: h.fromClient()}
 	}

@@ -124,6 +124,7 @@ func (a *attempt) directly(c *Conn) *HopError {
 		a.local, a.peer = netip.AddrPortFrom(local, uint16(l.Port)), to
 	}
 	rec.TCPConnected(a.local, a.peer, dns, time.Since(start)-dns)
+	rec.Resolved(a.found.said)
 	rec.Done()
 	a.resolvedBy()
 	c.Datagrams = &Datagrams{To: socks5.Addr{IP: to.Addr(), Port: to.Port()}}

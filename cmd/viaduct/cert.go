@@ -18,6 +18,7 @@ import (
 	"viaduct/router"
 	"viaduct/upstream"
 	"viaduct/upstream/certcheck"
+	"viaduct/upstream/resolve"
 )
 
 const certLong = `Connects to a server the way the gateway would, makes a TLS handshake with it whatever it shows, and prints
@@ -37,6 +38,7 @@ const certTime = 30 * time.Second
 
 // certQuery is what the command line of cert says.
 type certQuery struct {
+	resolvers resolverSet
 	question
 	via        string
 	serverName string
@@ -93,13 +95,14 @@ func (q *certQuery) run(c *cobra.Command, what string) error {
 	if cfg == nil {
 		return policyErrors(c, diags, q.asJSON)
 	}
-	rc, table, _, err := wireUp(cfg, (&pacOnce{cfg: cfg}).chooser)
+	rc, table, resolvers, _, err := wireUp(cfg, (&pacOnce{cfg: cfg}).chooser)
 	if err != nil {
 		return err
 	}
 	defer table.Close()
 	ctx, cancel := context.WithTimeout(c.Context(), certTime)
 	defer cancel()
+	q.resolvers = resolvers
 	p, err := q.plan(ctx, cfg, rc, what)
 	if err != nil {
 		return err
@@ -183,7 +186,7 @@ func (q *certQuery) plan(ctx context.Context, cfg *policies.Config, rc *router.C
 		return nil, err
 	}
 	p := &certPlan{target: f.Target, asked: f.Target.String(), name: f.Target.Host, config: &tls.Config{}, trust: "the authorities that this machine trusts"}
-	d, err := q.decide(ctx, cfg.Programs[l.Policy], f)
+	d, err := q.decide(ctx, cfg.Programs[l.Policy], f, q.resolvers.forListener(cfg, l.Name))
 	switch {
 	case err != nil && q.via == "":
 		return nil, err
@@ -251,14 +254,14 @@ func ofUpstream(cfg *policies.Config, name string) (*certPlan, error) {
 }
 
 // decide runs the policy, with what it asks for: the addresses of the name, and the first bytes that a client would send.
-func (q *certQuery) decide(ctx context.Context, program *policies.Program, f *connmodel.Facts) (*connmodel.Decision, error) {
+func (q *certQuery) decide(ctx context.Context, program *policies.Program, f *connmodel.Facts, r resolve.Resolver) (*connmodel.Decision, error) {
 	for range 3 {
 		d, need := program.Decide(f)
 		switch {
 		case d != nil:
 			return d, nil
 		case need&connmodel.NeedAddresses != 0 && f.Have&connmodel.NeedAddresses == 0:
-			if err := q.gather(ctx, f); err != nil {
+			if err := q.gather(ctx, f, r, new(explanation)); err != nil {
 				return nil, err
 			}
 		case need&connmodel.NeedHello != 0 && f.Have&connmodel.NeedHello == 0:

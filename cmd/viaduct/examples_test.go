@@ -39,7 +39,7 @@ func TestExamples(t *testing.T) {
 			if len(diags.List) > 0 {
 				t.Fatalf("%v", diags.List)
 			}
-			if _, table, problems, err := wireUp(cfg, nil); err != nil || len(problems) > 0 {
+			if _, table, _, problems, err := wireUp(cfg, nil); err != nil || len(problems) > 0 {
 				t.Error(err, problems)
 			} else {
 				table.Close()

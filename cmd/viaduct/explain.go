@@ -31,7 +31,7 @@ redirect or tproxy is asked for an ADDRESS:PORT; the name that the client asks f
 The target is a URL or HOST:PORT. http:// is a plain request, https:// and HOST:PORT a CONNECT tunnel,
 udp://HOST:PORT a datagram of a SOCKS5 client; --protocol says otherwise. Where a rule opens the tunnel of
 an https:// URL, what is done with the request in it is explained, too. When a rule asks for the address of a name, --resolve says which it has;
---resolve system asks the resolver of this machine. When a rule asks what a TLS client says first in its
+--resolve policy looks it up as the gateway would, --resolve system by the resolver of this machine. When a rule asks what a TLS client says first in its
 tunnel, --sni, --alpn and --ja4 say it; --sni "" is a client that speaks no TLS there.
 
 ` + sourceHelp + `
@@ -91,7 +91,7 @@ func newExplain() *cobra.Command {
 	f.StringVar(&q.user, "user", "", "user that the client has proved to be")
 	f.StringVar(&q.listener, "listener", "", "listener it connects to; default: the first one")
 	f.StringVar(&q.at, "at", "", "when: 2026-11-23T20:15:00Z, '2026-11-23 20:15' or 20:15 in the gateway's time zone; default: now")
-	f.StringSliceVar(&q.resolve, "resolve", nil, "addresses that the target's name has, or system to look it up")
+	f.StringSliceVar(&q.resolve, "resolve", nil, "addresses that the target's name has, or policy to look it up as the gateway would, or system for the machine's resolver")
 	f.StringVar(&q.method, "method", "GET", "method of the request")
 	f.StringArrayVar(&q.headers, "header", nil, "header field of the request, 'Name: value'; may be repeated")
 	f.StringVar(&q.protocol, "protocol", "", "how the client asks: http, connect, socks4, socks4a, socks5, socks5-udp")

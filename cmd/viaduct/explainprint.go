@@ -28,7 +28,11 @@ func (e *explanation) print(w io.Writer) error {
 		fmt.Fprintf(w, "%s: %s\n", p.bad("not let in"), why)
 	}
 	if len(e.Resolved) > 0 {
-		fmt.Fprintf(w, "the name has the address %s\n", strings.Join(e.Resolved, ", "))
+		by := ""
+		if e.Lookup != nil {
+			by = fmt.Sprintf(" (%s, %.1f ms)", e.Lookup.words(), e.Lookup.Took)
+		}
+		fmt.Fprintf(w, "the name has the address %s%s\n", strings.Join(e.Resolved, ", "), by)
 	}
 	if e.SNI != "" || e.ALPN != nil || e.JA4 != "" {
 		fmt.Fprintf(w, "the client begins TLS with %s\n", e.helloWords())
@@ -129,7 +133,11 @@ func (e *explanation) printOutcome(w io.Writer, p palette) {
 	if e.ResolvedBy == "literal" {
 		fmt.Fprintf(w, "%-9s not needed: the server is an address\n", "resolved")
 	} else {
-		fmt.Fprintf(w, "%-9s by %s\n", "resolved", e.ResolvedBy)
+		by := e.ResolvedBy
+		if e.Resolver != "" && strings.Contains(by, "viaduct") {
+			by += ", resolver " + e.Resolver
+		}
+		fmt.Fprintf(w, "%-9s by %s\n", "resolved", by)
 	}
 	if len(e.Tags) > 0 {
 		fmt.Fprintf(w, "%-9s %s\n", "tags", strings.Join(e.Tags, ", "))

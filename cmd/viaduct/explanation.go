@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -57,6 +58,10 @@ type explanation struct {
 	ResolvedBy string    `json:"resolved_by,omitempty"` // who turns the name of the server into an address: viaduct, upstreams by name; literal = it is one
 	Refused    string    `json:"refused,omitempty"`     // why the destination is not allowed
 	Tags       []string  `json:"tags,omitempty"`
+	// Lookup is who said which addresses the name has; nil = the command line did, or nobody was asked.
+	Lookup *lookedUp `json:"lookup,omitempty"`
+	// Resolver is that of the policy for names that are looked up here; "" = the machine's.
+	Resolver string `json:"resolver,omitempty"`
 	// Inside is what is done with the request of an https:// URL, where the tunnel is opened.
 	Inside *explanation `json:"inside,omitempty"`
 }
@@ -95,7 +100,7 @@ type memberStep struct {
 // explainFlow decides f as the service would, and looks at the way it would take.
 func explainFlow(ctx context.Context, cfg *policies.Config, l *policies.Listener, f *connmodel.Facts, q *question) (*explanation, error) {
 	once := &pacOnce{cfg: cfg, noDNS: q.noDNS}
-	rc, table, _, err := wireUp(cfg, once.chooser) // problems of other listeners are not asked about
+	rc, table, resolvers, _, err := wireUp(cfg, once.chooser) // problems of other listeners are not asked about
 	if err != nil {
 		return nil, err
 	}
@@ -118,7 +123,7 @@ func explainFlow(ctx context.Context, cfg *policies.Config, l *policies.Listener
 	d, need, trace := cfg.Programs[l.Policy].Explain(f)
 	for d == nil {
 		had := f.Have
-		if err := q.gatherAll(ctx, f, need); err != nil {
+		if err := q.gatherAll(ctx, f, need, resolvers.forListener(cfg, l.Name), e); err != nil {
 			return nil, err
 		}
 		if f.Have == had {
@@ -143,6 +148,7 @@ func explainFlow(ctx context.Context, cfg *policies.Config, l *policies.Listener
 	if e.Open = reach.open(); e.Open != "" {
 		return e, nil
 	}
+	e.Resolver = cmp.Or(l.Resolver, cfg.Gateway.Resolver)
 	e.decided(ctx, rc, table, f, d, once)
 	if d.TLS.Opens() && q.inside != nil && f.Request == nil {
 		in := *f
@@ -209,7 +215,7 @@ func contains(list []string, s string) bool {
 // stillOpen says which question the command line leaves open.
 func stillOpen(f *connmodel.Facts, need connmodel.Need) string {
 	if need&connmodel.NeedAddresses != 0 {
-		return "a rule asks for the " + need.String() + " of " + f.Target.Host + ": say which with --resolve IP,…, or look it up with --resolve system"
+		return "a rule asks for the " + need.String() + " of " + f.Target.Host + ": say which with --resolve IP,…, or look it up with --resolve policy"
 	}
 	early := ""
 	switch f.Protocol {
@@ -221,9 +227,9 @@ func stillOpen(f *connmodel.Facts, need connmodel.Need) string {
 
 // gatherAll gets the facts that a rule asks for, as far as the command line says them. A client that speaks TLS, or is said to be silent,
 // sends no plain request.
-func (q *question) gatherAll(ctx context.Context, f *connmodel.Facts, need connmodel.Need) error {
+func (q *question) gatherAll(ctx context.Context, f *connmodel.Facts, need connmodel.Need, r resolve.Resolver, e *explanation) error {
 	if need&connmodel.NeedAddresses != 0 {
-		return q.gather(ctx, f)
+		return q.gather(ctx, f, r, e)
 	}
 	if q.inner != nil && f.Protocol != connmodel.ProtocolConnect { // it is no ClientHello
 		if need&(connmodel.NeedRequest|connmodel.NeedName) != 0 {
@@ -263,24 +269,29 @@ func (e *explanation) hello(f *connmodel.Facts) {
 }
 
 // gather gets the addresses that a rule asks for, as the command line says.
-func (q *question) gather(ctx context.Context, f *connmodel.Facts) error {
+func (q *question) gather(ctx context.Context, f *connmodel.Facts, r resolve.Resolver, e *explanation) error {
 	if len(q.resolve) == 0 {
 		return nil
 	}
-	if len(q.resolve) == 1 && q.resolve[0] == "system" {
-		addrs, err := resolve.System().Lookup(ctx, f.Target.Host)
-		if err == nil && len(addrs) == 0 {
+	if len(q.resolve) == 1 && (q.resolve[0] == "system" || q.resolve[0] == "policy") {
+		if q.resolve[0] == "system" {
+			r = resolve.System()
+		}
+		start := time.Now()
+		a, err := resolve.Find(ctx, r, f.Target.Host)
+		if err == nil && len(a.Addrs) == 0 {
 			err = errors.New("the name has no address")
 		}
 		if err != nil {
 			return fmt.Errorf("%s cannot be resolved, so the gateway would refuse the connection: %w", f.Target.Host, err)
 		}
-		f.Addresses = addrs
+		said := lookUpSaid(f.Target.Host, &a, time.Since(start), nil)
+		e.Lookup, f.Addresses = &said, a.Addrs
 	} else {
 		for _, s := range q.resolve {
 			a, err := netip.ParseAddr(s)
 			if err != nil || a.Zone() != "" {
-				return usageError("--resolve %s: write IP addresses, or system", s)
+				return usageError("--resolve %s: write IP addresses, or policy, or system", s)
 			}
 			f.Addresses = append(f.Addresses, a.Unmap())
 		}

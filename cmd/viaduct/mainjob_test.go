@@ -274,7 +274,7 @@ func checkFlow(t *testing.T, f *connmodel.Flow, w way, a asking) {
 	}
 	var names []string
 	for i, h := range at.Hops {
-		if h.Index != i+1 || h.Start.IsZero() || h.Total <= 0 || h.Error != nil {
+		if int(h.Index) != i+1 || h.Start.IsZero() || h.Total <= 0 || h.Error != nil {
 			t.Errorf("hop %+v", h)
 		}
 		if h.Upstream != "" {

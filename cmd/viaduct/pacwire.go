@@ -53,6 +53,7 @@ func (c pacChooser) Choose(ctx context.Context, target connmodel.Address, path s
 type pacKey struct {
 	name, url, text, zone, keep string
 	refresh, timeout            time.Duration
+	names                       resolve.Resolver // nil = the machine's
 }
 
 // pacSet is the sources of a configuration, by the names of their routes. A set does not change once it is made.
@@ -68,7 +69,7 @@ func openPACs(c *policies.Config, prev pacSet, log *logrus.Logger) (set pacSet, 
 	set = pacSet{}
 	for i := range c.PACs {
 		p := &c.PACs[i]
-		key := pacKey{name: p.Name, url: p.URL, text: p.Text, refresh: p.Refresh, timeout: p.Timeout, zone: zoneName(c)}
+		key := pacKey{name: p.Name, url: p.URL, text: p.Text, refresh: p.Refresh, timeout: p.Timeout, zone: zoneName(c), names: c.Upstreams.Resolver}
 		if p.URL != "" {
 			if key.keep, err = keptPAC(c, p); err != nil {
 				log.WithError(err).WithField("pac", p.Name).Warn("no copy of the PAC script is kept for the next start")

@@ -54,6 +54,7 @@ type applied struct {
 	cfg        *policies.Config
 	routes     *upstream.Table
 	pacs       pacSet
+	resolvers  resolverSet
 	reach      *upstream.Reach
 }
 
@@ -126,11 +127,16 @@ func (s *service) apply(cfg *policies.Config, generation uint64) error {
 	cur := s.now.Load()
 	var prev *upstream.Table
 	var prevPACs pacSet
+	var prevResolvers resolverSet
 	var prevReach *upstream.Reach
 	if cur != nil {
-		prev, prevPACs, prevReach = cur.routes, cur.pacs, cur.reach
+		prev, prevPACs, prevReach, prevResolvers = cur.routes, cur.pacs, cur.reach, cur.resolvers
 	} else {
 		setLog(s.log, &cfg.Gateway) // what is said from here on is said as the policy wants it
+	}
+	resolvers, err := openResolvers(cfg, prevResolvers)
+	if err != nil {
+		return err
 	}
 	ways := cfg.Upstreams
 	ways.Guard = s.guardFor(&cfg.Gateway)
@@ -153,6 +159,7 @@ func (s *service) apply(cfg *policies.Config, generation uint64) error {
 	if err != nil {
 		return err
 	}
+	resolvers.begin(routes, prevResolvers)
 	if err := cfg.Upstreams.CheckMarks(); err != nil {
 		routes.Close()
 		return err
@@ -168,7 +175,7 @@ func (s *service) apply(cfg *policies.Config, generation uint64) error {
 		routes.Close()
 		return err
 	}
-	rc, problems := routerConfig(cfg, generation, routes, place.address)
+	rc, problems := routerConfig(cfg, generation, routes, resolvers, place.address)
 	rc.Reach = reach
 	if problems.HasErrors() {
 		err = policies.Diagnostics{List: problems}
@@ -193,7 +200,9 @@ func (s *service) apply(cfg *policies.Config, generation uint64) error {
 		s.door, door, s.place = door, s.door, place
 	}
 	done = true
-	s.now.Store(&applied{generation, cfg, routes, pacs, reach})
+	resolvers.reach(routes)
+	prevResolvers.leave(resolvers) // flows under way make new connections
+	s.now.Store(&applied{generation, cfg, routes, pacs, resolvers, reach})
 	prevReach.Close() // flows under way keep what it knew
 	if gone := prevPACs.left(pacs); len(gone) > 0 {
 		time.AfterFunc(pacGrace, func() { closePACs(gone) }) // flows that were decided before may still ask them
@@ -339,6 +348,7 @@ func (s *service) stop(hurry context.Context) (cut int) {
 		cur.routes.Close()
 		cur.reach.Close()
 		closePACs(cur.pacs.left(nil))
+		cur.resolvers.leave(nil)
 	}
 	return cut
 }

@@ -89,6 +89,7 @@ func printStatus(w io.Writer, s *admin.Status) error {
 	printListeners(w, s)
 	printUpstreams(w, s)
 	printPACs(w, s)
+	printResolvers(w, s)
 	printReach(w, s)
 	return printPools(w, s)
 }
@@ -154,6 +155,41 @@ func printPACs(w io.Writer, s *admin.Status) {
 			age = time.Duration(p.Age * float64(time.Second)).Round(time.Second).String()
 		}
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%d\t%d\t%d\t%s\n", p.Name, p.From, p.State, age, p.Calls, p.Hits, p.Failures, printable(p.Error))
+	}
+	t.Flush() // as above
+}
+
+func printResolvers(w io.Writer, s *admin.Status) {
+	if len(s.Resolvers) == 0 {
+		return
+	}
+	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	fmt.Fprint(t, "\nRESOLVER\tDOMAIN\tSERVER\tSTATE\tQUERIES\tFAILURES\tLATENCY\tLAST ERROR\n")
+	for _, r := range s.Resolvers {
+		fmt.Fprintf(t, "%s\t\t%d names kept\t\t%d (%d kept)\t%d\t\t\n", r.Name, r.Entries, r.Lookups, r.Hits, r.Failures)
+		for _, x := range r.Servers {
+			domain, state, took := x.Domain, "up", "-"
+			if domain == "" {
+				domain = "*"
+			}
+			if x.Latency > 0 {
+				took = fmt.Sprintf("%.1f ms", x.Latency)
+			}
+			switch {
+			case x.Results == nil:
+				fmt.Fprintf(t, "\t%s\t%s\t\t\t\t\t\n", domain, x.Server)
+				continue
+			case x.Resting:
+				state = "resting"
+			case x.Latency == 0 && x.Failures == 0:
+				state = "unknown"
+			}
+			server := x.Server
+			if x.Via != "" {
+				server += " via " + x.Via
+			}
+			fmt.Fprintf(t, "\t%s\t%s\t%s\t%d\t%d\t%s\t%s\n", domain, server, state, x.Queries, x.Failures, took, printable(x.LastError))
+		}
 	}
 	t.Flush() // as above
 }

@@ -30,7 +30,7 @@ func newValidate() *cobra.Command {
 				return err
 			}
 			if cfg != nil {
-				_, table, problems, err := wireUp(cfg, nil)
+				_, table, _, problems, err := wireUp(cfg, nil)
 				if err != nil {
 					return err
 				}

@@ -22,7 +22,7 @@ import (
 
 // routerConfig translates a checked policy. door is the address of the control door. Every listener is in the result, whatever is
 // said of it.
-func routerConfig(c *policies.Config, generation uint64, routes *upstream.Table, door string) (*router.Config, hcl.Diagnostics) {
+func routerConfig(c *policies.Config, generation uint64, routes *upstream.Table, resolvers resolverSet, door string) (*router.Config, hcl.Diagnostics) {
 	var diags hcl.Diagnostics
 	rc := &router.Config{
 		Generation: generation,
@@ -46,6 +46,7 @@ func routerConfig(c *policies.Config, generation uint64, routes *upstream.Table,
 		if problem != nil {
 			diags = append(diags, problem)
 		}
+		l.Resolver = resolvers.named(c.Listeners[i].Resolver)
 		rc.Listeners = append(rc.Listeners, l)
 	}
 	return rc, diags
@@ -168,20 +169,24 @@ func setLog(log *logrus.Logger, g *policies.Gateway) {
 // wireUp joins a configuration without opening anything, to find what would keep it from running: err when nothing could be joined,
 // diags for what the router cannot do. The caller closes the table.
 // chooser is asked by dynamic routes; nil = nobody will go them.
-func wireUp(c *policies.Config, chooser func(route string) upstream.Chooser) (rc *router.Config, table *upstream.Table, diags hcl.Diagnostics, err error) {
+func wireUp(c *policies.Config, chooser func(route string) upstream.Chooser) (rc *router.Config, table *upstream.Table, resolvers resolverSet, diags hcl.Diagnostics, err error) {
+	if resolvers, err = openResolvers(c, nil); err != nil {
+		return nil, nil, nil, nil, err
+	}
 	plain := c.Upstreams
 	plain.NoChecks = true
 	if chooser != nil {
 		plain.Dynamic = dynamic(c, chooser, nil)
 	}
 	if table, err = upstream.NewTable(plain, nil); err != nil {
-		return nil, nil, nil, err
+		return nil, nil, nil, nil, err
 	}
-	rc, diags = routerConfig(c, 0, table, c.Gateway.Admin)
+	resolvers.begin(table, nil)
+	rc, diags = routerConfig(c, 0, table, resolvers, c.Gateway.Admin)
 	for _, d := range diags {
 		if slices.Contains(c.Signs, *d.Subject) {
 			d.Severity = hcl.DiagWarning // like a password that is not on this desk
 		}
 	}
-	return rc, table, diags, nil
+	return rc, table, resolvers, diags, nil
 }

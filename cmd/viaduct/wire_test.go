@@ -28,7 +28,7 @@ policy "default" {
 	}
 	cfg.Listeners[1].Protocols = []string{"gopher"}
 
-	rc, table, problems, err := wireUp(cfg, nil)
+	rc, table, _, problems, err := wireUp(cfg, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -39,6 +39,14 @@ var (
 	descPACFailures      = desc("pac_failures_total", "Calls of the PAC script that gave no entries.", "pac")
 	descReachable        = desc("network_reachable", "1 when the address that a condition asks network.reachable about can be reached.", "address")
 	descNetworkChanges   = desc("network_changes_total", "Changes of the addresses and routes of this machine.")
+	descLookups          = desc("resolver_lookups_total", "Names that the resolver was asked for.", "resolver")
+	descLookupHits       = desc("resolver_cache_hits_total", "Of those, answered from the cache.", "resolver")
+	descLookupStale      = desc("resolver_stale_total", "Of those, answered by what is past its time.", "resolver")
+	descLookupFailures   = desc("resolver_failures_total", "Searches of the resolver that gave no address.", "resolver")
+	descLookupEntries    = desc("resolver_cache_entries", "Names in the cache of the resolver.", "resolver")
+	descQueries          = desc("resolver_queries_total", "Answers of a name server, and what stands for one that did not come, by result.", "resolver", "domain", "server", "result")
+	descQueryLatency     = desc("resolver_latency_seconds", "Moving average of the time that a name server takes.", "resolver", "domain", "server")
+	descServerUp         = desc("resolver_server_up", "1 unless the name server did not answer lately.", "resolver", "domain", "server")
 	descRecordsWritten   = desc("records_written_total", "Records that reached the file.")
 	descRecordsDropped   = desc("records_dropped_total", "Records that were lost, because the queue was full or writing failed.")
 	descRecordFailures   = desc("records_write_failures_total", "Writes of records that failed.")
@@ -54,6 +62,7 @@ func (c *statusCollector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{descBuild, descGeneration, descReloadOK, descReloadTime, descUpstreamUp, descUpstreamOpen, descUpstreamTries,
 		descUpstreamFailures, descClosed, descMemberUp, descMemberEjections,
 		descMemberCheck, descMemberChecks, descMemberCheckFails, descUpstreamCheck, descUpstreamChecks, descUpstreamCheckNo, descRetriesRefused, descPACReady, descPACFresh, descPACAge, descPACLoadFailures, descPACCalls, descPACHits, descPACFailures,
+		descLookups, descLookupHits, descLookupStale, descLookupFailures, descLookupEntries, descQueries, descQueryLatency, descServerUp,
 		descReachable, descNetworkChanges, descRecordsWritten, descRecordsDropped, descRecordFailures, descOpened, descRejected, descPassed, descMinted, descCAEnd} {
 		ch <- d
 	}
@@ -120,6 +129,24 @@ func (c *statusCollector) Collect(ch chan<- prometheus.Metric) {
 	}
 	for i := range s.Reach { // constants of the policy, and not many
 		gauge(descReachable, bit(s.Reach[i].Reachable), s.Reach[i].Address)
+	}
+	for i := range s.Resolvers {
+		r := &s.Resolvers[i]
+		counter(descLookups, r.Lookups, r.Name)
+		counter(descLookupHits, r.Hits, r.Name)
+		counter(descLookupStale, r.Stale, r.Name)
+		counter(descLookupFailures, r.Failures, r.Name)
+		gauge(descLookupEntries, float64(r.Entries), r.Name)
+		for j := range r.Servers {
+			x := &r.Servers[j]
+			for result, n := range x.Results {
+				counter(descQueries, n, r.Name, x.Domain, x.Server, result)
+			}
+			if x.Results != nil {
+				gauge(descQueryLatency, x.Latency/1000, r.Name, x.Domain, x.Server)
+				gauge(descServerUp, bit(!x.Resting), r.Name, x.Domain, x.Server)
+			}
+		}
 	}
 	if r := s.Records; r != nil {
 		counter(descRecordsWritten, r.Written)

@@ -50,6 +50,7 @@ type Status struct {
 	PACs       []PACStatus      `json:"pacs,omitempty"`
 	Reach      []ReachStatus    `json:"reach,omitempty"` // what conditions ask network.reachable about
 	Network    NetworkStatus    `json:"network"`
+	Resolvers  []ResolverStatus `json:"resolvers,omitempty"`
 	Sessions   SessionCounts    `json:"sessions"`
 	Records    *RecordStatus    `json:"records,omitempty"`
 	Panics     uint64           `json:"panics"`
@@ -188,6 +189,33 @@ type Check struct {
 
 // Up reports whether the pool would choose the member.
 func (m *MemberStatus) Up() bool { return m.State != "ejected" && m.State != "down" }
+
+// ResolverStatus is a resolver of the policy.
+type ResolverStatus struct {
+	Name     string             `json:"name"`
+	Lookups  uint64             `json:"lookups_total"`
+	Hits     uint64             `json:"cache_hits_total"` // answered from the cache
+	Stale    uint64             `json:"stale_total"`      // ... past their time, because no server answered
+	Hosts    uint64             `json:"hosts_total"`      // answered by what is written in the policy
+	Failures uint64             `json:"failures_total"`   // searches that gave no address
+	Entries  int                `json:"entries"`          // in the cache
+	InFlight int                `json:"in_flight"`
+	Servers  []NameServerStatus `json:"servers"`
+}
+
+// NameServerStatus is a server of a resolver.
+type NameServerStatus struct {
+	Domain        string            `json:"domain,omitempty"` // names it is asked for; "" = all others
+	Server        string            `json:"server"`           // "tls://192.0.2.53:853"; "system"
+	Via           string            `json:"via,omitempty"`
+	Resting       bool              `json:"resting"` // it did not answer, and is asked after the others
+	Queries       uint64            `json:"queries_total"`
+	Failures      uint64            `json:"failures_total"`
+	Results       map[string]uint64 `json:"results"`              // ok, nxdomain, nodata, servfail, refused, timeout, failed
+	Latency       float64           `json:"latency_ms,omitempty"` // moving average
+	LastError     string            `json:"last_error,omitempty"`
+	LastErrorTime *time.Time        `json:"last_error_time,omitempty"`
+}
 
 // PACStatus is a PAC script that chooses ways.
 type PACStatus struct {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"slices"
@@ -84,6 +85,9 @@ func (c *Client) newGroup(g *Group) *group {
 	out := &group{suffix: g.Suffix, system: g.System}
 	for _, spec := range g.Servers {
 		s := &server{c: c, spec: spec, via: g.Via, label: spec.String()}
+		for n := 2; slices.ContainsFunc(out.servers, func(o *server) bool { return o.label == s.label }); n++ { // they differ in their paths
+			s.label = fmt.Sprintf("%s#%d", spec.String(), n)
+		}
 		conf := &tls.Config{MinVersion: tls.VersionTLS12}
 		if g.TLS != nil {
 			conf = g.TLS.Clone()

@@ -5,12 +5,16 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"viaduct/upstream/certcheck"
 )
 
 // Config is what a Client is made of. It is read once, by New, and not changed afterwards.
@@ -53,7 +57,7 @@ type Server struct {
 }
 
 // Schemes are those of servers.
-func Schemes() []string { return []string{"udp", "tcp", "tls", "https"} }
+func Schemes() []string { return []string{"udp", "tls", "tcp", "https"} }
 
 var usualPorts = map[string]uint16{"udp": 53, "tcp": 53, "tls": 853, "https": 443}
 
@@ -142,4 +146,16 @@ func (s *straight) Stream(ctx context.Context, route, host string, port uint16) 
 // Datagrams implements Ways.
 func (s *straight) Datagrams(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
 	return s.d.DialContext(ctx, "udp", to.String())
+}
+
+// Same reports whether two configurations mean the same: then a Client of one may go on for the other.
+func Same(a, b *Config) bool {
+	return a.Name == b.Name && a.Family == b.Family && a.Timeout == b.Timeout && a.Attempts == b.Attempts && a.InFlight == b.InFlight &&
+		a.CacheSize == b.CacheSize && a.MinTTL == b.MinTTL && a.MaxTTL == b.MaxTTL && a.Negative == b.Negative && a.ServeStale == b.ServeStale &&
+		slices.Equal(a.Search, b.Search) && maps.EqualFunc(a.Hosts, b.Hosts, slices.Equal[[]netip.Addr]) && slices.EqualFunc(a.Groups, b.Groups, sameGroup)
+}
+
+func sameGroup(a, b Group) bool {
+	return a.Suffix == b.Suffix && a.System == b.System && a.Via == b.Via && slices.Equal(a.Servers, b.Servers) && slices.Equal(a.Pins, b.Pins) &&
+		certcheck.Same(a.TLS, b.TLS) && (a.TLS == nil || a.TLS.ServerName == b.TLS.ServerName)
 }

@@ -29,6 +29,7 @@ type DNS struct {
 	fault    DNSFault
 	queries  []DNSQuery
 	accepted int
+	closed   bool
 
 	udp   net.PacketConn
 	lns   []net.Listener
@@ -189,8 +190,15 @@ func (d *DNS) HangUp() {
 	}
 }
 
-// Close ends the server and waits for it.
+// Close ends the server and waits for it. Calls after the first do nothing.
 func (d *DNS) Close() {
+	d.mu.Lock()
+	closed := d.closed
+	d.closed = true
+	d.mu.Unlock()
+	if closed {
+		return
+	}
 	d.udp.Close()
 	for _, ln := range d.lns {
 		ln.Close()

@@ -7,9 +7,6 @@ listener "lan" {
   address   = "127.0.0.1:3128"
   protocols = ["http"]
 }
-resolver "corp" { # ERROR: Not in this version
-  servers = ["10.0.0.53"]
-}
 list "ads" {
   url = "https://lists.example/ads.txt" # ERROR: Not in this version
   file = "../lists/ads.txt"
