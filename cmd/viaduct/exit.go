@@ -10,7 +10,7 @@ const (
 	exitOK       = 0   // done; nothing was found wrong
 	exitProblems = 1   // the policy has errors, a test failed, a file is not formatted, the gateway refused or could not start
 	exitUsage    = 2   // the command line is wrong
-	exitTrouble  = 255 // of commands that compare (fmt): it could not be found out
+	exitTrouble  = 255 // of commands that compare or look (fmt, upstream check): it could not be found out
 )
 
 // exitError ends the program with a code. err may be nil: then everything has been said.

@@ -33,6 +33,7 @@ func (s *service) Status() *admin.Status {
 		return st
 	}
 	st.Generation, st.Name = cur.generation, cur.cfg.Gateway.Name
+	st.StateDir, _ = stateDir(cur.cfg.Gateway.State) // where there is none the log has said so
 	st.Files = append(st.Files, cur.cfg.Files...)
 	st.Unverified = cur.cfg.Unverified()
 	bound, ends := s.router.Addrs(), s.router.CertificatesEnd()

@@ -25,6 +25,7 @@ var mayImport = map[string][]string{
 	"upstream/resolve":      {"connmodel", "upstream/http1", "upstream/certcheck"},
 	"upstream":              {"connmodel", "upstream/http1", "upstream/socks4", "upstream/socks5", "upstream/httpconnect", "upstream/h2", "upstream/auth", "upstream/resolve", "upstream/certcheck", "upstream/proxyproto"},
 	"upstream/certcheck":    {"connmodel"},
+	"upstream/doctor":       {"connmodel", "upstream", "upstream/http1", "upstream/httpconnect", "upstream/auth", "upstream/resolve", "upstream/certcheck"},
 	"upstream/upstreamtest": {},
 	"policies/match":        {"connmodel"},
 	"policies/pac":          {"connmodel"},

@@ -16,22 +16,24 @@ const upstreamLong = `The proxies of a running gateway, and the credentials that
 rejected is closed: it is not shown again, also after a restart, until its secret changes or it is
 opened here. That keeps the account from being locked.
 
+check looks at a proxy from here, step by step, and says what is wrong; it needs no running gateway.
+
 ` + controlHelp + `
 
-Exit codes: 0 done, 1 it failed or the gateway is not reachable, 2 usage.`
+Exit codes: 0 done, 1 it failed or the gateway is not reachable, 2 usage; of check see there.`
 
 func newUpstream() *cobra.Command {
 	c := &cobra.Command{
 		Use:     "upstream",
-		Short:   "Show the proxies of a running gateway, and open closed credentials",
+		Short:   "Show proxies, find out what is wrong with them, and open closed credentials",
 		Long:    upstreamLong,
-		Example: "  viaduct upstream list\n  viaduct upstream reset corp",
+		Example: "  viaduct upstream list\n  viaduct upstream check corp\n  viaduct upstream reset corp",
 		Args:    cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			return usageError("what of the upstreams? list or reset")
+			return usageError("what of the upstreams? list, check or reset")
 		},
 	}
-	c.AddCommand(newUpstreamList(), newUpstreamReset())
+	c.AddCommand(newUpstreamList(), newUpstreamCheck(), newUpstreamReset())
 	return c
 }
 

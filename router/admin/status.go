@@ -44,6 +44,7 @@ type Status struct {
 	Generation uint64           `json:"generation"`
 	Files      []string         `json:"files"`       // of the configuration; empty for the embedded default
 	LastReload ReloadResult     `json:"last_reload"` // or the start, when there was none
+	StateDir   string           `json:"state_directory,omitempty"`
 	Listeners  []ListenerStatus `json:"listeners"`
 	Upstreams  []UpstreamStatus `json:"upstreams"`
 	Pools      []PoolStatus     `json:"pools"`

@@ -121,13 +121,7 @@ func (k *kerberos) token(s *Session) (b []byte, err error) {
 
 // config reads krb5.conf, which may change at any time.
 func (k *kerberos) config() (*config.Config, error) {
-	path := k.c.Krb5Conf
-	if path == "" {
-		path, _, _ = strings.Cut(os.Getenv("KRB5_CONFIG"), ":")
-	}
-	if path == "" {
-		path = "/etc/krb5.conf"
-	}
+	path := k.confPath()
 	conf, err := config.Load(path)
 	var unsupported config.UnsupportedDirective
 	if err != nil && !errors.As(err, &unsupported) {
