@@ -220,7 +220,7 @@ func (q *checkQuery) read(c *cobra.Command) (*practice, error) {
 			}
 		}
 		for _, u := range cfg.Upstreams.Upstreams {
-			if u.Auth != nil && (u.Auth.IsZero() || u.Auth.Username == "" && u.Auth.Token.IsZero() && u.Auth.CCache == "") {
+			if u.Auth != nil && !u.Auth.FromClient && (u.Auth.IsZero() || u.Auth.Username == "" && u.Auth.Token.IsZero() && u.Auth.CCache == "") {
 				p.unreadable[u.Name] = strings.TrimSuffix(why, ".")
 			}
 		}
@@ -400,8 +400,12 @@ func (p *practice) prefix(hops []string) string {
 func (p *practice) check(ctx context.Context, q *checkQuery, one patient, ws *url.URL, out *checkPrinter) (*doctor.Report, error) {
 	o := doctor.Options{Spec: *one.spec, Through: one.through, Timeout: q.timeout, Idle: q.idle, WebSocket: ws, Resolver: p.cfg.Upstreams.Resolver,
 		NoCredentials: p.mute, Unreadable: p.unreadable[one.spec.Name], Behind: p.behind(one.spec.Name)}
-	if o.NoCredentials == "" && o.Unreadable != "" {
+	switch {
+	case o.NoCredentials != "":
+	case o.Unreadable != "":
 		o.NoCredentials = "it could not be read"
+	case one.spec.Auth != nil && one.spec.Auth.FromClient:
+		o.NoCredentials = "it is each client's own password (from_client), and here is no client"
 	}
 	var err error
 	if o.Target, o.TargetFrom, err = p.target(q, one.spec.Name); err != nil {

@@ -48,6 +48,8 @@ func (x *exam) configuration(s *Step) {
 	switch {
 	case x.Unreadable != "":
 		s.fail("credential_unreadable", "%s, which cannot be read: %s", all, x.Unreadable)
+	case sp.Auth.FromClient:
+		s.ok("%s, which each client brings", all)
 	case sp.Auth.Kerberos() && sp.Auth.Password.IsZero():
 		s.ok("%s", all)
 	default:
