@@ -79,7 +79,7 @@ func (p *Program) addRule(r *rule) {
 // unindexed is what is left of the tests when the indexes have decided theirs, with wild hosts put back; nil if nothing is.
 func (t *tests) unindexed(wild []hostPattern) *tests {
 	rest := &tests{windows: t.windows, protocols: t.protocols, schemes: t.schemes, methods: t.methods, paths: t.paths, headers: t.headers, nots: t.nots,
-		snis: t.snis, alpn: t.alpn, ja4: t.ja4}
+		snis: t.snis, alpn: t.alpn, ja4: t.ja4, countries: t.countries, literal: t.literal, origins: t.origins}
 	if wild != nil {
 		rest.hosts = &hosts{patterns: wild}
 	}
@@ -87,7 +87,7 @@ func (t *tests) unindexed(wild []hostPattern) *tests {
 		rest.users = t.users
 	}
 	if rest.windows == nil && rest.protocols == nil && rest.schemes == nil && rest.methods == nil && rest.paths == nil && rest.headers == nil &&
-		rest.nots == nil && rest.hosts == nil && rest.users == nil && !rest.asksHello() {
+		rest.nots == nil && rest.hosts == nil && rest.users == nil && rest.countries == nil && rest.origins == nil && !rest.asksHello() {
 		return nil
 	}
 	return rest

@@ -10,6 +10,7 @@ import (
 	"github.com/hashicorp/hcl/v2"
 
 	"viaduct/connmodel"
+	"viaduct/policies/geo"
 	"viaduct/upstream"
 	"viaduct/upstream/resolve"
 )
@@ -70,7 +71,10 @@ type Gateway struct {
 	Timeouts     connmodel.Timeouts // defaults for every flow
 	CA           *CA                // nil = where "viaduct ca init" puts it
 	Resolver     string             // name of that for all names looked up here; "" = the machine's
-	WarnBefore   time.Duration      // how long before its end a peer's certificate raises a warning; 0 = 14 days
+	GeoIP        *geo.Database      // nil = there is none, or it is not on this machine
+	// GeoIPWarnAfter is how old the database may be before it is warned of; 0 = 30 days.
+	GeoIPWarnAfter time.Duration
+	WarnBefore     time.Duration // how long before its end a peer's certificate raises a warning; 0 = 14 days
 }
 
 // CA says where the certificate authority is that signs for intercepted connections: a directory, or two files.

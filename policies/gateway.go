@@ -24,13 +24,14 @@ type gatewayBlock struct {
 }
 
 var (
-	gatewaySchema  = schema(attrs("name", "state", "timezone", "drain_timeout", "resolver"), blocks("log", "admin", "records", "limits", "timeouts", "direct", "ca", "certificates"))
+	gatewaySchema  = schema(attrs("name", "state", "timezone", "drain_timeout", "resolver"), blocks("log", "admin", "records", "limits", "timeouts", "direct", "ca", "certificates", "geoip"))
 	logSchema      = schema(attrs("level", "format"))
 	adminSchema    = schema(attrs("address"))
 	recordsSchema  = schema(attrs("path", "stdout"))
 	limitsSchema   = schema(attrs("connections", "connections_per_client"))
 	timeoutsSchema = schema(attrs("idle", "half_closed", "connect", "response"))
 	caSchema       = schema(attrs("path", "certificate", "key"))
+	geoipSchema    = schema(attrs("file", "warn_after"))
 	certsSchema    = schema(attrs("warn_before"))
 	directSchema   = schema(attrs("source_address", "interface", "mark", "keepalive", "dial_timeout", "tls_timeout"))
 )
@@ -83,6 +84,10 @@ func (l *loader) buildGateway() Gateway {
 	}
 	if x := b.one("certificates"); x != nil {
 		g.WarnBefore = l.open(x, certsSchema).duration("warn_before")
+	}
+	if x := b.one("geoip"); x != nil {
+		l.buildGeoIP(x)
+		g.GeoIP, g.GeoIPWarnAfter = l.geo.db, l.geo.warnAfter
 	}
 	if x := b.one("direct"); x != nil {
 		c := l.open(x, directSchema)

@@ -20,8 +20,6 @@ var (
 		kindListener: {"shadow"},
 		kindList:     {"url"},
 		kindPolicy:   {"shadow"},
-		"match":      {"country"},
-		"not":        {"country"},
 	}
 )
 

@@ -75,6 +75,7 @@ type loader struct {
 	reaches     map[connmodel.Address]bool // what conditions ask network.reachable about
 	reachPlaces []serverAt
 	signs       []hcl.Range // modes of rules that ask for certificates of the authority
+	geo         *geoBlock   // nil = the gateway has no geoip block
 }
 
 // serverAt is a server that a rule dials, and where it says so.
@@ -272,6 +273,7 @@ func (l *loader) build() *Config {
 	l.checkHealth(cfg)
 	l.checkLists()
 	l.checkUse()
+	l.checkGeoIP()
 	if l.diags.HasErrors() {
 		return nil
 	}

@@ -7,10 +7,12 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/hcl/v2"
 
 	"viaduct/policies/expr"
+	"viaduct/policies/geo/geotest"
 )
 
 // section is a part of the manual with its examples.
@@ -63,6 +65,8 @@ func TestManual(t *testing.T) {
 					return []byte("ads.example\n"), nil
 				case "lab.pac":
 					return []byte(`function FindProxyForURL(url, host) { return "DIRECT" }`), nil
+				case "GeoLite2-Country.mmdb":
+					return geotest.Countries(time.Now(), map[string]string{"198.51.100.0/24": "DE", "203.0.113.0/24": "US", "192.0.2.0/24": "CH"}), nil
 				case "partners.txt":
 					return []byte("192.0.2.0/24\n"), nil
 				}
@@ -124,7 +128,7 @@ func TestManualIsComplete(t *testing.T) {
 
 var allSchemas = map[string]*hcl.BodySchema{
 	"gateway": gatewaySchema, "log": logSchema, "admin": adminSchema, "records": recordsSchema, "limits": limitsSchema,
-	"timeouts": timeoutsSchema, "direct": directSchema, "ca": caSchema, "certificates": certsSchema, "variable": variableSchema, "listener": listenerSchema,
+	"timeouts": timeoutsSchema, "direct": directSchema, "ca": caSchema, "certificates": certsSchema, "geoip": geoipSchema, "variable": variableSchema, "listener": listenerSchema,
 	"listener tls": listenerTLSSchema, "pair": pairSchema, "authenticate": authenticateSchema, "listener limits": listenerLimitsSchema, "udp": udpSchema,
 	"upstream": upstreamSchema, "auth": authSchema,
 	"upstream tls": hopTLSSchema, "upstream timeouts": hopTimeSchema, "pool": poolSchema, "health": healthSchema, "retry": retrySchema,

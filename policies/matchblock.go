@@ -25,7 +25,9 @@ type tests struct {
 	paths     []pattern
 	headers   []header
 	addresses *networks
-	literal   bool // addresses: of literal targets only
+	countries *countries // of the target
+	literal   bool       // addresses and countries: of literal targets only
+	origins   *countries // of the client
 	snis      *hosts
 	alpn      []string
 	ja4       []pattern
@@ -85,7 +87,7 @@ type header struct {
 
 var (
 	testAttrs = attrs("listener", "client", "time", "user", "protocol", "host", "port", "scheme", "method", "path", "header", "address", "resolve",
-		"sni", "alpn", "ja4")
+		"country", "client_country", "sni", "alpn", "ja4")
 	matchSchema = schema(testAttrs, blocks("not"))
 	notSchema   = schema(testAttrs)
 )
@@ -119,8 +121,9 @@ func (l *loader) buildMatch(x *hcl.Block) *tests {
 	t.headers = b.headerTest("header")
 	t.addresses = b.networkTest("address")
 	t.literal = !b.boolean("resolve", true)
-	if b.has("resolve") && !b.has("address") {
-		l.errorAt(b.rng("resolve"), "Without effect", `"resolve" says whether "address" may resolve names, and there is no "address" beside it.`)
+	t.countries, t.origins = b.countryTest("country"), b.countryTest("client_country")
+	if b.has("resolve") && !b.has("address") && !b.has("country") {
+		l.errorAt(b.rng("resolve"), "Without effect", `"resolve" says whether "address" and "country" may resolve names, and there is neither beside it.`)
 	}
 	l.helloTests(b, t)
 	for _, n := range b.blocks {

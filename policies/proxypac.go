@@ -69,7 +69,7 @@ func (w *pacWriter) rule(r *rule) bool {
 // block writes a match block. exact is that nothing else of the rule has to hold.
 func (w *pacWriter) block(t *tests, exact, direct bool) bool {
 	exact = exact && t.listeners == nil && t.clients == nil && t.windows == nil && t.users == nil && t.protocols == nil && t.schemes == nil && t.ports == nil &&
-		t.methods == nil && t.paths == nil && t.headers == nil && t.snis == nil && t.alpn == nil && t.ja4 == nil && t.nots == nil
+		t.methods == nil && t.paths == nil && t.headers == nil && t.snis == nil && t.alpn == nil && t.ja4 == nil && t.nots == nil && t.countries == nil && t.origins == nil
 	if t.hosts != nil {
 		cond, ok := hostCondition(t.hosts)
 		if !ok {

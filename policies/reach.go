@@ -158,7 +158,8 @@ func (k *taker) covers(t *tests) bool {
 	return subset(t.listeners, a.listeners) && subset(t.protocols, a.protocols) && subset(t.schemes, a.schemes) && subset(t.methods, a.methods) &&
 		subset(windowTexts(t.windows), windowTexts(a.windows)) && subset(texts2(t.users), texts2(a.users)) && subset(texts2(t.paths), texts2(a.paths)) &&
 		k.coversHosts(t.hosts) && coversPorts(a.ports, t.ports) && coversNetworks(a.clients, t.clients) &&
-		coversNetworks(a.addresses, t.addresses) && (a.addresses == nil || !a.literal || t.literal) &&
+		coversNetworks(a.addresses, t.addresses) && (a.addresses == nil && a.countries == nil || !a.literal || t.literal) &&
+		coversCountries(a.countries, t.countries) && coversCountries(a.origins, t.origins) &&
 		coversHeaders(a.headers, t.headers) && coversNots(a.nots, t.nots) &&
 		subset(t.alpn, a.alpn) && subset(texts2(t.ja4), texts2(a.ja4)) && coversNames(a.snis, t.snis)
 }
@@ -257,6 +258,13 @@ func coversNetworks(a, b *networks) bool {
 	return !slices.ContainsFunc(b.prefixes, func(p netip.Prefix) bool {
 		return !slices.ContainsFunc(a.prefixes, func(o netip.Prefix) bool { return o.Bits() <= p.Bits() && o.Contains(p.Addr()) })
 	})
+}
+
+func coversCountries(a, b *countries) bool {
+	if a == nil || b == nil {
+		return a == nil
+	}
+	return b.set.In(&a.set)
 }
 
 func coversHeaders(a, b []header) bool {

@@ -66,7 +66,7 @@ func (r *rule) condition(l *loader, b *block) {
 	rng := a.Expr.Range()
 	consts := &hcl.EvalContext{Variables: map[string]cty.Value{"local": l.known("local"), "var": l.known("var")}, Functions: l.context(rng.Filename).Functions}
 	l.at, l.condition, l.ofSecret = rng, true, l.isOfSecret(a.Expr)
-	c, diags := expr.Compile(a.Expr, consts, expr.Options{Listeners: sortedNames(l.byName[kindListener])})
+	c, diags := expr.Compile(a.Expr, consts, expr.Options{Listeners: sortedNames(l.byName[kindListener]), Country: l.countryOf()})
 	l.condition = false
 	l.ofValue(diags)
 	if c == nil {
@@ -74,6 +74,9 @@ func (r *rule) condition(l *loader, b *block) {
 	}
 	r.when, r.whenText = c, l.textAt(rng)
 	l.asksNetwork(c.Reaches())
+	if l.geo != nil && slices.ContainsFunc(c.Names(), func(n string) bool { return strings.HasSuffix(n, ".country") }) {
+		l.geo.used = true
+	}
 	if v, constant := c.Constant(); constant && v {
 		l.warnAt(rng, "Condition always true", "This `when` is true for every flow, so it does nothing. Leave it out.")
 	} else if constant {

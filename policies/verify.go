@@ -44,6 +44,7 @@ const (
 	byNothing attribute = iota
 	byListener
 	byClient
+	byOrigin
 	byTime
 	byUser
 	byProtocol
@@ -54,6 +55,7 @@ const (
 	byPath
 	byHeader
 	byAddress
+	byCountry
 	bySNI
 	byALPN
 	byJA4
@@ -69,6 +71,8 @@ func (t *tests) first(f *connmodel.Facts) (attribute, verdict) {
 		return byListener, no
 	case t.clients != nil && !(f.Client.Addr().IsValid() && t.clients.set.Contains(f.Client.Addr())):
 		return byClient, no
+	case t.origins != nil && !t.origins.holdClient(f):
+		return byOrigin, no
 	case t.windows != nil && !anyWindow(t.windows, f):
 		return byTime, no
 	case t.users != nil && !anyUser(t.users, f.User):
@@ -100,6 +104,13 @@ func (t *tests) first(f *connmodel.Facts) (attribute, verdict) {
 			return byAddress, no
 		} else if w != yes {
 			by, v = byAddress, v.and(w)
+		}
+	}
+	if t.countries != nil {
+		if w := t.takesCountry(f); w == no {
+			return byCountry, no
+		} else if w != yes {
+			by, v = byCountry, v.and(w)
 		}
 	}
 	if t.asksHello() {

@@ -41,6 +41,8 @@ func (t *tests) notWords(a attribute, f *connmodel.Facts) string {
 		return fmt.Sprintf("listener %s is not %s", f.Listener, wordsOf(t.listeners).of("listeners"))
 	case byClient:
 		return fmt.Sprintf("client %s is not in %s", clientText(f), t.clients.words.of("networks"))
+	case byOrigin:
+		return t.origins.clientWords(f)
 	case byTime:
 		return fmt.Sprintf("time %s is not in %s", timeText(f), windowWords(t.windows).of("times"))
 	case byUser:
@@ -57,6 +59,8 @@ func (t *tests) notWords(a attribute, f *connmodel.Facts) string {
 		return t.notRequestWords(a, f)
 	case byAddress:
 		return t.addressWords(f)
+	case byCountry:
+		return t.countries.notWords(t.literal, f)
 	case bySNI, byALPN, byJA4:
 		return t.notHelloWords(a, f)
 	case byNot:
@@ -157,6 +161,9 @@ func (t *tests) yesWords(f *connmodel.Facts) string {
 	if t.clients != nil {
 		add("client %s is in %s", clientText(f), t.clients.words.of("networks"))
 	}
+	if t.origins != nil {
+		add("client %s is in %s by %s", clientText(f), t.origins.codeOf(f.Client.Addr()), t.origins.db)
+	}
 	if t.windows != nil {
 		add("time %s is in %s", timeText(f), windowWords(t.windows).of("times"))
 	}
@@ -191,6 +198,9 @@ func (t *tests) yesWords(f *connmodel.Facts) string {
 	}
 	if t.addresses != nil {
 		add("address %s is in %s", addressText(f), t.addresses.words.of("networks"))
+	}
+	if t.countries != nil {
+		add("%s", t.countries.yesWords(f))
 	}
 	if t.snis != nil {
 		if by := t.snis.matching(f.Hello.SNI); by == f.Hello.SNI {

@@ -50,6 +50,7 @@ func (s *service) Status() *admin.Status {
 	for _, u := range cur.routes.Status() {
 		st.Upstreams = append(st.Upstreams, upstreamStatus(&u))
 	}
+	st.GeoIP = cur.geoip.status()
 	st.PACs = cur.pacs.status(cur.cfg)
 	st.Resolvers = cur.resolvers.status(cur.cfg)
 	for _, r := range cur.reach.Status() {

@@ -21,6 +21,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"viaduct/policies/geo/geotest"
 	"viaduct/upstream/upstreamtest"
 	"viaduct/upstream/upstreamtest/peers"
 )
@@ -51,12 +52,23 @@ import (
 //	webdir NAME DIR                 starts a web server of the files in a directory, which need not be there yet
 //	fill FILE...                    puts values of the environment in the place of ${NAME} in files
 //	packets NAME                    starts a server of datagrams that sends each back
+//	geoip FILE NETWORK=CODE...      writes a GeoIP database of today
 //	datagram PROXY TARGET TEXT      sends a text through a UDP association and waits for it to come back
 var scriptCommands = map[string]func(*testscript.TestScript, bool, []string){
 	"need": scriptNeed, "ports": scriptPorts, "origin": scriptOrigin, "tlsorigin": scriptTLSOrigin, "upstream": scriptUpstream, "tlsends": scriptTLSEnds, "refuser": scriptRefuser,
 	"listening": scriptListening, "await": scriptAwait, "awaitfile": scriptAwaitFile, "awaitstatus": scriptAwaitStatus, "signal": scriptSignal,
 	"tunnel": scriptTunnel, "echo": scriptEcho, "hangup": scriptHangup, "record": scriptRecord, "json": scriptJSON,
-	"notifysocket": scriptNotifySocket, "notified": scriptNotified, "door": scriptDoor, "doortoken": scriptDoorToken, "freeport": scriptFreePort, "webdir": scriptWebDir, "fill": scriptFill,
+	"notifysocket": scriptNotifySocket, "notified": scriptNotified, "door": scriptDoor, "doortoken": scriptDoorToken, "freeport": scriptFreePort, "webdir": scriptWebDir, "fill": scriptFill, "geoip": scriptGeoIP,
+}
+
+func scriptGeoIP(ts *testscript.TestScript, _ bool, args []string) {
+	wantArgs(ts, args, 2, "geoip FILE NETWORK=CODE...")
+	networks := map[string]string{}
+	for _, a := range args[1:] {
+		n, code, _ := strings.Cut(a, "=")
+		networks[n] = code
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), geotest.Countries(time.Now(), networks), 0o600))
 }
 
 // patience bounds every wait of a script.

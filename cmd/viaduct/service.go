@@ -56,6 +56,7 @@ type applied struct {
 	pacs       pacSet
 	resolvers  resolverSet
 	reach      *upstream.Reach
+	geoip      *geoWatch // nil = there is no database
 }
 
 func newService(src *source, paths []string, log *logrus.Logger) *service {
@@ -202,8 +203,11 @@ func (s *service) apply(cfg *policies.Config, generation uint64) error {
 	done = true
 	resolvers.reach(routes)
 	prevResolvers.leave(resolvers) // flows under way make new connections
-	s.now.Store(&applied{generation, cfg, routes, pacs, resolvers, reach})
+	s.now.Store(&applied{generation, cfg, routes, pacs, resolvers, reach, watchGeoIP(cfg, s.log)})
 	prevReach.Close() // flows under way keep what it knew
+	if cur != nil {
+		cur.geoip.stop()
+	}
 	if gone := prevPACs.left(pacs); len(gone) > 0 {
 		time.AfterFunc(pacGrace, func() { closePACs(gone) }) // flows that were decided before may still ask them
 	}
@@ -349,6 +353,7 @@ func (s *service) stop(hurry context.Context) (cut int) {
 		cur.reach.Close()
 		closePACs(cur.pacs.left(nil))
 		cur.resolvers.leave(nil)
+		cur.geoip.stop()
 	}
 	return cut
 }

@@ -80,6 +80,19 @@ func printStatus(w io.Writer, s *admin.Status) error {
 		}
 		fmt.Fprintf(t, "opened\t%s\n", line)
 	}
+	if g := s.GeoIP; g != nil {
+		line := fmt.Sprintf("%s, built %s, from %s since %s", g.Type, g.Built.UTC().Format(time.DateOnly), printable(g.Path), g.Since.Local().Format("2006-01-02 15:04:05"))
+		if g.Old {
+			line += ", " + p.bad("old")
+		}
+		if g.Error != "" {
+			line += ", " + p.bad("the file that is there now is not in use: "+printable(g.Error))
+		}
+		if g.Broken > 0 {
+			line += ", " + p.bad(fmt.Sprintf("%d look-ups met broken data", g.Broken))
+		}
+		fmt.Fprintf(t, "geoip\t%s\n", line)
+	}
 	if s.Panics > 0 {
 		fmt.Fprintf(t, "panics\t%s\n", p.bad(fmt.Sprint(s.Panics)))
 	}

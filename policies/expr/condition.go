@@ -1,6 +1,8 @@
 package expr
 
 import (
+	"net/netip"
+
 	"github.com/hashicorp/hcl/v2"
 
 	"viaduct/connmodel"
@@ -10,6 +12,8 @@ import (
 type Options struct {
 	// Listeners are the names that exist: a comparison of `listener` with another one is an error. nil = not checked.
 	Listeners []string
+	// Country says in which country an address is, by two letters, "" where that is not known. nil = there is nothing to ask, and conditions cannot.
+	Country func(netip.Addr) string
 }
 
 // Condition is a compiled condition. It is immutable and safe for concurrent use. A Condition is made by [Compile] or

@@ -98,9 +98,17 @@ func parse(t testing.TB, src string) hclsyntax.Expression {
 	return e
 }
 
+// country knows the network of the tests' clients.
+func country(a netip.Addr) string {
+	if netip.MustParsePrefix("10.20.0.0/16").Contains(a) {
+		return "DE"
+	}
+	return ""
+}
+
 func compile(t testing.TB, src string) *Condition {
 	t.Helper()
-	c, diags := Compile(parse(t, src), consts(), Options{Listeners: []string{"desk", "lan"}})
+	c, diags := Compile(parse(t, src), consts(), Options{Listeners: []string{"desk", "lan"}, Country: country})
 	if diags.HasErrors() {
 		t.Fatalf("%s\n%v", src, diags)
 	}

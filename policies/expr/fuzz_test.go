@@ -26,7 +26,7 @@ func FuzzCompile(f *testing.F) {
 			return
 		}
 		start := time.Now()
-		c, diags := Compile(e, context, Options{Listeners: []string{"desk", "lan"}})
+		c, diags := Compile(e, context, Options{Listeners: []string{"desk", "lan"}, Country: country})
 		if d := time.Since(start); d > 5*time.Second {
 			t.Errorf("took %v", d)
 		}

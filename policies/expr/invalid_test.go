@@ -22,7 +22,7 @@ var invalidTable = []struct {
 	{`user == "anna"`, "1", `Did you mean "client.user"?`},
 	{`clinet.user == "anna"`, "1", `Did you mean "client"?`},
 	{`hour > 9`, "1", `Did you mean "now.hour"?`},
-	{`client == "anna"`, "1", `client is no value by itself. It has client.address, client.port, client.user.`},
+	{`client == "anna"`, "1", `client is no value by itself. It has client.address, client.country, client.port, client.user.`},
 	{`client.ip == "10.0.0.1"`, "1", `Did you mean "client.address"?`},
 	{`client[0] == 1`, "7", `client has attributes with names`},
 	{`client.user.name == "x"`, "12", `This is a string: it has no attributes and no index.`},

@@ -59,6 +59,15 @@ func (c *compiler) hint(given string, known []string) string {
 
 // use makes the node of a name.
 func (c *compiler) use(n *name, rng hcl.Range) *node {
+	if n.country != nil {
+		if c.options.Country == nil {
+			return c.errorf(rng, notHere, "%s needs a GeoIP database: gateway { geoip { file } } says where it is.", n.name)
+		}
+		with := *n
+		get, country := n.country, c.options.Country
+		with.str = func(f *connmodel.Facts) string { return get(f, country) }
+		n = &with
+	}
 	c.used(n.name, n.show)
 	x := &node{kind: n.kind, rng: rng, str: n.str, num: n.num, addr: n.addr, test: n.test, texts: n.texts, span: n.span, domain: n.domain}
 	x.domain.name = n.name

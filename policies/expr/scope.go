@@ -31,16 +31,18 @@ func Scope() []ScopeName {
 type name struct {
 	name, typ, meaning string
 
-	kind   kind
-	str    func(*connmodel.Facts) string
-	num    func(*connmodel.Facts) float64
-	addr   func(*connmodel.Facts) netip.Addr
-	test   func(*connmodel.Facts) bool
-	texts  func(*connmodel.Facts) []string
-	need   connmodel.Need                        // what has to be gathered for it
-	reach  func(*connmodel.Facts) connmodel.Need // when; nil = always
-	span   span
-	domain domain
+	kind  kind
+	str   func(*connmodel.Facts) string
+	num   func(*connmodel.Facts) float64
+	addr  func(*connmodel.Facts) netip.Addr
+	test  func(*connmodel.Facts) bool
+	texts func(*connmodel.Facts) []string
+	// country is str for what has to be looked up in a database.
+	country func(f *connmodel.Facts, of func(netip.Addr) string) string
+	need    connmodel.Need                        // what has to be gathered for it
+	reach   func(*connmodel.Facts) connmodel.Need // when; nil = always
+	span    span
+	domain  domain
 	// never says why the name is never null, "" if it can be.
 	never string
 }
@@ -58,6 +60,10 @@ func numberName(n, meaning string, lo, hi float64, get func(*connmodel.Facts) fl
 func (n *name) of(need connmodel.Need) *name {
 	n.need = need
 	return n
+}
+
+func countryName(n, meaning string, get func(*connmodel.Facts, func(netip.Addr) string) string) *name {
+	return &name{name: n, typ: "string", meaning: meaning, kind: kindString, country: get, domain: domain{name: n, country: true}, never: `it is "" where the country is not known`}
 }
 
 func addressName(n, meaning string, get func(*connmodel.Facts) netip.Addr) *name {
@@ -79,6 +85,13 @@ var scope = slices.Concat([]*name{
 		func(f *connmodel.Facts) float64 { return float64(f.Client.Port()) }),
 	stringName("client.user", `name the client has proved to the listener; "" when nobody logged in`, `it is "" when nobody logged in`,
 		func(f *connmodel.Facts) string { return f.User }, domain{}),
+	countryName("client.country", `country of the client's address by ISO 3166-1, such as "DE"; "" where that is not known`,
+		func(f *connmodel.Facts, of func(netip.Addr) string) string {
+			if a := f.Client.Addr(); a.IsValid() {
+				return of(a)
+			}
+			return ""
+		}),
 	stringName("listener", "label of the listener that took the connection", "",
 		func(f *connmodel.Facts) string { return f.Listener }, domain{}),
 	stringName("protocol", `how the client asked: "http" (a plain request), "connect", "socks4", "socks4a", "socks5", "socks5-udp" (datagrams), "forward", "redirect" or "tproxy"`, "",
@@ -91,6 +104,18 @@ var scope = slices.Concat([]*name{
 		func(f *connmodel.Facts) netip.Addr { return f.TargetIP }),
 	{name: "target.addresses", typ: "list of IP addresses", kind: kindAddresses, need: connmodel.NeedAddresses,
 		meaning: "what the name resolves to, or the literal address; resolved only if the outcome depends on it, and never twice"},
+	countryName("target.country", `country of the literal address, or of the first address that the name resolves to and whose country is known; "" when none is; resolved only if the outcome depends on it`,
+		func(f *connmodel.Facts, of func(netip.Addr) string) string {
+			if f.TargetIP.IsValid() {
+				return of(f.TargetIP)
+			}
+			for _, a := range f.Addresses {
+				if s := of(a); s != "" {
+					return s
+				}
+			}
+			return ""
+		}).of(connmodel.NeedAddresses),
 	stringName("target.scheme", `"http" for plain requests; "" for tunnels, since what is inside is not known`, `it is "" for tunnels`,
 		func(f *connmodel.Facts) string { return f.Scheme }, domain{values: []string{"http", ""}, lower: true}),
 	{name: "target.sni_mismatch", typ: "bool", kind: kindBool, need: connmodel.NeedHello,

@@ -59,7 +59,7 @@ var (
 
 // Describe implements prometheus.Collector.
 func (c *statusCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descBuild, descGeneration, descReloadOK, descReloadTime, descUpstreamUp, descUpstreamOpen, descUpstreamTries,
+	for _, d := range []*prometheus.Desc{descBuild, descGeoIPBuilt, descGeoIPFresh, descGeoIPBroken, descGeneration, descReloadOK, descReloadTime, descUpstreamUp, descUpstreamOpen, descUpstreamTries,
 		descUpstreamFailures, descClosed, descMemberUp, descMemberEjections,
 		descMemberCheck, descMemberChecks, descMemberCheckFails, descUpstreamCheck, descUpstreamChecks, descUpstreamCheckNo, descRetriesRefused, descPACReady, descPACFresh, descPACAge, descPACLoadFailures, descPACCalls, descPACHits, descPACFailures,
 		descLookups, descLookupHits, descLookupStale, descLookupFailures, descLookupEntries, descQueries, descQueryLatency, descServerUp,
@@ -81,6 +81,11 @@ func (c *statusCollector) Collect(ch chan<- prometheus.Metric) {
 	gauge(descGeneration, float64(s.Generation))
 	gauge(descReloadOK, bit(s.LastReload.OK))
 	gauge(descReloadTime, float64(s.LastReload.Time.UnixMilli())/1000)
+	if g := s.GeoIP; g != nil {
+		gauge(descGeoIPBuilt, float64(g.Built.Unix()))
+		gauge(descGeoIPFresh, bit(g.Error == "" && !g.Old))
+		counter(descGeoIPBroken, g.Broken)
+	}
 	for i := range s.Upstreams {
 		u := &s.Upstreams[i]
 		gauge(descUpstreamUp, bit(u.Up), u.Name)

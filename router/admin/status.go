@@ -54,6 +54,7 @@ type Status struct {
 	Resolvers  []ResolverStatus `json:"resolvers,omitempty"`
 	Sessions   SessionCounts    `json:"sessions"`
 	Records    *RecordStatus    `json:"records,omitempty"`
+	GeoIP      *GeoIPStatus     `json:"geoip,omitempty"` // nil = there is no database
 	Panics     uint64           `json:"panics"`
 	Unverified []string         `json:"unverified,omitempty"` // upstreams and rules that take any certificate (verify = false)
 	Opened     *OpenedStatus    `json:"opened,omitempty"`     // nil = no rule opens tunnels, and none was opened

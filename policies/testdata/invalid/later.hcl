@@ -15,7 +15,7 @@ policy "default" {
   rule "a" {
     match {
       host = list.ads
-      country = "DE" # ERROR: Not in this version
+      country = "DE" # ERROR: No GeoIP database
       cuntry = "DE" # ERROR: Unsupported argument
     }
     via = direct
