@@ -104,7 +104,7 @@ func New(c Config) (*Authenticator, error) {
 		return nil, errors.New("user name, password or token holds a control character")
 	}
 	if c.Guard != nil && (c.Password != nil || c.Token != nil || c.Keytab != "") { // a ticket of a cache can lock nothing
-		a.pair = c.Guard.Pair(Identity{Account: a.account(), Realm: c.Realm, Secret: a.secret, Credential: c.Credential, Upstream: c.Upstream, Client: c.Client})
+		a.pair = c.Guard.Pair(Identity{Account: Account(a.c.Username), Realm: c.Realm, Secret: a.secret, Credential: c.Credential, Upstream: c.Upstream, Client: c.Client})
 	}
 	return a, nil
 }
@@ -168,10 +168,13 @@ func (a *Authenticator) speaker(name string) (speaker, error) {
 	return nil, fmt.Errorf("there is no scheme %q; there are %s", name, strings.Join(Known, ", "))
 }
 
-// account names whose credential it is, in a way that does not depend on how it is written.
-func (a *Authenticator) account() string {
-	user, domain := splitUser(a.c.Username, a.c.Domain)
-	return strings.ToLower(domain) + "\\" + strings.ToLower(user)
+// Account names whose credential a user name is for, in a way that does not depend on how it is written: DOMAIN\user, user@domain and
+// user with a domain beside it can be one account of a directory, which counts what is tried with any of them. Where they are not one, and have the
+// same secret, Config.Realm tells them apart.
+func Account(username string) string {
+	user, _ := splitUser(username, "")
+	user, _, _ = strings.Cut(user, "@")
+	return strings.ToLower(user)
 }
 
 // splitUser takes DOMAIN\user apart. user@domain stays one name: who is meant by it is for the domain to say (MS-NLMP, section 3.3.2).
@@ -261,6 +264,13 @@ func (a *Authenticator) early() string {
 		return *p
 	}
 	return ""
+}
+
+// asksFirst reports whether a scheme that would be spoken unasked is not: no answer came when the credential was shown last, so a proxy must be
+// there and ask before it is shown again.
+func (a *Authenticator) asksFirst(scheme string) bool {
+	_, unasked := a.speaks[scheme].(constant)
+	return unasked && scheme != Header && a.pair != nil && a.pair.Doubtful()
 }
 
 func (a *Authenticator) field() string {

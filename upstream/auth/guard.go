@@ -4,7 +4,9 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
+	"errors"
 	"fmt"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,7 +16,8 @@ import (
 // accepted, and what was not yet is shown by one connection at a time. A rejection closes the pair, without a timer, until the secret
 // changes or Reset is called, over restarts: what is kept of that is one small file for each pair, written before the credential is sent.
 //
-// One Guard serves all tables of a process.
+// One Guard serves all tables of a process. Processes may share a directory, such as one that drains and its successor: a lock on a file
+// for each pair, which the kernel gives back when a process dies, has one of them show it at a time.
 type Guard struct {
 	store *store
 	tell  func(Notice)
@@ -57,7 +60,7 @@ type State uint8
 
 // The states.
 const (
-	Unproven State = iota // it was not accepted yet since the process started
+	Unproven State = iota // it was not accepted since the process started, or for long
 	Proving               // one connection is showing it
 	Proven                // it was accepted
 	Shut                  // it was rejected
@@ -189,36 +192,65 @@ type Pair struct {
 	g      *Guard
 	key    string
 	id     Identity
-	broken error // the state directory cannot be used
-	fast   atomic.Bool
+	broken error        // the state directory cannot be used
+	good   atomic.Int64 // until when it may be shown by any number; 0 = it may not
 
 	mu      sync.Mutex
 	state   State
 	since   time.Time
 	why     string        // for Shut
 	settled chan struct{} // while Proving: closed when that ends
+	lock    *os.File      // while Proving: keeps other processes from it
 	silent  int           // attempts in a row that had no answer
 	next    time.Time     // no attempt before
 }
 
-// restore takes over what an earlier process left.
+// proofAge is how long a credential counts as accepted after it last was. One that was not used for longer is proved anew, since passwords are
+// changed over night, and in the morning many connections come at once.
+const proofAge = time.Hour
+
+var started = time.Now()
+
+// ticks is a clock that is never set.
+func ticks() int64 { return int64(time.Since(started)) + 1 }
+
+// restore takes over what an earlier process left, and what another one does that lives.
 func (p *Pair) restore() {
 	e, ok, err := p.g.store.load(p.key)
+	if ok && err == nil && e.State == entryAttempt {
+		lock, held := p.g.store.lock(p.key)
+		if errors.Is(held, errHeld) {
+			return // it is asked for again before it is shown
+		}
+		unlock(lock)
+		e, ok, err = p.g.store.load(p.key) // it may have ended just then
+	}
+	p.adopt(e, ok, err)
+}
+
+// adopt takes over what the disk says, and reports whether that closes the pair.
+func (p *Pair) adopt(e entry, ok bool, err error) (closed bool) {
 	switch {
 	case err != nil: // something is there that cannot be read: it may be a rejection
 		p.shut(time.Now(), "what is kept of it cannot be read ("+err.Error()+"), so it may have been rejected before")
 	case !ok:
-		return
+		p.silent, p.next = 0, time.Time{}
+		return false
 	case e.State == entryAttempt:
 		p.shut(e.Time, "the gateway ended while it was being shown, so whether it was rejected is not known")
+	case e.State == entrySilent:
+		pause := pauseAfter(e.Silent)
+		p.silent, p.next = e.Silent, time.Now().Add(min(max(time.Until(e.Time.Add(pause)), 0), pause)) // the clock may have been set
+		return false
 	default:
 		p.shut(e.Time, e.Why)
 	}
 	p.g.tell(p.notice("it stays closed since " + p.since.Format(time.RFC3339) + ": " + p.why))
+	return true
 }
 
 func (p *Pair) shut(at time.Time, why string) {
-	p.fast.Store(false)
+	p.good.Store(0)
 	p.state, p.since, p.why = Shut, at, why
 }
 
@@ -227,11 +259,24 @@ func (p *Pair) notice(text string) Notice {
 }
 
 // Proven reports whether the pair was accepted: then it may be shown at any time, by any number.
-func (p *Pair) Proven() bool { return p.fast.Load() }
+func (p *Pair) Proven() bool {
+	good := p.good.Load()
+	return good != 0 && ticks() < good
+}
+
+// Doubtful reports whether it was shown lately and no answer came.
+func (p *Pair) Doubtful() bool {
+	if p.good.Load() != 0 {
+		return false
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.silent > 0
+}
 
 // Shut reports whether the pair is closed.
 func (p *Pair) Shut() bool {
-	if p.fast.Load() {
+	if p.good.Load() != 0 {
 		return false
 	}
 	p.mu.Lock()
@@ -246,15 +291,23 @@ func (p *Pair) Status() (s State, since time.Time, why string) {
 	return p.state, p.since, p.why
 }
 
-// pauses after attempts that had no answer: their number is bounded because each may have been counted against the account.
+// pauseAfter is how long nothing is shown after so many attempts in a row that had no answer: each of them may have been counted. Directories
+// forget wrong passwords after half an hour or so, and lock an account after three of them or more: there are two in any such time.
+func pauseAfter(silent int) time.Duration {
+	if silent <= 1 {
+		return firstPause
+	}
+	return nextPause
+}
+
 const (
 	firstPause = 10 * time.Second
-	maxPause   = 10 * time.Minute
+	nextPause  = 30 * time.Minute
 )
 
 // Closed returns the error of a closed pair, else nil.
 func (p *Pair) Closed() *Error {
-	if p.fast.Load() {
+	if p.good.Load() != 0 {
 		return nil
 	}
 	p.mu.Lock()
@@ -277,7 +330,7 @@ func (p *Pair) closedError() *Error {
 // Acquire asks to show the credential. When it is not proven the caller alone may, and must settle the attempt; others wait, until ctx
 // ends. It is on the disk then.
 func (p *Pair) Acquire(ctx context.Context) (*Attempt, error) {
-	if p.fast.Load() {
+	if p.Proven() {
 		return &Attempt{p: p}, nil
 	}
 	if p.broken != nil {
@@ -287,17 +340,22 @@ func (p *Pair) Acquire(ctx context.Context) (*Attempt, error) {
 		p.mu.Lock()
 		wait, pause := p.settled, time.Until(p.next)
 		switch {
-		case p.state == Proven:
+		case p.Proven():
 			p.mu.Unlock()
 			return &Attempt{p: p}, nil
 		case p.state == Shut:
 			err := p.closedError()
 			p.mu.Unlock()
 			return nil, err
-		case p.state == Unproven && pause <= 0:
+		case p.state != Proving && pause <= 0:
 			p.state, p.settled = Proving, make(chan struct{})
+			p.good.Store(0)
 			p.mu.Unlock()
-			return p.begin()
+			a, again, err := p.begin(ctx)
+			if again {
+				continue
+			}
+			return a, err
 		}
 		p.mu.Unlock()
 		if err := sleep(ctx, wait, pause); err != nil {
@@ -330,17 +388,55 @@ func sleep(ctx context.Context, settled chan struct{}, pause time.Duration) erro
 	return nil
 }
 
-// begin writes the attempt down.
-func (p *Pair) begin() (*Attempt, error) {
-	err := p.g.store.save(p.key, &entry{State: entryAttempt, Time: time.Now(), Credential: p.id.Credential, Upstream: p.id.Upstream, Client: p.id.Client})
-	if err != nil {
-		p.g.store.remove(p.key) // half of it may be there
-		p.mu.Lock()
+// begin writes the attempt down. again says that the pair is to be looked at once more: another process has left word of it.
+func (p *Pair) begin(ctx context.Context) (a *Attempt, again bool, err error) {
+	st := p.g.store
+	lock, err := st.await(ctx, p.key)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case errors.Is(err, errHeld):
 		p.settle(Unproven)
-		p.mu.Unlock()
-		return nil, p.notStored(err)
+		return nil, false, &Error{Kind: Waiting, Err: context.Cause(ctx), Text: fmt.Sprintf("credential %q was not accepted yet, and another gateway with the same directory of state is still finding out whether it is", p.id.Credential)}
+	case err != nil:
+		p.settle(Unproven)
+		return nil, false, p.notStored(err)
 	}
-	return &Attempt{p: p, proving: true}, nil
+	p.lock = lock
+	e, ok, err := st.load(p.key)
+	if ok || err != nil {
+		if p.adopt(e, ok, err) {
+			since := p.since
+			p.settle(Shut)
+			p.since = since
+			return nil, false, p.closedError()
+		}
+		if time.Until(p.next) > 0 {
+			p.settle(Unproven)
+			return nil, true, nil
+		}
+	}
+	if err = st.keepSalt(); err == nil {
+		err = st.save(p.key, p.entry(entryAttempt))
+	}
+	if err != nil {
+		p.forget() // half of it may be there
+		p.settle(Unproven)
+		return nil, false, p.notStored(err)
+	}
+	return &Attempt{p: p, proving: true}, false, nil
+}
+
+func (p *Pair) entry(state string) *entry {
+	return &entry{State: state, Time: time.Now(), Silent: p.silent, Credential: p.id.Credential, Upstream: p.id.Upstream, Client: p.id.Client}
+}
+
+// forget puts on the disk what was there before the attempt; p.mu is held. What cannot be removed counts at the next start.
+func (p *Pair) forget() error {
+	if p.silent == 0 {
+		return p.g.store.remove(p.key)
+	}
+	return p.g.store.save(p.key, &entry{State: entrySilent, Time: p.next.Add(-pauseAfter(p.silent)), Silent: p.silent, Credential: p.id.Credential, Upstream: p.id.Upstream, Client: p.id.Client})
 }
 
 func (p *Pair) notStored(err error) *Error {
@@ -354,8 +450,13 @@ func (p *Pair) settle(s State) {
 		close(p.settled)
 		p.settled = nil
 	}
+	unlock(p.lock)
+	p.lock = nil
 	p.state, p.since = s, time.Now()
-	p.fast.Store(s == Proven)
+	p.good.Store(0)
+	if s == Proven {
+		p.good.Store(ticks() + int64(proofAge))
+	}
 }
 
 // Reset opens a closed pair, and forgets what is kept of it.
@@ -364,6 +465,9 @@ func (p *Pair) Reset() error {
 	defer p.mu.Unlock()
 	if p.state == Proving {
 		return nil // it is being found out this moment
+	}
+	if p.broken != nil {
+		return p.broken
 	}
 	if err := p.g.store.remove(p.key); err != nil {
 		return err
@@ -381,6 +485,7 @@ func (p *Pair) Reset() error {
 type Attempt struct {
 	p       *Pair
 	proving bool
+	late    bool // no answer came in time: it may come yet
 	over    bool
 }
 
@@ -389,23 +494,36 @@ func (a *Attempt) Proving() bool { return a != nil && a.proving && !a.over }
 
 // Accepted says that the credential was accepted.
 func (a *Attempt) Accepted() {
-	if !a.end() {
+	if a == nil || a.over {
 		return
 	}
+	a.over = true
 	p := a.p
+	if !a.proving {
+		p.renew()
+		return
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.state != Proving {
+	if p.state != Proving && !(a.late && p.state == Unproven) {
 		return
 	}
-	err := p.g.store.remove(p.key)
 	p.silent, p.next = 0, time.Time{}
+	err := p.forget()
 	p.settle(Proven)
 	text := "it was accepted"
 	if err != nil {
 		text += ", but what was written down of the attempt cannot be removed, and will count against it at the next start: " + err.Error()
 	}
 	p.g.tell(p.notice(text))
+}
+
+// renew notes that a credential which is proven was accepted again. It writes once a minute.
+func (p *Pair) renew() {
+	until := ticks() + int64(proofAge)
+	if old := p.good.Load(); old != 0 && until-old > int64(time.Minute) {
+		p.good.CompareAndSwap(old, until) // it may be closed this moment
+	}
 }
 
 // Rejected says that the credential was rejected: the pair is closed.
@@ -434,36 +552,61 @@ func (a *Attempt) Rejected(why string) {
 	p.g.tell(p.notice(text))
 }
 
-// Silent says that it was shown and no answer came. The next attempt is made after a pause, which doubles.
+// Silent says that it was shown and no answer came. The next attempt is made after a pause, also by a process that comes after this one.
 func (a *Attempt) Silent() {
-	if !a.end() {
+	if !a.end() || a.late {
 		return
 	}
-	p := a.p
+	a.p.hush()
+}
+
+func (p *Pair) hush() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.state != Proving {
 		return
 	}
-	p.g.store.remove(p.key) // what stays counts at the next start, which is right
-	pause := min(firstPause<<min(p.silent, 16), maxPause)
 	p.silent++
+	pause := pauseAfter(p.silent)
 	p.next = time.Now().Add(pause)
+	err := p.forget()
 	p.settle(Unproven)
-	p.g.tell(p.notice("no answer came to it; the next attempt is made in " + pause.String()))
+	text := "no answer came to it, so it may have been counted; the next attempt is made in " + pause.String()
+	if err != nil {
+		text += "; this cannot be written down, and counts as a rejection at the next start: " + err.Error()
+	}
+	p.g.tell(p.notice(text))
+}
+
+// Late is Silent for an answer that may come yet: the attempt that it returns can still be told of it.
+func (a *Attempt) Late() *Attempt {
+	if !a.end() {
+		return nil
+	}
+	a.p.hush()
+	return &Attempt{p: a.p, proving: true, late: true}
 }
 
 // Unused says that the credential was not judged: it was not sent, or what came says nothing about it.
 func (a *Attempt) Unused() {
-	if !a.end() {
+	if !a.end() || a.late {
 		return
 	}
 	p := a.p
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.state == Proving {
-		p.g.store.remove(p.key)
+		p.forget()
 		p.settle(Unproven)
+	}
+}
+
+// Close is for the end of the process: an answer that is still waited for counts as one that did not come.
+func (g *Guard) Close() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, p := range g.pairs {
+		p.hush()
 	}
 }
 

@@ -38,6 +38,9 @@ func refused(t *testing.T, p *Pair, kind Kind, says string) {
 	}
 }
 
+// killed is what the kernel does for a process that dies.
+func killed(p *Pair) { p.lock.Close() }
+
 func files(t *testing.T, dir string) (names []string) {
 	t.Helper()
 	all, err := os.ReadDir(dir)
@@ -45,7 +48,7 @@ func files(t *testing.T, dir string) (names []string) {
 		t.Fatal(err)
 	}
 	for _, f := range all {
-		if f.Name() != saltName {
+		if f.Name() != saltName && !strings.HasSuffix(f.Name(), lockSuffix) { // there is a lock while it is shown
 			names = append(names, f.Name())
 		}
 	}
@@ -127,8 +130,10 @@ func TestFilesHoldNoSecret(t *testing.T) {
 // What was under way when the process was killed counts as a rejection.
 func TestKilledInTheMiddle(t *testing.T) {
 	dir := t.TempDir()
-	acquire(t, NewGuard(dir, nil).Pair(identity("x")))
 	p := NewGuard(dir, nil).Pair(identity("x"))
+	acquire(t, p)
+	killed(p)
+	p = NewGuard(dir, nil).Pair(identity("x"))
 	refused(t, p, Closed, "the gateway ended while it was being shown")
 	// a file that was made and never written, and one that nobody can read, count too
 	for _, content := range []string{"", "{"} {
@@ -194,24 +199,38 @@ func TestSilencePauses(t *testing.T) {
 	acquire(t, p).Silent()
 	refused(t, p, Waiting, "the next one is made in 10s")
 	p.next = time.Now().Add(10 * time.Millisecond)
+	if err := p.forget(); err != nil {
+		t.Fatal(err)
+	}
 	acquire(t, p).Silent() // it waits for so short a pause
-	if left := time.Until(p.next); left < 15*time.Second || left > 20*time.Second {
+	if left := time.Until(p.next); left < nextPause-time.Minute || left > nextPause {
 		t.Errorf("the second pause is %v", left)
 	}
 	for range 100 {
 		p.next = time.Time{}
+		if err := p.forget(); err != nil { // as if the time had passed
+			t.Fatal(err)
+		}
 		acquire(t, p).Silent()
 	}
-	if left := time.Until(p.next); left > maxPause {
+	if left := time.Until(p.next); left > nextPause || left < nextPause-time.Minute {
 		t.Errorf("the pause is %v", left)
 	}
-	if len(files(t, dir)) != 0 {
-		t.Errorf("files: %v", files(t, dir))
+	// a process that comes after this one waits as long, also when the clock was set meanwhile
+	for _, at := range []time.Time{time.Now(), time.Now().Add(24 * time.Hour)} {
+		if err := p.g.store.save(p.key, &entry{State: entrySilent, Time: at, Silent: 2}); err != nil {
+			t.Fatal(err)
+		}
+		q := NewGuard(dir, nil).Pair(identity("x"))
+		refused(t, q, Waiting, "the next one is made in 30m0s")
 	}
 	if err := p.Reset(); err != nil {
 		t.Fatal(err)
 	}
 	acquire(t, p).Accepted()
+	if len(files(t, dir)) != 0 {
+		t.Errorf("files: %v", files(t, dir))
+	}
 }
 
 func TestNothingIsShownThatCannotBeWrittenDown(t *testing.T) {
@@ -308,4 +327,151 @@ func TestClientsAreBounded(t *testing.T) {
 	refused(t, h.Pair(Identity{Account: "c", Secret: secretOf("x"), Client: true}), NotStored, "not settled")
 	open[0].Accepted()
 	acquire(t, h.Pair(Identity{Account: "c", Secret: secretOf("x"), Client: true})).Unused()
+}
+
+// Two processes with one directory, such as one that drains and its successor, are as careful as one.
+func TestTwoProcesses(t *testing.T) {
+	dir := t.TempDir()
+	a, b := NewGuard(dir, nil).Pair(identity("x")), NewGuard(dir, nil).Pair(identity("x"))
+	if a.key != b.key {
+		t.Fatal("they do not mean the same")
+	}
+	first := acquire(t, a)
+	refused(t, b, Waiting, "another gateway")
+	// one that starts meanwhile does not take it for killed
+	c := NewGuard(dir, nil).Pair(identity("x"))
+	if c.Shut() {
+		t.Fatal("it is taken for one that was killed")
+	}
+	var wg sync.WaitGroup
+	for _, p := range []*Pair{b, c} {
+		wg.Go(func() {
+			at, err := p.Acquire(t.Context())
+			var e *Error
+			if at != nil || !errors.As(err, &e) || e.Kind != Closed || !strings.Contains(e.Text, "because") {
+				t.Errorf("%v %v", at, err)
+			}
+		})
+	}
+	time.Sleep(5 * time.Millisecond)
+	first.Rejected("because")
+	wg.Wait()
+	if s, since, why := b.Status(); s != Shut || time.Since(since) > time.Minute || why != "because" {
+		t.Errorf("%v %v %q", s, since, why)
+	}
+	// an outcome of one says nothing on the disk that another has to say
+	d, e := NewGuard(dir, nil).Pair(identity("y")), NewGuard(dir, nil).Pair(identity("y"))
+	acquire(t, d).Accepted()
+	at := acquire(t, e)
+	at.Silent()
+	refused(t, NewGuard(dir, nil).Pair(identity("y")), Waiting, "the last attempts had no answer")
+	// the one that shows it dies
+	e.Reset()
+	acquire(t, e)
+	killed(e)
+	refused(t, NewGuard(dir, nil).Pair(identity("y")), Closed, "the gateway ended while it was being shown")
+}
+
+func TestManyGuardsOneSalt(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "a", "b")
+	var keys sync.Map
+	var wg sync.WaitGroup
+	for range 20 {
+		wg.Go(func() { keys.Store(NewGuard(dir, nil).Pair(identity("x")).key, true) })
+	}
+	wg.Wait()
+	n := 0
+	keys.Range(func(k, _ any) bool { n++; return k != "" })
+	if n != 1 {
+		t.Errorf("%d keys", n)
+	}
+	for _, f := range files(t, dir) {
+		t.Errorf("%s is left", f)
+	}
+}
+
+// Whoever removes the directory makes the gateway forget what was closed, but not what is closed after that.
+func TestDirectoryIsRemoved(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "auth")
+	p := NewGuard(dir, nil).Pair(identity("x"))
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	acquire(t, p).Rejected("because")
+	refused(t, NewGuard(dir, nil).Pair(identity("x")), Closed, "because")
+	// another gateway has made it anew: nothing that is written now would be found
+	p = NewGuard(dir, nil).Pair(identity("y"))
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	NewGuard(dir, nil).Pair(identity("z"))
+	refused(t, p, NotStored, "start it again")
+}
+
+// What was not used for long is proved anew: passwords are changed over night.
+func TestProofAges(t *testing.T) {
+	p := NewGuard(t.TempDir(), nil).Pair(identity("x"))
+	acquire(t, p).Accepted()
+	p.good.Store(1) // an hour ago
+	if p.Proven() || p.Shut() {
+		t.Fatal("an old proof counts, or closes")
+	}
+	first := acquire(t, p)
+	refused(t, p, Waiting, "another connection")
+	if !first.Proving() {
+		t.Error("an old proof counts")
+	}
+	first.Accepted()
+	// what is used stays proven
+	p.good.Store(ticks() + int64(proofAge/2))
+	acquire(t, p).Accepted()
+	if left := p.good.Load() - ticks(); left < int64(proofAge-time.Minute) {
+		t.Errorf("%v are left", time.Duration(left))
+	}
+	// but what was closed meanwhile is not opened by that
+	late := acquire(t, p)
+	acquire(t, p).Rejected("no")
+	late.Accepted()
+	if p.Proven() || !p.Shut() {
+		t.Error("it was opened by an answer that was late")
+	}
+}
+
+// An answer may come when nobody waits for it any more.
+func TestLateAnswers(t *testing.T) {
+	dir := t.TempDir()
+	for name, f := range map[string]func(a *Attempt){"accepted": (*Attempt).Accepted, "rejected": func(a *Attempt) { a.Rejected("late") }, "unused": (*Attempt).Unused, "silent": (*Attempt).Silent} {
+		p := NewGuard(dir, nil).Pair(identity(name))
+		late := acquire(t, p).Late()
+		refused(t, p, Waiting, "the next one is made in 10s")
+		if !p.Doubtful() {
+			t.Error(name, "no doubt")
+		}
+		f(late)
+		s, _, _ := p.Status()
+		if want := map[string]State{"accepted": Proven, "rejected": Shut, "unused": Unproven, "silent": Unproven}[name]; s != want || s != Shut && p.Doubtful() != (s == Unproven) {
+			t.Errorf("%s: %v", name, s)
+		}
+		if late.Late(); p.silent > 1 {
+			t.Error(name, "counted twice")
+		}
+	}
+}
+
+// A gateway that ends while an answer is outstanding takes it for one that did not come.
+func TestGuardIsClosed(t *testing.T) {
+	dir := t.TempDir()
+	g := NewGuard(dir, nil)
+	at := acquire(t, g.Pair(identity("x")))
+	g.Close()
+	at.Accepted()
+	refused(t, NewGuard(dir, nil).Pair(identity("x")), Waiting, "the last attempts had no answer")
+}
+
+func TestAccounts(t *testing.T) {
+	for _, name := range []string{"svc", `CORP\svc`, "svc@corp.example", `corp\SVC`, "SVC@CORP.EXAMPLE"} {
+		if a := Account(name); a != "svc" {
+			t.Errorf("%s: %s", name, a)
+		}
+	}
 }

@@ -1,6 +1,8 @@
 package auth
 
 import (
+	"bytes"
+	"context"
 	"crypto/pbkdf2"
 	"crypto/rand"
 	"crypto/sha256"
@@ -14,6 +16,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // store keeps one small file for each pair in a directory of its own. The name of a file is a salted and slow hash of account, realm and
@@ -35,12 +39,14 @@ func newStore(dir string) *store { return &store{dir: dir} }
 const (
 	entryAttempt = "attempt" // it is being shown; no outcome yet
 	entryClosed  = "closed"  // it was rejected
+	entrySilent  = "silent"  // it was shown, and no answer came
 )
 
 type entry struct {
 	State      string    `json:"state"`
 	Time       time.Time `json:"time"`
 	Why        string    `json:"why,omitempty"`
+	Silent     int       `json:"silent,omitempty"` // attempts in a row that had no answer
 	Credential string    `json:"credential"`
 	Upstream   string    `json:"upstream"`
 	Client     bool      `json:"client,omitempty"` // it is a client's own
@@ -48,6 +54,7 @@ type entry struct {
 
 const (
 	saltName   = "salt"
+	lockSuffix = ".lock"
 	saltBytes  = 32
 	hashRounds = 100_000 // some 30 ms, once for each credential and process
 	maxEntry   = 64 << 10
@@ -89,13 +96,112 @@ func (s *store) getSalt() ([]byte, error) {
 		case !errors.Is(err, fs.ErrNotExist):
 			return nil, err
 		default:
-			if err := s.write(saltName, salt); err != nil {
+			if salt, err = s.newSalt(salt); err != nil {
 				return nil, err
 			}
 		}
 	}
 	s.salt = salt
 	return salt, nil
+}
+
+// newSalt puts the salt in place, unless another process was first: then it is that one's.
+func (s *store) newSalt(salt []byte) ([]byte, error) {
+	err := s.put(saltName, salt, os.Link)
+	if errors.Is(err, fs.ErrExist) {
+		if salt, err = os.ReadFile(filepath.Join(s.dir, saltName)); err == nil && len(salt) != saltBytes {
+			err = fmt.Errorf("%s does not hold %d bytes", filepath.Join(s.dir, saltName), saltBytes)
+		}
+	}
+	return salt, err
+}
+
+// keepSalt sees to it that the salt is on the disk with which the names of the files are made. Somebody may have removed the directory; then no
+// later process would find what is written now.
+func (s *store) keepSalt() error {
+	if s.dir == "" {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	have, err := os.ReadFile(filepath.Join(s.dir, saltName))
+	if errors.Is(err, fs.ErrNotExist) {
+		have, err = s.newSalt(s.salt)
+	}
+	if err == nil && !bytes.Equal(have, s.salt) {
+		err = fmt.Errorf("%s is not the file that was there when the gateway started: start it again", filepath.Join(s.dir, saltName))
+	}
+	return err
+}
+
+// errHeld says that another process, or another guard, shows the credential this moment.
+var errHeld = errors.New("another process shows it")
+
+// lock takes the pair for this process, for as long as the file is open and the process lives.
+func (s *store) lock(key string) (*os.File, error) {
+	if s.dir == "" {
+		return nil, nil
+	}
+	if err := s.makeDir(); err != nil {
+		return nil, err
+	}
+	for {
+		f, err := os.OpenFile(filepath.Join(s.dir, key+lockSuffix), os.O_RDWR|os.O_CREATE, 0o600)
+		if err != nil {
+			return nil, err
+		}
+		for {
+			err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+			if err != unix.EINTR {
+				break
+			}
+		}
+		switch {
+		case err == nil && inPlace(f):
+			return f, nil
+		case err == nil: // whoever had it has removed the file in between
+			f.Close()
+			continue
+		}
+		f.Close()
+		if err == unix.EWOULDBLOCK {
+			return nil, errHeld
+		}
+		return nil, &fs.PathError{Op: "lock", Path: f.Name(), Err: err}
+	}
+}
+
+// inPlace reports whether a file is the one that others would open.
+func inPlace(f *os.File) bool {
+	mine, err := f.Stat()
+	if err != nil {
+		return false
+	}
+	there, err := os.Stat(f.Name())
+	return err == nil && os.SameFile(mine, there)
+}
+
+// unlock removes the file while nobody else can have it: there may be one for each client.
+func unlock(f *os.File) {
+	if f != nil {
+		os.Remove(f.Name())
+		f.Close()
+	}
+}
+
+// await waits for the lock until ctx ends.
+func (s *store) await(ctx context.Context, key string) (*os.File, error) {
+	for wait := 10 * time.Millisecond; ; wait = min(2*wait, 250*time.Millisecond) {
+		f, err := s.lock(key)
+		if !errors.Is(err, errHeld) {
+			return f, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-time.After(wait):
+		}
+	}
 }
 
 // load reads the file of a pair.
@@ -142,19 +248,17 @@ func (s *store) save(key string, e *entry) error {
 }
 
 // write puts a file in place whole or not at all, and waits for the disk.
-func (s *store) write(name string, content []byte) (err error) {
-	if err := os.MkdirAll(s.dir, 0o700); err != nil {
+func (s *store) write(name string, content []byte) error { return s.put(name, content, os.Rename) }
+
+func (s *store) put(name string, content []byte, into func(from, to string) error) (err error) {
+	if err := s.makeDir(); err != nil {
 		return err
 	}
 	f, err := os.CreateTemp(s.dir, ".new-*") // mode 0600
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if err != nil {
-			os.Remove(f.Name())
-		}
-	}()
+	defer os.Remove(f.Name()) // it is not there any more where it was renamed
 	_, err = f.Write(content)
 	if err == nil {
 		err = f.Sync()
@@ -163,12 +267,37 @@ func (s *store) write(name string, content []byte) (err error) {
 		err = e
 	}
 	if err == nil {
-		err = os.Rename(f.Name(), filepath.Join(s.dir, name))
+		err = into(f.Name(), filepath.Join(s.dir, name))
 	}
 	if err == nil {
-		err = s.sync()
+		err = syncDir(s.dir)
 	}
 	return err
+}
+
+// makeDir makes the directory, and waits until those above it know it: what is written into it must be found after the power was cut.
+func (s *store) makeDir() error {
+	if st, err := os.Stat(s.dir); err == nil && st.IsDir() {
+		return nil
+	}
+	var above []string
+	for dir := s.dir; ; {
+		up := filepath.Dir(dir)
+		above = append(above, up)
+		if _, err := os.Stat(up); err == nil || up == dir {
+			break
+		}
+		dir = up
+	}
+	if err := os.MkdirAll(s.dir, 0o700); err != nil {
+		return err
+	}
+	for _, dir := range above {
+		if err := syncDir(dir); err != nil && !errors.Is(err, fs.ErrPermission) { // one that we may enter and not read
+			return err
+		}
+	}
+	return nil
 }
 
 // remove deletes the file of a pair.
@@ -179,11 +308,11 @@ func (s *store) remove(key string) error {
 	if err := os.Remove(filepath.Join(s.dir, key)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	return s.sync()
+	return syncDir(s.dir)
 }
 
-func (s *store) sync() error {
-	d, err := os.Open(s.dir)
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -211,7 +340,7 @@ func (s *store) prune(most int) {
 	}
 	var all []file
 	for _, n := range names {
-		if e, ok, err := s.load(n.Name()); n.Name() != saltName && ok && err == nil && e.Client && e.State == entryClosed {
+		if e, ok, err := s.load(n.Name()); n.Name() != saltName && ok && err == nil && e.Client && e.State != entryAttempt {
 			all = append(all, file{n.Name(), e.Time})
 		}
 	}
@@ -241,5 +370,5 @@ func (s *store) removeClients(which func(*entry) bool) (n int, err error) {
 			n++
 		}
 	}
-	return n, s.sync()
+	return n, syncDir(s.dir)
 }

@@ -58,7 +58,7 @@ func (s *Session) First(ctx context.Context, r *Request) (Field, error) {
 	}
 	s.ctx = ctx
 	name := s.a.early()
-	if name == "" || s.done {
+	if name == "" || s.done || s.a.asksFirst(name) {
 		return Field{}, nil
 	}
 	m, err := s.a.speaks[name].first(s, r, nil)
@@ -294,6 +294,9 @@ func (s *Session) Broken() {
 	s.attempt.Silent()
 	s.attempt = nil
 }
+
+// Late is Broken for an answer that may come yet: the session can still be told of it.
+func (s *Session) Late() { s.attempt = s.attempt.Late() }
 
 // Unsent says that the last message was not sent.
 func (s *Session) Unsent() {
