@@ -38,7 +38,7 @@ type kerberos struct {
 	tgt     *ticket
 	service *ticket
 	from    time.Time // modification time of the credential cache that they are of
-	fail    error     // the KDC could not be asked
+	fail    error     // there was no ticket to be had
 	until   time.Time // ... and is not before
 	early   time.Time // a renewal ahead of time is not tried before
 }
@@ -180,8 +180,8 @@ func (k *kerberos) ticketFor(ctx context.Context, conf *config.Config, spn strin
 		return nil, k.fail
 	}
 	t, err := k.ask(ctx, conf, spn, now)
-	var no *unreachable
-	if errors.As(err, &no) {
+	var no *impossible
+	if errors.As(err, &no) { // whatever it is, the KDC is not asked about it by every flow
 		k.fail, k.until = err, time.Now().Add(kdcPause)
 	}
 	if err == nil {
@@ -257,21 +257,21 @@ func (k *kerberos) login(ctx context.Context, conf *config.Config) (*ticket, err
 	if err != nil {
 		return nil, err
 	}
-	options := []func(*client.Settings){client.DisablePAFXFAST(true), client.UseDialer(&net.Dialer{Timeout: kdcDial})}
-	var cl *client.Client
-	if k.c.Keytab != "" {
+	newClient := func(conf *config.Config, d client.Dialer) (*client.Client, error) {
+		options := []func(*client.Settings){client.DisablePAFXFAST(true), client.UseDialer(d)}
+		if k.c.Keytab == "" {
+			return client.NewWithPassword(user, realm, reveal(k.c.Password), conf, options...), nil
+		}
 		kt, err := keytab.Load(k.c.Keytab)
 		if err != nil {
 			return nil, cannot("the keytab cannot be read: %w", err)
 		}
-		cl = client.NewWithKeytab(user, realm, kt, conf, options...)
-	} else {
-		cl = client.NewWithPassword(user, realm, reveal(k.c.Password), conf, options...)
+		return client.NewWithKeytab(user, realm, kt, conf, options...), nil
 	}
-	defer cl.Destroy()
-	req, err := messages.NewASReqForTGT(realm, conf, cl.Credentials.CName())
-	if err != nil {
-		return nil, cannot("%w", err)
+	if cl, err := newClient(conf, new(onceDialer)); err != nil {
+		return nil, err
+	} else {
+		cl.Destroy()
 	}
 	var at *Attempt
 	if p := k.pair(); p != nil {
@@ -279,14 +279,105 @@ func (k *kerberos) login(ctx context.Context, conf *config.Config) (*ticket, err
 			return nil, err
 		}
 	}
-	defer at.Unused() // where the library panics
-	rep, err := cl.ASExchange(realm, req, 0)
-	if err != nil {
-		return nil, k.loginFailed(at, err, user, realm)
+	shown := false
+	defer func() { // where the library panics
+		if shown {
+			at.Silent()
+		} else {
+			at.Unused()
+		}
+	}()
+	d := new(onceDialer)
+	var last error
+	for _, one := range oneByOne(conf, realm) {
+		d.reset(one.network)
+		cl, err := newClient(one.conf, d)
+		if err != nil {
+			return nil, err
+		}
+		defer cl.Destroy()
+		req, err := messages.NewASReqForTGT(realm, one.conf, cl.Credentials.CName())
+		if err != nil {
+			return nil, cannot("%w", err)
+		}
+		shown = true // should it panic
+		rep, err := cl.ASExchange(realm, req, 0)
+		shown = d.used > 1
+		switch {
+		case err == nil:
+			at.Accepted()
+			e := &rep.DecryptedEncPart
+			return &ticket{rep.Ticket, e.Key, cl.Credentials.CName(), realm, e.StartTime, e.EndTime, e.RenewTill}, nil
+		case says(err, saysNo) != "" || says(err, saysNothing) == "":
+			return nil, k.loginFailed(at, err, user, realm)
+		case shown:
+			at.Silent()
+			return nil, &Error{Kind: Impossible, Scheme: Negotiate, Err: err,
+				Text: fmt.Sprintf("the KDC of %s asked for proof of the password of %s and did not answer when it had it: it may have been counted as wrong", realm, user)}
+		}
+		last = err
 	}
-	at.Accepted()
-	e := &rep.DecryptedEncPart
-	return &ticket{rep.Ticket, e.Key, cl.Credentials.CName(), realm, e.StartTime, e.EndTime, e.RenewTill}, nil
+	if last == nil {
+		last = fmt.Errorf("no KDC is known of %s", realm)
+	}
+	return nil, k.loginFailed(at, last, user, realm)
+}
+
+// onceDialer connects to a KDC twice: the first time it is asked who is known there and how that is to be proved, the second time it is shown the
+// proof. The library shows it as often as it gets no answer, to each KDC by UDP and by TCP, and each of them may count that as a failed logon.
+type onceDialer struct {
+	network string
+	used    int
+}
+
+func (d *onceDialer) reset(network string) { d.network, d.used = network, 0 }
+
+var errShownOnce = errors.New("not tried again")
+
+// Dial implements client.Dialer.
+func (d *onceDialer) Dial(network, address string) (net.Conn, error) {
+	if network != d.network || d.used == 2 {
+		return nil, errShownOnce
+	}
+	c, err := (&net.Dialer{Timeout: kdcDial}).Dial(network, address)
+	if err == nil {
+		d.used++
+	}
+	return c, err
+}
+
+// oneKDC is a configuration that knows one KDC of a realm, by one way.
+type oneKDC struct {
+	conf    *config.Config
+	network string
+}
+
+// maxKDCs bounds those that are asked one after the other, since somebody waits.
+const maxKDCs = 4
+
+// oneByOne returns the KDCs of a realm, by TCP, where an answer is not lost by itself, and then by UDP those that are there for nothing else.
+func oneByOne(conf *config.Config, realm string) (all []oneKDC) {
+	for _, network := range []string{"tcp", "udp"} {
+		n, kdcs, err := conf.GetKDCs(realm, network == "tcp")
+		if err != nil {
+			continue
+		}
+		for i := 1; i <= min(n, maxKDCs); i++ {
+			one := *conf
+			one.LibDefaults.UDPPreferenceLimit = 1 // never by UDP
+			if network == "udp" {
+				one.LibDefaults.UDPPreferenceLimit = 64 << 10
+			}
+			one.Realms = []config.Realm{{Realm: realm, KDC: []string{kdcs[i]}}}
+			for _, r := range conf.Realms {
+				if r.Realm != realm {
+					one.Realms = append(one.Realms, r)
+				}
+			}
+			all = append(all, oneKDC{&one, network})
+		}
+	}
+	return all
 }
 
 // principal is who we are: user@REALM, or user in the default realm of krb5.conf.
@@ -390,7 +481,7 @@ func (k *kerberos) loadCache(spn string) error {
 	if err != nil {
 		return cannot("the credential cache cannot be read: %w", err)
 	}
-	k.tgt, k.service = nil, nil
+	k.tgt, k.service, k.until = nil, nil, time.Time{}
 	who, realm := cc.GetClientPrincipalName(), cc.GetClientRealm()
 	get := func(name types.PrincipalName) (*ticket, error) {
 		c, ok := cc.GetEntry(name)
