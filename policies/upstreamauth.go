@@ -52,6 +52,9 @@ func (l *loader) auth(x *hcl.Block, scheme string) *upstream.Auth {
 	}
 	if strings.HasPrefix(scheme, "socks") {
 		for _, name := range []string{"schemes", "domain", "workstation", "keytab", "ccache", "krb5_conf", "spn", "canonical_name", "token", "header", "realm", "warm_url"} {
+			if name == "realm" && strings.HasPrefix(scheme, "socks5") {
+				continue
+			}
 			if b.has(name) {
 				l.errorAt(b.rng(name), "Without effect", fmt.Sprintf("%q is for http and https proxies; SOCKS knows a user name and a password.", name))
 			}

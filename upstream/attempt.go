@@ -101,14 +101,15 @@ func (a *attempt) walk(c *Conn) (net.Conn, *HopError) {
 		return nil, err
 	}
 	for i, h := range a.hops {
-		if h.auth == nil && !h.fromClient() {
-			continue
-		}
-		au, err := a.auth(i + 1)
-		if err == nil {
-			if no := au.Closed(); no != nil {
-				err = a.failure(i+1, connmodel.PhaseAuth, no)
+		no, err := h.closed(), (*HopError)(nil)
+		if h.fromClient() {
+			var au *auth.Authenticator
+			if au, err = a.auth(i + 1); err == nil {
+				no = au.Closed()
 			}
+		}
+		if no != nil {
+			err = a.failure(i+1, connmodel.PhaseAuth, no)
 		}
 		if err != nil {
 			a.element1(i+1, h.spec.Address)

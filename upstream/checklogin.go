@@ -24,8 +24,8 @@ func (b *builder) login(h, prev *Hop) *login {
 		return nil
 	}
 	var key any
-	if h.auth != nil && h.auth.Pair() != nil {
-		key = h.auth.Pair()
+	if p := h.pair(); p != nil {
+		key = p
 	} else {
 		key = sha256.Sum256(fmt.Appendf(nil, "%q %q %q %q", a.Domain, a.Username, a.Password.Reveal(), a.Token.Reveal()))
 	}
@@ -67,8 +67,8 @@ func (h *Hop) proven() bool {
 	if h.fromClient() { // a check has no client
 		return false
 	}
-	if h.auth != nil && h.auth.Pair() != nil {
-		return h.auth.Proven()
+	if p := h.pair(); p != nil {
+		return p.Proven()
 	}
 	return h.state.worked.Load() && !h.login.refused.Load()
 }

@@ -218,6 +218,9 @@ func (a *attempt) abandon() {
 	if a.settled {
 		return
 	}
+	if l := a.steps.login; l != nil {
+		l.attempt.Silent()
+	}
 	a.drop()
 	a.leased().release()
 	for i := range a.picks {

@@ -44,7 +44,9 @@ func (a *attempt) through(n int, conn net.Conn, to connmodel.Address) (net.Conn,
 	s := &a.steps
 	in := a.withEarly(conn)
 	*s = steps{conn: in, at: start, phase: connmodel.PhaseConnect, via: a.d.q.Via}
+	s.login = a.guardLogin(n)
 	bound, early, werr := h.speak(s, host, to.Port)
+	s.login.after(s, werr)
 	s.took(rec)
 	if s.showed {
 		rec.UsedCredential(h.credential)
@@ -181,6 +183,7 @@ type steps struct {
 	showed bool // credentials were sent
 	hint   string
 	via    string
+	login  *socksLogin // nil = nobody guards what is shown
 
 	greeting, auth, connect time.Duration
 }
@@ -195,6 +198,9 @@ func (s *steps) Write(p []byte) (int, error) {
 		case !s.wrote:
 			s.phase = connmodel.PhaseGreeting
 		case p[0] == 0x01: // RFC 1929, section 2
+			if err := s.login.before(); err != nil {
+				return 0, err
+			}
 			s.step(connmodel.PhaseAuth)
 			s.showed = true
 		default:

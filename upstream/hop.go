@@ -54,9 +54,10 @@ type Hop struct {
 	credential string              // name of the credential; "" = none
 	auth       *auth.Authenticator // of HTTP proxies; nil = they are shown nothing
 	guard      *auth.Guard
-	login      *login  // the credential as checks see it; nil = none is shown
-	vital      *health // what active checks of the upstream itself found out; nil = it is not checked
-	warm       *warmth // connections that are logged in; nil = none are kept
+	login      *login     // the credential as checks see it; nil = none is shown
+	vital      *health    // what active checks of the upstream itself found out; nil = it is not checked
+	warm       *warmth    // connections that are logged in; nil = none are kept
+	socksPair  *auth.Pair // of SOCKS5 proxies; nil = nobody guards what they are shown
 	resolver   resolve.Resolver
 	registered *url.URL // for proxy.FromURL, without credentials; nil = built in
 	state      *hopState

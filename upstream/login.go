@@ -7,7 +7,10 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"time"
+
+	"golang.org/x/net/http2"
 
 	"viaduct/connmodel"
 	"viaduct/upstream/auth"
@@ -20,6 +23,7 @@ import (
 func (h *Hop) newAuth(guard *auth.Guard, prev *Hop) (err error) {
 	a := h.spec.Auth
 	if a == nil || !h.http() {
+		h.guardSOCKS(guard)
 		return nil
 	}
 	if h.guard = guard; a.FromClient { // each client has one of its own: see attempt.auth
@@ -56,11 +60,24 @@ const maxRefusal = 256 << 10
 // asker is a request that a proxy answers with 407 until it knows who we are.
 type asker interface {
 	ask(f auth.Field) (status int, challenges []string, err error)
-	drain() (again bool, err error) // reads the rest of a 407, and reports whether the connection can go on
+	await() (status int, challenges []string, err error) // the answer, when ask was at an end with its time and not with the connection
+	drain() (again bool, err error)                      // reads the rest of a 407, and reports whether the connection can go on
 }
 
 // converse asks until the proxy lets us in or says no. moved says that it closed the connection where another one will do.
 func (a *attempt) converse(n int, sess *auth.Session, s *steps, r *auth.Request, k asker) (moved bool, he *HopError) {
+	over := false
+	defer func() {
+		if !over { // a panic: others must not wait for its outcome
+			sess.Broken()
+		}
+	}()
+	moved, he = a.talk(n, sess, s, r, k)
+	over = true
+	return moved, he
+}
+
+func (a *attempt) talk(n int, sess *auth.Session, s *steps, r *auth.Request, k asker) (moved bool, he *HopError) {
 	h := a.hops[n-1]
 	ctx, cancel := context.WithDeadline(a.d.ctx, a.d.deadline)
 	defer cancel()
@@ -91,7 +108,7 @@ func (a *attempt) converse(n int, sess *auth.Session, s *steps, r *auth.Request,
 		if err != nil {
 			return false, failed(err)
 		}
-		if err := a.armAuth(sess, h.spec.Timeouts.Handshake); err != nil {
+		if err := a.armProof(sess.Proving(), h.spec.Timeouts.Handshake); err != nil {
 			sess.Unsent()
 			return false, a.failure(n, connmodel.PhaseConnect, err)
 		}
@@ -100,9 +117,13 @@ func (a *attempt) converse(n int, sess *auth.Session, s *steps, r *auth.Request,
 		}
 		status, challenges, err := k.ask(f)
 		if err != nil {
-			if h2.Unprocessed(err) {
+			switch {
+			case h2.Unprocessed(err), wantsHTTP11(err):
 				sess.Unsent()
-			} else {
+			case sess.Proving() && errors.Is(err, os.ErrDeadlineExceeded) && a.base != nil && s != &a.steps:
+				sess.Late()
+				a.outlive(sess, r, k)
+			default:
 				sess.Broken()
 			}
 			he := failed(err)
@@ -140,6 +161,46 @@ func (a *attempt) converse(n int, sess *auth.Session, s *steps, r *auth.Request,
 	}
 }
 
+// lateAnswer is how much longer an answer that decides on a credential is waited for. A proxy that is asked for a target which swallows packets
+// says so after a minute or less, and that it tried says that it let us in.
+const lateAnswer = 75 * time.Second
+
+// loginSteps are those of a login, which may outlive the attempt when it proves a credential.
+func (a *attempt) loginSteps(au *auth.Authenticator) *steps {
+	if au.Proven() {
+		return &a.steps
+	}
+	return new(steps)
+}
+
+// outlive waits beside the flow, which is told that there was no answer in time, for one that may come yet. The connection is not the
+// attempt's any more.
+func (a *attempt) outlive(sess *auth.Session, r *auth.Request, k asker) {
+	base := a.base
+	a.unwatch()
+	a.base, a.armed = nil, false
+	base.SetDeadline(time.Now().Add(lateAnswer))
+	go func() {
+		defer base.Close()
+		defer sess.Broken() // where nothing else was said
+		switch status, challenges, err := k.await(); {
+		case err != nil:
+		case status != 407:
+			sess.Answered(status)
+		default:
+			if _, err := sess.Next(context.Background(), r, challenges); err == nil {
+				sess.Unsent()
+			}
+		}
+	}()
+}
+
+// wantsHTTP11 reports whether a stream was refused because the proxy wants HTTP/1.1 for it (RFC 9113, section 7): it looked at nothing else.
+func wantsHTTP11(err error) bool {
+	var se *h2.StreamError
+	return errors.As(err, &se) && se.Code == http2.ErrCodeHTTP11Required
+}
+
 // rejection is a 407 to credentials that were shown: what it means, and what the wire said.
 type rejection struct {
 	said   *auth.Error
@@ -148,20 +209,6 @@ type rejection struct {
 
 func (r *rejection) Error() string   { return r.said.Error() }
 func (r *rejection) Unwrap() []error { return []error{r.said, r.status} }
-
-// armAuth bounds the next question. Where the answer decides on the credential it is waited for as long as the proxy may take, although the
-// one who wanted to go through may leave before: else nobody would know whether a failed logon was counted.
-func (a *attempt) armAuth(sess *auth.Session, wait time.Duration) error {
-	if !sess.Proving() || a.base == nil {
-		return a.arm(time.Now(), wait)
-	}
-	a.unwatch()
-	if err := a.d.ctx.Err(); err != nil {
-		return err
-	}
-	a.armed, a.hasty = true, false
-	return a.base.SetDeadline(time.Now().Add(wait))
-}
 
 // tlsState is that of the connection with the proxy; nil = it is in the clear.
 func tlsState(conn net.Conn) *tls.ConnectionState {
@@ -182,7 +229,7 @@ func (a *attempt) tunnel(n int, conn net.Conn, host string, to connmodel.Address
 		return nil, err
 	}
 	for moves := 0; ; moves++ {
-		s := &a.steps
+		s := a.loginSteps(au)
 		in := a.withEarly(conn)
 		*s = steps{conn: in, at: time.Now(), phase: connmodel.PhaseConnect, via: a.d.q.Via}
 		k := &connector{hs: httpconnect.NewHandshake(s, http1.Limits{}), req: httpconnect.Request{Host: host, Port: to.Port}}
@@ -266,7 +313,13 @@ func (k *connector) ask(f auth.Field) (int, []string, error) {
 	if f.Name != "" {
 		req.Header = append(req.Header[:len(req.Header):len(req.Header)], http1.Field{Name: f.Name, Value: f.Value})
 	}
-	res, err := k.hs.Do(&req)
+	return k.heed(k.hs.Do(&req))
+}
+
+func (k *connector) await() (int, []string, error) { return k.heed(k.hs.Await()) }
+
+// heed says what an answer is.
+func (k *connector) heed(res httpconnect.Result, err error) (int, []string, error) {
 	k.heard = k.heard || err == nil || errors.As(err, new(*httpconnect.StatusError))
 	var no *httpconnect.StatusError
 	switch {
@@ -303,7 +356,7 @@ func (a *attempt) logIn(n int, conn net.Conn) (net.Conn, *auth.Session, *HopErro
 		url = w
 	}
 	for moves := 0; ; moves++ {
-		s := &a.steps
+		s := a.loginSteps(au)
 		*s = steps{conn: a.withEarly(conn), at: time.Now(), phase: connmodel.PhaseConnect, via: a.d.q.Via}
 		k := newKnocker(s, url)
 		sess := au.NewSession(tlsState(conn))
@@ -368,6 +421,10 @@ func (k *knocker) ask(f auth.Field) (int, []string, error) {
 	if _, err := k.s.Write(append(out, "\r\n"...)); err != nil {
 		return 0, nil, fmt.Errorf("login: request: %w", err)
 	}
+	return k.await()
+}
+
+func (k *knocker) await() (int, []string, error) {
 	if err := k.in.ReadFinal("HEAD", &k.resp, func(*http1.Response) error { return nil }); err != nil {
 		var fault *http1.Error
 		if errors.As(err, &fault) {
@@ -420,7 +477,9 @@ func (c *Conn) Challenged(method, uri string, challenges []string) (again, here 
 	if c.session.Done() { // it had let us in on this connection, and does not know it any more
 		return true, false, nil
 	}
-	_, e := c.session.Next(context.Background(), &auth.Request{Method: method, URI: uri}, challenges)
+	ctx, cancel := context.WithTimeout(context.Background(), c.hop.spec.Timeouts.Handshake)
+	defer cancel()
+	_, e := c.session.Next(ctx, &auth.Request{Method: method, URI: uri}, challenges)
 	if e == nil {
 		c.session.Unsent()
 		return true, true, nil

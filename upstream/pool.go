@@ -212,7 +212,7 @@ func (w *way) room() bool {
 		if h.vital != nil && h.vital.bad.Load() {
 			return false
 		}
-		if h.auth != nil && h.auth.Shut() {
+		if p := h.pair(); p != nil && p.Shut() {
 			return false
 		}
 		if h.spec.MaxConnections > 0 && h.state.open.Load() >= int64(h.spec.MaxConnections) {

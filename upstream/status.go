@@ -30,7 +30,7 @@ type UpstreamStatus struct {
 	Since time.Time    // when it went down, or came back; zero = it was never down
 	Why   string       // it is down
 
-	// Of HTTP proxies that are shown a credential which somebody guards.
+	// Of proxies that are shown a credential which somebody guards.
 	Credential      string             // by name; "" = none
 	Schemes         []string           // that may be used
 	CredentialState string             // "unproven", "proving", "proven", "closed"; "" = nobody guards it
@@ -153,10 +153,10 @@ func (t *Table) ResetCredential(name string) (was string, ok bool, err error) {
 		n, err := h.guard.ResetClients(name)
 		return fmt.Sprintf("closed for %d logins of clients", n), true, err
 	}
-	if h == nil || h.auth == nil || h.auth.Pair() == nil {
+	if h == nil || h.pair() == nil {
 		return "", false, nil
 	}
-	p := h.auth.Pair()
+	p := h.pair()
 	state, _, _ := p.Status()
 	return state.String(), true, p.Reset()
 }
@@ -178,11 +178,11 @@ func (t *Table) Status() []UpstreamStatus {
 		}
 		if s.Credential = h.credential; h.auth != nil {
 			s.Schemes = h.auth.Schemes()
-			if p := h.auth.Pair(); p != nil {
-				var state auth.State
-				state, s.CredentialSince, s.CredentialWhy = p.Status()
-				s.CredentialState = state.String()
-			}
+		}
+		if p := h.pair(); p != nil {
+			var state auth.State
+			state, s.CredentialSince, s.CredentialWhy = p.Status()
+			s.CredentialState = state.String()
 		}
 		if h.vital != nil {
 			h.vital.mu.Lock()
@@ -268,10 +268,8 @@ func (m *member) status(pool string, now time.Time) MemberStatus {
 			if h.vital != nil && h.vital != m.health {
 				h.vital.shadow(&s)
 			}
-			if h.auth != nil {
-				if no := h.auth.Closed(); no != nil {
-					s.State, s.LastError, s.Why = StateDown, no.Error(), no.Error()
-				}
+			if no := h.closed(); no != nil {
+				s.State, s.LastError, s.Why = StateDown, no.Error(), no.Error()
 			}
 		}
 	}

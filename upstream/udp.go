@@ -148,7 +148,9 @@ func (a *attempt) associate(c *Conn, conn net.Conn) *HopError {
 	}
 	s := &a.steps
 	*s = steps{conn: conn, at: start, phase: connmodel.PhaseConnect, socks5: true}
+	s.login = a.guardLogin(1)
 	bound, err := socks5.Associate(s, h.socks5Auth())
+	s.login.after(s, err)
 	s.took(rec)
 	if s.showed {
 		rec.UsedCredential(h.credential)

@@ -344,6 +344,9 @@ func (s *service) stop(hurry context.Context) (cut int) {
 	ctx, cancel := context.WithTimeout(hurry, drain)
 	defer cancel()
 	cut = s.router.Shutdown(ctx)
+	if s.guard != nil {
+		s.guard.Close()
+	}
 	s.records.close(s.log)
 	if s.door != nil {
 		closeDoor(s.door)

@@ -113,7 +113,7 @@ type UpstreamStatus struct {
 	Failures       uint64            `json:"failures_total"` // by its own fault
 	LastError      string            `json:"last_error,omitempty"`
 	LastErrorTime  *time.Time        `json:"last_error_time,omitempty"`
-	Credential     *CredentialStatus `json:"credential,omitempty"` // of an HTTP proxy
+	Credential     *CredentialStatus `json:"credential,omitempty"` // that it is shown
 	Check          *Check            `json:"check,omitempty"`      // of the upstream by itself; nil = there are none
 	Since          *time.Time        `json:"since,omitempty"`      // these found it down, or well again
 	Why            string            `json:"why,omitempty"`        // these find it down

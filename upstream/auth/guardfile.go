@@ -184,7 +184,9 @@ func inPlace(f *os.File) bool {
 // unlock removes the file while nobody else can have it: there may be one for each client.
 func unlock(f *os.File) {
 	if f != nil {
-		os.Remove(f.Name())
+		if inPlace(f) { // somebody may have removed the directory
+			os.Remove(f.Name())
+		}
 		f.Close()
 	}
 }

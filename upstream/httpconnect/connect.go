@@ -98,6 +98,11 @@ func (h *Handshake) Do(req *Request) (Result, error) {
 	if _, err := h.rw.Write(out); err != nil {
 		return Result{}, fmt.Errorf("httpconnect: request: %w", err)
 	}
+	return h.Await()
+}
+
+// Await reads the reply once more, after a Do or Await that ended with its deadline: the reply may have come since.
+func (h *Handshake) Await() (Result, error) {
 	if err := h.read(); err != nil {
 		return Result{}, err
 	}

@@ -36,7 +36,6 @@ upstream "e" {
     username = "u"
     password = credential("corp")
     schemes  = ["basic"] # ERROR: Without effect
-    realm    = "x" # ERROR: Without effect
   }
 }
 upstream "f" {
