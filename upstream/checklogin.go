@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"sync/atomic"
+	"time"
 
 	"viaduct/connmodel"
 	"viaduct/upstream/auth"
@@ -90,7 +91,7 @@ func (a *attempt) unshown(n int, k asker) *HopError {
 	h := a.hops[n-1]
 	err := a.d.ctx.Err()
 	if err == nil {
-		err = a.arm(a.steps.at, h.spec.Timeouts.Handshake)
+		err = a.arm(time.Now(), h.spec.Timeouts.Handshake)
 	}
 	status := 0
 	if err == nil {
