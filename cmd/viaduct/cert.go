@@ -95,6 +95,8 @@ func (q *certQuery) run(c *cobra.Command, what string) error {
 	if cfg == nil {
 		return policyErrors(c, diags, q.asJSON)
 	}
+	cfg.Upstreams.Guard = guardAt(cfg.Gateway.State)
+	defer cfg.Upstreams.Guard.Close()
 	rc, table, resolvers, _, err := wireUp(cfg, (&pacOnce{cfg: cfg}).chooser)
 	if err != nil {
 		return err

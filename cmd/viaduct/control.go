@@ -169,5 +169,16 @@ func unreachable(address string, err error) error {
 	if errors.As(err, &op) {
 		err = op.Err
 	}
-	return fmt.Errorf("no gateway answers at %s: %w. Does it run? Is its door elsewhere (--admin, --config)?", address, err)
+	return &noDoor{address, err}
 }
+
+// noDoor says that nobody answers where the control door should be.
+type noDoor struct {
+	address string
+	err     error
+}
+
+func (e *noDoor) Error() string {
+	return fmt.Sprintf("no gateway answers at %s: %v. Does it run? Is its door elsewhere (--admin, --config)?", e.address, e.err)
+}
+func (e *noDoor) Unwrap() error { return e.err }

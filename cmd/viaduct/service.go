@@ -222,11 +222,10 @@ func (s *service) apply(cfg *policies.Config, generation uint64) error {
 
 // guardFor returns what keeps accounts from being locked: the one there is, unless its files are to be elsewhere now.
 func (s *service) guardFor(g *policies.Gateway) *auth.Guard {
-	dir, err := stateDir(g.State)
+	dir, err := authDir(g.State)
 	if err != nil {
 		return auth.BrokenGuard(err, s.noticed)
 	}
-	dir = filepath.Join(dir, "auth")
 	if s.guard == nil || s.guarded != dir {
 		s.guard, s.guarded = auth.NewGuard(dir, s.noticed), dir
 	}

@@ -1,9 +1,9 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
-	"net/url"
 	"strings"
 	"text/tabwriter"
 
@@ -70,7 +70,7 @@ func printCredentials(c *cobra.Command, all []admin.UpstreamStatus) error {
 	for _, u := range all {
 		name, schemes, state := "-", "-", "-"
 		if x := u.Credential; x != nil {
-			name, schemes, state = x.Name, strings.Join(x.Schemes, ", "), x.State
+			name, schemes, state = x.Name, cmp.Or(strings.Join(x.Schemes, ", "), "-"), x.State
 			if n := x.Clients; n != nil {
 				state = fmt.Sprintf("%s: %d proven, %d closed, %d unproven", state, n.Proven, n.Closed, n.Unproven)
 			}
@@ -88,34 +88,4 @@ func printCredentials(c *cobra.Command, all []admin.UpstreamStatus) error {
 		}
 	}
 	return nil
-}
-
-func newUpstreamReset() *cobra.Command {
-	var k control
-	var asJSON bool
-	c := &cobra.Command{
-		Use:   "reset NAME",
-		Short: "Open the credential of an upstream again",
-		Long: "Opens the credential that the upstream NAME rejected: the next connection shows it once more. When the secret\n" +
-			"is still wrong, that is one more failed logon of the account.\n\n" + controlHelp,
-		Example: "  viaduct upstream reset corp",
-		Args:    cobra.ExactArgs(1),
-		RunE: func(c *cobra.Command, args []string) error {
-			var res admin.ResetResult
-			_, err := k.ask(c.Context(), http.MethodPost, "/v1/upstreams/"+url.PathEscape(args[0])+"/reset", &res)
-			switch {
-			case err != nil:
-				return err
-			case res.Error != "":
-				return fmt.Errorf("the credential of %s stays %s: %s", args[0], res.Was, res.Error)
-			case asJSON:
-				return writeJSON(c.OutOrStdout(), &res)
-			}
-			_, err = fmt.Fprintf(c.OutOrStdout(), "the credential of %s was %s; the next connection shows it\n", args[0], res.Was)
-			return err
-		},
-	}
-	k.flags(c)
-	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	return c
 }

@@ -175,6 +175,9 @@ func wireUp(c *policies.Config, chooser func(route string) upstream.Chooser) (rc
 	}
 	plain := c.Upstreams
 	plain.NoChecks = true
+	if plain.Guard == nil && len(c.Resolvers) > 0 { // names may be looked up through proxies
+		plain.Guard = guardAt(c.Gateway.State)
+	}
 	if chooser != nil {
 		plain.Dynamic = dynamic(c, chooser, nil)
 	}

@@ -31,7 +31,7 @@ func routes(o *Options) http.Handler {
 		res := gw.ResetCredential(r.PathValue("name"))
 		switch {
 		case !res.Found:
-			problem(w, http.StatusNotFound, "there is no HTTP upstream of that name that is shown a credential")
+			problem(w, http.StatusNotFound, "there is no upstream of that name that is shown a credential")
 		case res.Error != "":
 			answer(w, http.StatusInternalServerError, res)
 		default:

@@ -475,3 +475,31 @@ func TestAccounts(t *testing.T) {
 		}
 	}
 }
+
+// What a stopped gateway left is opened by the name of the upstream.
+func TestForget(t *testing.T) {
+	dir := t.TempDir()
+	g := NewGuard(dir, nil)
+	other := identity("other")
+	other.Upstream = "b"
+	acquire(t, g.Pair(identity("x"))).Rejected("no")
+	acquire(t, g.Pair(other)).Rejected("no")
+	if n, err := Forget(dir, "a"); n != 1 || err != nil {
+		t.Fatal(n, err)
+	}
+	g = NewGuard(dir, nil)
+	if g.Pair(identity("x")).Shut() || !g.Pair(other).Shut() {
+		t.Error("the wrong one was opened")
+	}
+	if n, err := Forget(dir, "a"); n != 0 || err != nil {
+		t.Fatal(n, err)
+	}
+	if n, err := Forget(filepath.Join(dir, "nosuch"), "a"); n != 0 || err != nil {
+		t.Fatal(n, err)
+	}
+	// one that is being shown this moment is not
+	acquire(t, g.Pair(identity("x")))
+	if n, err := Forget(dir, "a"); n != 0 || !errors.Is(err, errHeld) {
+		t.Fatal(n, err)
+	}
+}

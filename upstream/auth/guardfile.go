@@ -374,3 +374,32 @@ func (s *store) removeClients(which func(*entry) bool) (n int, err error) {
 	}
 	return n, syncDir(s.dir)
 }
+
+// Forget opens, in a directory that no gateway uses, what is closed because an upstream of that name rejected it, and returns how much that was.
+func Forget(dir, upstream string) (n int, err error) {
+	s := newStore(dir)
+	files, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	for _, f := range files {
+		if b, e := hex.DecodeString(f.Name()); e != nil || len(b) != 16 {
+			continue
+		}
+		e, ok, fault := s.load(f.Name())
+		if !ok || fault != nil || e.Upstream != upstream {
+			continue
+		}
+		lock, fault := s.lock(f.Name())
+		if fault == nil {
+			fault = s.remove(f.Name())
+			unlock(lock)
+		}
+		if fault != nil {
+			err = errors.Join(err, fault)
+			continue
+		}
+		n++
+	}
+	return n, err
+}
