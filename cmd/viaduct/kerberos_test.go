@@ -125,6 +125,11 @@ func TestWrongPasswordAtKDC(t *testing.T) {
 	l := kerberosLand(t)
 	g := l.gateway(t, "username = \"svc\"\n password = \"wr0ng-p4ss\"\n schemes = [\"negotiate\"]")
 	onlyOnceFor(t, g, l.origin.Addr(), l.kdc.Rejections, "KDC_ERR_PREAUTH_FAILED")
+	g.command("upstream", "reset", "corp")
+	hammer(t, g, l.origin.Addr(), 20)
+	if n := l.kdc.Rejections(); n != 2 { // it does count
+		t.Errorf("shown %d times after the reset", n)
+	}
 }
 
 // What keeps a ticket from us says so, and is no rejection.

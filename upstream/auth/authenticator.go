@@ -185,15 +185,19 @@ func splitUser(name, domain string) (user, in string) {
 	return name, domain
 }
 
+// secret is all that proves who we are; when any of it changes, it is another secret.
 func (a *Authenticator) secret() string {
+	all := reveal(a.c.Password)
 	if a.c.Keytab != "" {
 		b, _ := os.ReadFile(a.c.Keytab) // what cannot be read is told when it is used
-		return "keytab\x00" + string(b)
+		all += "\x00keytab\x00" + string(b)
 	}
-	if a.c.Password != nil {
-		return a.c.Password()
+	if token := reveal(a.c.Token); token != "" && all != "" {
+		all += "\x00token\x00" + token
+	} else if token != "" {
+		all = token
 	}
-	return reveal(a.c.Token)
+	return all
 }
 
 // Schemes returns the schemes in their order.

@@ -198,7 +198,7 @@ type Pair struct {
 	mu      sync.Mutex
 	state   State
 	since   time.Time
-	why     string        // for Shut
+	why     string        // for Shut, and for Unproven while nothing is shown
 	settled chan struct{} // while Proving: closed when that ends
 	lock    *os.File      // while Proving: keeps other processes from it
 	silent  int           // attempts in a row that had no answer
@@ -241,6 +241,7 @@ func (p *Pair) adopt(e entry, ok bool, err error) (closed bool) {
 	case e.State == entrySilent:
 		pause := pauseAfter(e.Silent)
 		p.silent, p.next = e.Silent, time.Now().Add(min(max(time.Until(e.Time.Add(pause)), 0), pause)) // the clock may have been set
+		p.why = p.pausing()
 		return false
 	default:
 		p.shut(e.Time, e.Why)
@@ -284,7 +285,7 @@ func (p *Pair) Shut() bool {
 	return p.state == Shut
 }
 
-// Status returns the state, since when it is so, and why it is closed.
+// Status returns the state, since when it is so, and why it is closed, or not shown for a while.
 func (p *Pair) Status() (s State, since time.Time, why string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -508,7 +509,7 @@ func (a *Attempt) Accepted() {
 	if p.state != Proving && !(a.late && p.state == Unproven) {
 		return
 	}
-	p.silent, p.next = 0, time.Time{}
+	p.silent, p.next, p.why = 0, time.Time{}, ""
 	err := p.forget()
 	p.settle(Proven)
 	text := "it was accepted"
@@ -571,11 +572,16 @@ func (p *Pair) hush() {
 	p.next = time.Now().Add(pause)
 	err := p.forget()
 	p.settle(Unproven)
+	p.why = p.pausing()
 	text := "no answer came to it, so it may have been counted; the next attempt is made in " + pause.String()
 	if err != nil {
 		text += "; this cannot be written down, and counts as a rejection at the next start: " + err.Error()
 	}
 	p.g.tell(p.notice(text))
+}
+
+func (p *Pair) pausing() string {
+	return fmt.Sprintf("no answer came to the last %d attempts, and the next one is made at %s", p.silent, p.next.Format(time.RFC3339))
 }
 
 // Late is Silent for an answer that may come yet: the attempt that it returns can still be told of it.
