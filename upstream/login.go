@@ -68,7 +68,7 @@ type asker interface {
 func (a *attempt) converse(n int, sess *auth.Session, s *steps, r *auth.Request, k asker) (moved bool, he *HopError) {
 	over := false
 	defer func() {
-		if !over { // a panic: others must not wait for its outcome
+		if !over && sess != nil { // a panic: others must not wait for its outcome
 			sess.Broken()
 		}
 	}()
@@ -167,7 +167,7 @@ const lateAnswer = 75 * time.Second
 
 // loginSteps are those of a login, which may outlive the attempt when it proves a credential.
 func (a *attempt) loginSteps(au *auth.Authenticator) *steps {
-	if au.Proven() {
+	if au == nil || au.Proven() {
 		return &a.steps
 	}
 	return new(steps)
