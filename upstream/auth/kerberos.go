@@ -352,8 +352,8 @@ type oneKDC struct {
 	network string
 }
 
-// maxKDCs bounds those that are asked one after the other, since somebody waits.
-const maxKDCs = 4
+// maxAskedKDCs bounds those that are asked one after the other, since somebody waits.
+const maxAskedKDCs = 4
 
 // oneByOne returns the KDCs of a realm, by TCP, where an answer is not lost by itself, and then by UDP those that are there for nothing else.
 func oneByOne(conf *config.Config, realm string) (all []oneKDC) {
@@ -362,7 +362,7 @@ func oneByOne(conf *config.Config, realm string) (all []oneKDC) {
 		if err != nil {
 			continue
 		}
-		for i := 1; i <= min(n, maxKDCs); i++ {
+		for i := 1; i <= min(n, maxAskedKDCs); i++ {
 			one := *conf
 			one.LibDefaults.UDPPreferenceLimit = 1 // never by UDP
 			if network == "udp" {
