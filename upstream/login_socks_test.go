@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"bufio"
+	"crypto/tls"
 	"io"
 	"net"
 	"net/http"
@@ -13,6 +14,7 @@ import (
 
 	"viaduct/connmodel"
 	"viaduct/upstream/auth"
+	ut "viaduct/upstream/upstreamtest"
 )
 
 // socksAsking is a SOCKS5 proxy that wants a password of every connection, and does with it what f says: the status of RFC 1929, or nothing.
@@ -143,20 +145,39 @@ func TestAnswerThatIsLate(t *testing.T) {
 		"proven": "HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n",
 		"closed": "HTTP/1.1 407 No\r\nProxy-Authenticate: Basic realm=x\r\nContent-Length: 0\r\n\r\n",
 	} {
+		secure := want == "proven"
 		var seen atomic.Int32
 		release := make(chan struct{})
-		at, _ := asking(t, func(c net.Conn, r *http.Request, _ int) bool {
-			if r.Header.Get("Proxy-Authorization") == "" {
-				deny(c, "", "Basic realm=x")
-				return true
+		ca := ut.MustCA(t)
+		cert, e := ca.Issue([]string{"127.0.0.1"}, ut.CertOptions{})
+		if e != nil {
+			t.Fatal(e)
+		}
+		at := listen(t, func(c net.Conn) {
+			if secure {
+				c = tls.Server(c, &tls.Config{Certificates: []tls.Certificate{cert}})
 			}
-			seen.Add(1)
-			<-release
-			io.WriteString(c, answer)
-			return false
+			br := bufio.NewReader(c)
+			for {
+				r, err := http.ReadRequest(br)
+				if err != nil {
+					return
+				}
+				if r.Header.Get("Proxy-Authorization") == "" {
+					deny(c, "", "Basic realm=x")
+					continue
+				}
+				seen.Add(1)
+				<-release
+				io.WriteString(c, answer)
+				return
+			}
 		})
 		spec := loginSpec("p", at, "digest", "basic") // it asks first
-		spec.Timeouts.Handshake = 150 * time.Millisecond
+		spec.Timeouts.Handshake = time.Second
+		if secure {
+			spec.Scheme, spec.TLS = "https", &tls.Config{RootCAs: ca.Pool()}
+		}
 		tab := table(t, Config{Upstreams: []Spec{spec}, Guard: auth.NewGuard(t.TempDir(), nil)})
 		_, err := connectTo(t, tab, "upstream.p")
 		if err == nil || err.Kind != connmodel.KindTimeout {
