@@ -142,6 +142,7 @@ func (q *checkQuery) run(c *cobra.Command, names []string) error {
 	if err != nil {
 		return err
 	}
+	defer p.resolvers.leave(nil)
 	what, err := p.patients(names, q)
 	if err != nil {
 		return err
@@ -194,6 +195,9 @@ type practice struct {
 	mute       string            // why no credential is shown
 	gateway    *admin.Status     // nil = none answers
 	gatewayErr error
+
+	resolvers resolverSet
+	asking    resolverSet // those that have been told of a table
 }
 
 // read reads the policy as run does; where something is missing here, as far as it goes.
@@ -226,6 +230,9 @@ func (q *checkQuery) read(c *cobra.Command) (*practice, error) {
 		}
 	}
 	p.cfg = cfg
+	if p.resolvers, err = openResolvers(cfg, nil); err != nil {
+		return nil, trouble(err)
+	}
 	return p, nil
 }
 
@@ -407,6 +414,9 @@ func (p *practice) check(ctx context.Context, q *checkQuery, one patient, ws *ur
 	case one.spec.Auth != nil && one.spec.Auth.FromClient:
 		o.NoCredentials = "it is each client's own password (from_client), and here is no client"
 	}
+	if r := one.spec.Resolver; r != nil {
+		o.Resolver = r
+	}
 	var err error
 	if o.Target, o.TargetFrom, err = p.target(q, one.spec.Name); err != nil {
 		return nil, err
@@ -463,13 +473,9 @@ func (p *practice) target(q *checkQuery, name string) (connmodel.Address, string
 func (p *practice) table(o *doctor.Options, timeout time.Duration) (*upstream.Table, string, error) {
 	c := p.cfg.Upstreams
 	c.Dynamic, c.Guard = nil, auth.NewGuard(filepath.Join(p.state, "auth"), nil)
-	c.Pools, c.Upstreams, c.Chains = slices.Clone(c.Pools), slices.Clone(c.Upstreams), slices.Clone(c.Chains)
-	for i := range c.Pools {
-		c.Pools[i].Health = nil
-	}
+	c.Upstreams, c.Chains, c.NoChecks = slices.Clone(c.Upstreams), slices.Clone(c.Chains), true
 	for i := range c.Upstreams {
 		u := &c.Upstreams[i]
-		u.Health = nil
 		if o.NoCredentials != "" && (u.Name == o.Spec.Name || p.mute != "") || p.unreadable[u.Name] != "" {
 			u.Auth = nil
 		}
@@ -484,6 +490,11 @@ func (p *practice) table(o *doctor.Options, timeout time.Duration) (*upstream.Ta
 		route = "chain." + name
 	}
 	t, err := upstream.NewTable(c, nil)
+	if err == nil {
+		p.resolvers.begin(t, p.asking)
+		p.resolvers.reach(t)
+		p.asking = p.resolvers
+	}
 	return t, route, err
 }
 

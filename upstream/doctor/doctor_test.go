@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"fmt"
 	"net"
 	"net/netip"
 	"os"
@@ -417,5 +418,40 @@ func TestClean(t *testing.T) {
 				t.Errorf("%q", text)
 			}
 		}
+	}
+}
+
+// The JSON form is an interface: fields may be added here, and not changed.
+func TestJSON(t *testing.T) {
+	p := upstreamtest.NewHTTP(t, upstreamtest.Options{Script: []upstreamtest.Behaviour{upstreamtest.Status(407, "", "Proxy-Authenticate: Basic realm=x", "Server: squid")}})
+	r := look(t, upstream.Spec{Scheme: "http", Address: address(t, p.Addr())}, p.Addr(), nil)
+	b, err := json.Marshal(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var m map[string]any
+	if err := json.Unmarshal(b, &m); err != nil {
+		t.Fatal(err)
+	}
+	text := []string{"upstream", "url", "target", "started", "verdict", "says"}
+	for _, key := range text {
+		if _, ok := m[key].(string); !ok {
+			t.Errorf("%s is %v", key, m[key])
+		}
+	}
+	if _, ok := m["took_ms"].(float64); !ok || len(m) != len(text)+2 {
+		t.Errorf("%v", m)
+	}
+	known := map[string]string{"step": "string", "status": "string", "took_ms": "float64", "says": "string", "code": "string", "means": "string", "try": "string", "detail": "[]interface {}", "facts": "map[string]interface {}"}
+	seen := map[string]bool{}
+	for _, s := range m["steps"].([]any) {
+		for key, v := range s.(map[string]any) {
+			if seen[key] = true; fmt.Sprintf("%T", v) != known[key] {
+				t.Errorf("%s is %T", key, v)
+			}
+		}
+	}
+	if len(seen) != len(known) {
+		t.Errorf("only %v were seen", seen)
 	}
 }
