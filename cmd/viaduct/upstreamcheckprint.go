@@ -62,6 +62,8 @@ func (c *checkPrinter) step(s *doctor.Step) {
 // inShort writes a time in three digits or so.
 func inShort(d time.Duration) string {
 	switch {
+	case d < 50*time.Microsecond:
+		return "<0.1ms"
 	case d < 10*time.Millisecond:
 		return d.Round(100 * time.Microsecond).String()
 	case d < time.Second:

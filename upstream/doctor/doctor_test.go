@@ -389,7 +389,13 @@ func TestSentences(t *testing.T) {
 	if n < 50 {
 		t.Errorf("only %d codes were found: the expression that finds them is broken", n)
 	}
+	words := (&exam{Options: &Options{}}).words()
 	for code, s := range sentences {
+		for _, m := range regexp.MustCompile(`\{([a-z]+)\}`).FindAllStringSubmatch(s.means+s.try, -1) {
+			if _, ok := words[m[1]]; !ok {
+				t.Errorf("%s: nothing stands for %s", code, m[0])
+			}
+		}
 		if s.means == "" || !strings.HasSuffix(s.means, ".") && !strings.HasSuffix(s.means, "?") {
 			t.Errorf("%s: %q", code, s.means)
 		}

@@ -124,7 +124,7 @@ func (x *exam) kdcs(c auth.KerberosConfig, f *auth.KerberosFacts) (reached bool)
 
 func (x *exam) kdc(s *Step, f *auth.KerberosFacts, address string, a *auth.KDCAnswer, others bool) {
 	s.fact("address", address)
-	s.about["kdc"], s.about["realm"], s.about["user"] = clean(address), clean(f.Realm), clean(f.User)
+	s.about["kdc"], s.about["realm"], s.about["user"], s.about["conf"] = clean(address), clean(f.Realm), clean(f.User), f.Conf
 	if a.Err != nil {
 		as := Fail
 		if others {

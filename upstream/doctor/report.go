@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -121,6 +122,9 @@ func (r *Report) conclude(interrupted bool) {
 		r.Verdict, r.Says = Fail, first.Name+": "+first.Says
 		if len(failed) > 1 {
 			r.Says += "; failed besides: " + strings.Join(failed[1:], ", ")
+		}
+		if s := r.Step("connect"); s != nil && s.Status == OK && !slices.Contains([]string{"websocket", "idle"}, first.Name) {
+			r.Says += "; a tunnel can be opened all the same"
 		}
 	case len(warned) > 0:
 		r.Verdict, r.Says = Warn, "it works; to be looked at: "+strings.Join(warned, ", ")

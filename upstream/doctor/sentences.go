@@ -135,7 +135,7 @@ var sentences = map[string]sentence{
 	"target_certificate":  {"The tunnel is good; the certificate of the target is not.", "That is the target's own affair, unless the proxy opens TLS."},
 	"connect_400":         {"The proxy did not understand the request: is it one for HTTP/1.1 CONNECT?", "Look into its log."},
 	"connect_401":         {"A web server asks for its own login: this is no proxy, or a reverse proxy.", "Check host and port in the url of upstream {upstream}."},
-	"connect_403":         {"The proxy let us in and does not allow this target: a rule of its own (host, category, port), or of its user groups. The credential is good.", "Ask whoever runs it to allow {target} for this user; ports other than 443 are forbidden at most proxies."},
+	"connect_403":         {"The proxy let us in and does not allow this target: a rule of its own (host, category, port), or of its user groups. That is not about the credential.", "Ask whoever runs it to allow {target} for this user; ports other than 443 are forbidden at most proxies."},
 	"connect_404":         {"A web server answers, or the proxy does not know the target.", "Is this a proxy? Check host and port in the url of upstream {upstream}."},
 	"connect_405":         {"What answers does not allow CONNECT: a web server, or a proxy for plain HTTP alone.", "Check host and port in the url of upstream {upstream}."},
 	"connect_407":         {"The proxy does not accept us. A credential that was shown is closed now, so that no second attempt is made.", "Check user name, password and domain. Is the account locked? Some proxies say 407 where they mean 403: then the user is not in the right group."},
