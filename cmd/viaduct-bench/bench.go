@@ -143,6 +143,13 @@ func (b *bench) prepare(ctx context.Context) (err error) {
 		*to = ln.Addr().String()
 		go new(bare).serve(ln)
 	}
+	ln, err := listen()
+	if err != nil {
+		return err
+	}
+	e.origin.listeners = append(e.origin.listeners, ln)
+	e.ntlm, e.ntlmHop = newNTLMHop(), ln.Addr().String()
+	go e.ntlm.serve(ln)
 	return nil
 }
 
@@ -218,6 +225,8 @@ func (b *bench) sample(ctx context.Context, m *measured, c *contender, round int
 
 func (b *bench) warm(ctx context.Context, m *measured, d door) error {
 	switch m.name {
+	case "pac":
+		return nil
 	case "bulk":
 		_, err := d.download(ctx, b.env.origin.bulk, min(b.o.bytes, 50e6))
 		return err

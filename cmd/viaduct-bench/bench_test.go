@@ -29,7 +29,7 @@ func TestShort(t *testing.T) {
 	}
 	chart := filepath.Join(t.TempDir(), "chart.svg")
 	var out, progress bytes.Buffer
-	err := command(t.Context(), []string{"--short", "--json", "--svg", chart, "--measure", "idle,connect,connect-http,connect-socks,socks,plain,opened,opened-tunnel,bulk,latency"}, &out, &progress)
+	err := command(t.Context(), []string{"--short", "--json", "--svg", chart, "--measure", "idle,connect,connect-http,connect-socks,connect-ntlm,socks,plain,pac,opened,opened-tunnel,bulk,latency"}, &out, &progress)
 	if err != nil {
 		t.Fatalf("%v\n%s", err, progress.String())
 	}
@@ -44,7 +44,7 @@ func TestShort(t *testing.T) {
 	if v := value(t, &r, "idle-pipes"); v != 0 {
 		t.Errorf("an idle tunnel holds %v pipes, want none", v)
 	}
-	for _, name := range []string{"connect", "connect-http", "connect-socks", "socks", "plain", "opened", "opened-rate", "opened-tunnel", "opened-tunnel-rate", "bulk", "bulk-rate"} {
+	for _, name := range []string{"connect", "connect-http", "connect-socks", "connect-ntlm", "connect-ntlm-rate", "socks", "plain", "pac", "pac-rate", "opened", "opened-rate", "opened-tunnel", "opened-tunnel-rate", "bulk", "bulk-rate"} {
 		if v := value(t, &r, name); v <= 0 {
 			t.Errorf("%s: %v", name, v)
 		}
@@ -80,6 +80,29 @@ func TestOpenedPeers(t *testing.T) {
 	}
 	if theirs == nil || theirs.Error != "" || ours*2 > theirs.Median {
 		t.Errorf("an intercepted request costs %v µs, mitmproxy's %+v", ours, theirs)
+	}
+}
+
+// TestLoginAndScriptPeers runs cntlm and pactester beside Viaduct. What they cost is so far apart that noise does not blur it.
+func TestLoginAndScriptPeers(t *testing.T) {
+	if testing.Short() {
+		t.Skip("runs the programs for seconds")
+	}
+	peers.Need(t, "cntlm", "pactester")
+	var out, progress bytes.Buffer
+	err := command(t.Context(), []string{"--short", "--json", "--require-peers", "--only", "viaduct,cntlm,pactester", "--measure", "connect-ntlm,pac"}, &out, &progress)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, progress.String())
+	}
+	var r report
+	if err := json.Unmarshal(out.Bytes(), &r); err != nil {
+		t.Fatal(err)
+	}
+	for measure, peer := range map[string]string{"connect-ntlm": "cntlm", "pac": "pactester"} {
+		ours, theirs := value(t, &r, measure), r.table(measure).row(peer)
+		if theirs == nil || theirs.Error != "" || ours > theirs.Median {
+			t.Errorf("%s costs %v µs, %s %+v", measure, ours, peer, theirs)
+		}
 	}
 }
 

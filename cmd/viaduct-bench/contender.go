@@ -23,6 +23,8 @@ const (
 	roleSOCKS    role = "socks"         // a tunnel asked for by SOCKS5, straight to the target
 	rolePlain    role = "plain"         // plain HTTP requests
 	roleOpened   role = "opened"        // a tunnel whose TLS ends at the proxy
+	roleNTLMHop  role = "connect-ntlm"  // a tunnel, through an HTTP proxy that wants NTLM
+	rolePAC      role = "pac"           // a PAC script is run; no door
 )
 
 // contender is one program in one configuration.
@@ -44,6 +46,9 @@ type env struct {
 	binary   string // of Viaduct
 	httpHop  string // "host:port" of the next hops, in this process
 	socksHop string
+	ntlmHop  string
+	pac      *pacFiles
+	ntlm     *ntlmHop // what is there
 	origin   *origin
 
 	authorities *authorities
@@ -69,9 +74,9 @@ var contenders = []*contender{
 		note: "the floor: accept, read, dial, copy with package net; no policy, log, timeout, limit or TCP keepalive", start: startFloor},
 	{name: "copying", title: "copying Go relay", roles: []role{roleConnect}, measures: []string{"bulk"},
 		note: "the same without splice: 32 KiB buffers", start: startFloor},
-	{name: viaductName, title: "Viaduct, everything on", roles: []role{roleConnect, roleHTTPHop, roleSOCKSHop, roleSOCKS, rolePlain, roleOpened},
+	{name: viaductName, title: "Viaduct, everything on", roles: []role{roleConnect, roleHTTPHop, roleSOCKSHop, roleSOCKS, rolePlain, roleOpened, roleNTLMHop, rolePAC},
 		note: "1,000 rules, a list of 100,000 hosts, records to a file, both log lines to a file", start: startViaduct},
-	{name: "viaduct-bare", title: "Viaduct, bare policy", roles: []role{roleConnect, roleHTTPHop, roleSOCKSHop, roleSOCKS, rolePlain, roleOpened},
+	{name: "viaduct-bare", title: "Viaduct, bare policy", roles: []role{roleConnect, roleHTTPHop, roleSOCKSHop, roleSOCKS, rolePlain, roleOpened, roleNTLMHop},
 		note: "three rules, no records, only errors logged", start: startViaductBare},
 	{name: "squid", title: "squid", program: "squid", heavy: 4, roles: []role{roleConnect, roleHTTPHop, rolePlain},
 		note: "one process, no cache, memory_pools off, no access log", start: startSquid},
@@ -79,6 +84,9 @@ var contenders = []*contender{
 		note: "as squid, with ssl_bump peek and bump, one certificate helper", start: startSquidBump},
 	{name: "mitmproxy", title: "mitmproxy", program: "mitmdump", heavy: 4, roles: []role{roleOpened}, measures: openedMeasures,
 		note: "mitmdump --quiet, no scripts", start: startMitmproxy},
+	{name: "pactester", title: "pactester", program: "pactester", roles: []role{rolePAC}, measures: []string{"pac"}, note: "of libpacparser", start: startPAC},
+	{name: "cntlm", title: "cntlm", program: "cntlm", roles: []role{roleNTLMHop}, measures: []string{"connect-ntlm"},
+		note: "Auth NTLMv2, no log", start: startCntlm},
 	{name: "tinyproxy", title: "tinyproxy", program: "tinyproxy", roles: []role{roleConnect, roleHTTPHop, roleSOCKSHop, rolePlain},
 		note: "errors logged alone; closes after each plain request, so each costs a connection", start: startTinyproxy},
 	{name: "dante", title: "dante", program: "danted", heavy: 4, roles: []role{roleSOCKS},

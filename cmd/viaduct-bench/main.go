@@ -1,5 +1,5 @@
 // Command viaduct-bench compares what Viaduct costs with what other proxies cost, in one run: Debian's squid, dante, tinyproxy,
-// microsocks and haproxy as far as they are installed, and a bare Go relay as the floor. Without arguments it measures everything
+// microsocks, haproxy, cntlm and others as far as they are installed, and a bare Go relay as the floor. Without arguments it measures everything
 // and prints a table of medians with ratios.
 //
 //	go run ./cmd/viaduct-bench

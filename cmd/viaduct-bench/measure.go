@@ -45,10 +45,16 @@ var measures = []*measured{
 		{key: "connect-http", title: "New CONNECT tunnel through one HTTP hop", unit: perTunnel}}},
 	{name: "connect-socks", role: roleSOCKSHop, sample: sampleTunnels, metrics: []metric{
 		{key: "connect-socks", title: "New CONNECT tunnel through one SOCKS5 hop", unit: perTunnel}}},
+	{name: "connect-ntlm", role: roleNTLMHop, sample: sampleNTLM, metrics: []metric{
+		{key: "connect-ntlm", title: "New CONNECT tunnel through one HTTP hop that wants NTLMv2", unit: perTunnel},
+		{key: "connect-ntlm-rate", title: "New CONNECT tunnels through that hop: rate", unit: "tunnels/s, 16 clients", more: true}}},
 	{name: "socks", role: roleSOCKS, sample: sampleTunnels, metrics: []metric{
 		{key: "socks", title: "New SOCKS5 tunnel, direct", unit: perTunnel}}},
 	{name: "plain", role: rolePlain, sample: samplePlain, metrics: []metric{
 		{key: "plain", title: "Plain HTTP request, keep-alive, 1 KiB back", unit: "CPU µs of the proxy per request"}}},
+	{name: "pac", role: rolePAC, sample: samplePAC, metrics: []metric{
+		{key: "pac", title: "PAC script of 120 rules, none of which matches", unit: "CPU µs per evaluation"},
+		{key: "pac-rate", title: "PAC script: rate", unit: "evaluations/s, one after the other", more: true}}},
 	{name: "opened", role: roleOpened, sample: sampleOpenedRequests, metrics: []metric{
 		{key: "opened", title: "Intercepted HTTPS request, keep-alive, 1 KiB back", unit: "CPU µs of the proxy per request"},
 		{key: "opened-rate", title: "Intercepted HTTPS requests: rate", unit: "requests/s, 16 clients", more: true}}},

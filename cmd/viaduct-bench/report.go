@@ -193,6 +193,8 @@ var goals = []goal{
 	{table: "opened", than: "mitmproxy", most: 1, text: "an intercepted request costs less than mitmproxy's"},
 	{table: "opened-tunnel", than: "squid-bump", most: 1, text: "a new intercepted tunnel costs less than squid's with ssl_bump"},
 	{table: "opened-tunnel", than: "mitmproxy", most: 1, text: "a new intercepted tunnel costs less than mitmproxy's"},
+	{table: "connect-ntlm", than: "cntlm", most: 1, text: "a tunnel through a hop that wants NTLM costs less than cntlm's"},
+	{table: "pac", than: "pactester", most: 1, text: "a PAC evaluation costs less than pactester's"},
 	{table: "idle-memory", than: "squid", most: 1, text: "an idle tunnel takes less memory than squid's"},
 	{table: "idle-memory", than: "dante", most: 1, text: "an idle tunnel takes less memory than dante's"},
 	{table: "idle-descriptors", bound: 2, text: "an idle tunnel holds two descriptors"},

@@ -39,7 +39,7 @@ var ways = []struct {
 	role  role
 	name  string
 	route string
-}{{roleConnect, "direct", "direct"}, {roleHTTPHop, "http_hop", "upstream.http_hop"}, {roleSOCKSHop, "socks_hop", "upstream.socks_hop"}, {roleOpened, "opened", "direct"}}
+}{{roleConnect, "direct", "direct"}, {roleHTTPHop, "http_hop", "upstream.http_hop"}, {roleSOCKSHop, "socks_hop", "upstream.socks_hop"}, {roleOpened, "opened", "direct"}, {roleNTLMHop, "ntlm_hop", "upstream.ntlm_hop"}}
 
 func (e *env) gateway(ctx context.Context, simple bool) (*process, error) {
 	dir, err := os.MkdirTemp(e.dir, "viaduct-")
@@ -63,6 +63,7 @@ func (e *env) gateway(ctx context.Context, simple bool) (*process, error) {
 		doors[w.role] = door{r.Addr(), speakCONNECT}
 	}
 	doors[rolePlain] = doors[roleConnect]
+	doors[rolePAC] = door{} // nobody connects
 	doors[roleSOCKS] = door{doors[roleConnect].addr, speakSOCKS5}
 	policy, err := e.writePolicy(dir, doors, simple)
 	if err != nil {
@@ -148,6 +149,7 @@ func (e *env) writePolicy(dir string, doors map[role]door, simple bool) (string,
 	}
 	line("upstream \"http_hop\" { url = %q }", "http://"+e.httpHop)
 	line("upstream \"socks_hop\" { url = %q }", "socks5h://"+e.socksHop)
+	line("upstream \"ntlm_hop\" {\n  url = %q\n  auth {\n    username = %q\n    domain   = %q\n    password = %q\n    schemes  = [\"ntlm\"]\n    warm_url = \"http://warm.example/\"\n  }\n}", "http://"+e.ntlmHop, ntlmUser, ntlmDomain, ntlmPassword)
 	rules := policyRules - len(ways) - 1
 	if simple {
 		rules = 0

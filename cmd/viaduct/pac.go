@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -36,6 +37,8 @@ user and no fragment, and of https URLs no path.
 
 The script is a file, - for standard input, or an http or https URL, which is got without a proxy.
 Names that it asks for are looked up by the resolver of this machine; --no-dns makes all of them unknown.
+With --urls the URLs of a file are asked after those given, one on each line, blank lines and lines that
+begin with # left out.
 
 Exit codes: 0 every URL has entries, 1 the script cannot be read or gave none for one of them, 2 usage.`
 
@@ -57,13 +60,17 @@ type pacEvaluation struct {
 
 func newPACEval() *cobra.Command {
 	var asJSON, noDNS bool
+	var list string
 	c := &cobra.Command{
 		Use:     "eval FILE|URL URL...",
 		Short:   "Show what a PAC script answers",
 		Long:    pacEvalLong,
 		Example: "  viaduct pac eval proxy.pac https://www.example.com/\n  viaduct pac eval --no-dns --json http://wpad.corp.example/wpad.dat http://intranet/ http://10.1.2.3/x",
-		Args:    cobra.MinimumNArgs(2),
+		Args:    cobra.MinimumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
+			if len(args) == 1 && list == "" {
+				return usageError("no URL to ask the script for: name some behind it, or a file of them with --urls")
+			}
 			queries := make([]pac.Query, len(args)-1)
 			for i, u := range args[1:] {
 				q, err := pac.QueryForURL(u)
@@ -71,6 +78,15 @@ func newPACEval() *cobra.Command {
 					return usageError("%q: %w", u, err)
 				}
 				queries[i] = q
+			}
+			if list != "" {
+				more, err := pacQueries(list)
+				if err != nil {
+					return err
+				}
+				if queries = append(queries, more...); len(queries) == 0 {
+					return fmt.Errorf("%s: there is no URL in it", list)
+				}
 			}
 			text, err := pacText(c.Context(), c.InOrStdin(), args[0])
 			if err != nil {
@@ -104,7 +120,39 @@ func newPACEval() *cobra.Command {
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	c.Flags().BoolVar(&noDNS, "no-dns", false, "look no names up: all of them are unknown to the script")
+	c.Flags().StringVar(&list, "urls", "", "a `file` with more URLs, one on each line")
 	return c
+}
+
+// maxPACQueries bounds a file of URLs.
+const maxPACQueries = 1_000_000
+
+// pacQueries reads a file of URLs.
+func pacQueries(path string) ([]pac.Query, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	var all []pac.Query
+	in := bufio.NewScanner(f)
+	for n := 1; in.Scan(); n++ {
+		u := strings.TrimSpace(in.Text())
+		if u == "" || strings.HasPrefix(u, "#") {
+			continue
+		}
+		q, err := pac.QueryForURL(u)
+		if err != nil {
+			return nil, fmt.Errorf("%s:%d: %q: %w", path, n, u, err)
+		}
+		if all = append(all, q); len(all) > maxPACQueries {
+			return nil, fmt.Errorf("%s: more than %d URLs", path, maxPACQueries)
+		}
+	}
+	if err := in.Err(); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return all, nil
 }
 
 // pacText gets a script: from a file, standard input, or a web server.
