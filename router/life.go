@@ -250,3 +250,7 @@ func (s *session) flowEnd(e *connmodel.ConnError) connmodel.FlowEnd {
 	}
 	return end
 }
+
+// NetworkChanged says that this machine has other addresses or routes: connections that were kept for requests to come may lead nowhere, and are
+// given up. Those that carry something go on. The table of routes is told by its owner.
+func (r *Router) NetworkChanged() { r.kept.Clear() }

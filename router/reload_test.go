@@ -1,6 +1,7 @@
 package router
 
 import (
+	"bufio"
 	"fmt"
 	"io"
 	"net"
@@ -230,5 +231,39 @@ func TestKeptConnectionsFollowTheNewRules(t *testing.T) {
 	}
 	if n := g.Stats().Sessions; n != 1 {
 		t.Errorf("%d connections, want 1 that is kept", n)
+	}
+}
+
+// TestNetworkChange: connections to servers that wait for a next request lead nowhere when the machine has moved; the client's own goes on.
+func TestNetworkChange(t *testing.T) {
+	var conns atomic.Int64
+	origin := serveTCP(t, func(c net.Conn) {
+		conns.Add(1)
+		for br := bufio.NewReader(c); ; {
+			if _, err := http.ReadRequest(br); err != nil {
+				return
+			}
+			io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+		}
+	})
+	g := start(t, nil)
+	c := g.client(t)
+	for i, want := range []int64{1, 1, 2, 2} {
+		if i == 2 {
+			g.NetworkChanged()
+		}
+		resp, err := c.Get("http://" + origin + "/")
+		if err != nil {
+			t.Fatal(err)
+		}
+		io.Copy(io.Discard, resp.Body)
+		resp.Body.Close()
+		waitFor(t, func() bool { return g.Router.kept.Len() == 1 })
+		if n := conns.Load(); n != want {
+			t.Errorf("request %d: %d connections, want %d", i, n, want)
+		}
+	}
+	if n := g.Stats().Sessions; n != 1 {
+		t.Errorf("%d sessions", n)
 	}
 }

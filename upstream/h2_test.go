@@ -835,3 +835,32 @@ func TestH2RejectedCredential(t *testing.T) {
 		t.Errorf("%d requests, %s", n, tab.Status()[0].CredentialState)
 	}
 }
+
+// TestTrunksOfTheNetworkBefore: when the network has changed, new tunnels go by a new connection; those that run go on.
+func TestTrunksOfTheNetworkBefore(t *testing.T) {
+	ca := ut.MustCA(t)
+	origin := ut.NewOrigin(t, ut.Echo, ut.Options{})
+	to := addr(t, origin.Addr())
+	p, s := startH2(t, ca, "p", ut.Options{}, h2.ServerOptions{})
+	tab := table(t, Config{Upstreams: []Spec{s}})
+	dial := func(conns int64) *Conn {
+		t.Helper()
+		c, err := tab.Dial(t.Context(), &Request{Route: "upstream.p", Target: to}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		say(t, c, "hello")
+		if n := p.conns.Load(); n != conns {
+			t.Errorf("%d connections, want %d", n, conns)
+		}
+		return c
+	}
+	a, b := dial(1), dial(1)
+	defer a.Close()
+	b.Close()
+	tab.NetworkChanged()
+	c := dial(2)
+	defer c.Close()
+	say(t, a, "still here")
+	defer dial(2).Close()
+}

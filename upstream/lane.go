@@ -1,6 +1,8 @@
 package upstream
 
 import (
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -192,9 +194,21 @@ func (l *lane) drop(t *trunk) {
 	t.client.CloseWhenDone()
 }
 
-func (l *lane) close() {
+// retire lets every trunk there is end with the last of its streams; others are made for streams to come.
+func (l *lanes) retire() {
 	l.mu.Lock()
-	l.closed = true
+	all := slices.Collect(maps.Values(l.open))
+	l.mu.Unlock()
+	for _, x := range all {
+		x.empty(false)
+	}
+}
+
+func (l *lane) close() { l.empty(true) }
+
+func (l *lane) empty(forGood bool) {
+	l.mu.Lock()
+	l.closed = l.closed || forGood
 	all := l.trunks
 	l.trunks = nil
 	l.mu.Unlock()

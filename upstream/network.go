@@ -13,6 +13,7 @@ func (t *Table) NetworkChanged() {
 			h.warm.drop()
 		}
 	}
+	t.lanes.retire()
 	for _, p := range t.pools {
 		for _, m := range p.members {
 			m.chance(now)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -10,29 +11,70 @@ import (
 	"viaduct/upstream"
 )
 
-// wellbeingChanged logs what becomes of members of pools, and of upstreams that are checked: each change, and not each check.
+const (
+	// wellbeingLines bounds what is logged of changes within wellbeingWindow: when a network goes, thousands of members may go with it.
+	wellbeingLines  = 100
+	wellbeingWindow = 10 * time.Second
+)
+
+// wellbeingLog logs what becomes of members of pools, and of upstreams that are checked: each change, and not each check.
+type wellbeingLog struct {
+	mu    sync.Mutex
+	since time.Time // of the window
+	lines int
+	more  int // that were not logged
+}
+
+// room takes one of the lines of the window, and returns how many of the window before were not logged.
+func (w *wellbeingLog) room(now time.Time) (ok bool, missed int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if now.Sub(w.since) >= wellbeingWindow {
+		missed = w.more
+		w.since, w.lines, w.more = now, 0, 0
+	}
+	if w.lines++; w.lines > wellbeingLines {
+		w.more++
+		return false, missed
+	}
+	return true, missed
+}
+
 func (s *service) wellbeingChanged(c *upstream.Change) {
+	ok, missed := s.wellbeing.room(time.Now())
+	if missed > 0 {
+		s.log.WithField("missed", missed).Warn("health: there were more changes than are logged at a time; the metric viaduct_pool_member_up has them all")
+	}
+	if !ok {
+		return
+	}
+	text, fields := changeWords(c)
+	if entry := s.log.WithFields(fields); c.To == upstream.StateHealthy {
+		entry.Info(text)
+	} else {
+		entry.Warn(text)
+	}
+}
+
+func changeWords(c *upstream.Change) (string, logrus.Fields) {
 	fields := logrus.Fields{"member": c.Route, "state": c.To}
-	text := c.Route
+	text := "health: " + c.Route
 	if c.Pool != "" {
 		fields["pool"] = strings.TrimPrefix(c.Pool, "pool.")
-		text = c.Pool + ": " + text
+		text = "health: " + c.Pool + ": " + c.Route
 	}
-	entry := s.log.WithFields(fields)
 	switch c.To {
-	case upstream.StateHealthy:
-		text += " is well again"
-		if c.After > 0 {
-			text += ", after " + c.After.Round(time.Second/10).String()
-		}
-		entry.Info("health: " + text)
-		return
 	case upstream.StateDown:
 		text += " is down: " + c.Why
 	case upstream.StateEjected:
 		text += " is left out for " + time.Until(c.Until).Round(time.Second/10).String() + ", after " + c.Why
+	default:
+		text += " is well again"
+		if c.After > 0 {
+			text += ", after " + c.After.Round(time.Second/10).String()
+		}
 	}
-	entry.Warn("health: " + text)
+	return text, fields
 }
 
 func checkStatus(c *upstream.CheckStatus) *admin.Check {

@@ -64,6 +64,7 @@ func (s *service) networkChanged(c netwatch.Change) {
 	if cur == nil {
 		return
 	}
+	s.router.NetworkChanged()
 	cur.routes.NetworkChanged()
 	cur.reach.NetworkChanged()
 	for _, p := range cur.pacs {

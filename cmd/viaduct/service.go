@@ -41,7 +41,8 @@ type service struct {
 	guard   *auth.Guard // of credentials; kept over reloads
 	guarded string      // its directory
 
-	network networkWatch
+	network   networkWatch
+	wellbeing wellbeingLog
 
 	now      atomic.Pointer[applied]
 	last     atomic.Pointer[admin.ReloadResult]
