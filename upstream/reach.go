@@ -27,11 +27,19 @@ const ReachWait = reachTimeout + 500*time.Millisecond
 // ReachSpec says what a Reach tries.
 type ReachSpec struct {
 	Addresses []connmodel.Address
-	Direct    DirectSpec                // the sockets are like those of the route direct
-	Resolver  resolve.Resolver          // nil = the system's
-	Owns      func(netip.AddrPort) bool // reports whether this gateway listens there, which says nothing about the network; nil = nowhere
+	Direct    DirectSpec       // the sockets are like those of the route direct
+	Resolver  resolve.Resolver // nil = the system's
+	// Ways says otherwise for some addresses: those of upstreams are reached as flows would reach them.
+	Ways map[connmodel.Address]ReachWay
+	Owns func(netip.AddrPort) bool // reports whether this gateway listens there, which says nothing about the network; nil = nowhere
 	// Changed is told when an address can be reached that could not, or the other way round, from any goroutine; nil = nobody is.
 	Changed func(ReachStatus)
+}
+
+// ReachWay is how one address is tried.
+type ReachWay struct {
+	Direct   DirectSpec
+	Resolver resolve.Resolver // nil = that of the ReachSpec
 }
 
 // ReachStatus is what is known of one address.
@@ -56,12 +64,11 @@ type Reach struct {
 
 // reachProbe is one address. Reaches of later configurations share it while what it does stays the same.
 type reachProbe struct {
-	to       connmodel.Address
-	direct   DirectSpec
-	resolver resolve.Resolver
-	socket   *socket
-	owns     func(netip.AddrPort) bool
-	changed  func(ReachStatus)
+	to      connmodel.Address
+	way     ReachWay
+	socket  *socket
+	owns    func(netip.AddrPort) bool
+	changed func(ReachStatus)
 
 	yes   atomic.Bool
 	again chan struct{}
@@ -85,15 +92,22 @@ func NewReach(s ReachSpec, prev *Reach) *Reach {
 		if r.probes[to] != nil {
 			continue
 		}
+		way, own := s.Ways[to]
+		if !own {
+			way.Direct = s.Direct
+		}
+		if way.Resolver == nil {
+			way.Resolver = s.Resolver
+		}
 		if prev != nil {
-			if p := prev.probes[to]; p != nil && p.direct == s.Direct && p.resolver == s.Resolver && p.join() {
+			if p := prev.probes[to]; p != nil && p.way == way && p.join() {
 				r.probes[to] = p
 				continue
 			}
 		}
 		ctx, stop := context.WithCancel(context.Background())
-		p := &reachProbe{to: to, direct: s.Direct, resolver: s.Resolver, owns: s.Owns, changed: s.Changed, users: 1, stop: stop, status: ReachStatus{Address: to},
-			socket: newSocket(s.Direct.SourceAddress, s.Direct.Interface, s.Direct.KeepAlive, s.Direct.Mark),
+		p := &reachProbe{to: to, way: way, owns: s.Owns, changed: s.Changed, users: 1, stop: stop, status: ReachStatus{Address: to},
+			socket: newSocket(way.Direct.SourceAddress, way.Direct.Interface, way.Direct.KeepAlive, way.Direct.Mark),
 			again:  make(chan struct{}, 1), known: make(chan struct{}), over: make(chan struct{})}
 		r.probes[to] = p
 		go p.run(ctx)
@@ -217,7 +231,7 @@ func (p *reachProbe) try(ctx context.Context) error {
 	addrs := []netip.Addr{p.to.IP()}
 	if !addrs[0].IsValid() {
 		var err error
-		if addrs, err = p.resolver.Lookup(ctx, p.to.Host); err != nil {
+		if addrs, err = p.way.Resolver.Lookup(ctx, p.to.Host); err != nil {
 			return err
 		}
 	}

@@ -94,6 +94,11 @@ func TestReachOverReload(t *testing.T) {
 	if c.probes[at] == b.probes[at] {
 		t.Error("other sockets, and the same result")
 	}
+	w := NewReach(ReachSpec{Addresses: []connmodel.Address{at}, Ways: map[connmodel.Address]ReachWay{at: {Direct: DirectSpec{SourceAddress: netip.MustParseAddr("127.0.0.1")}}}}, c)
+	if w.probes[at] != c.probes[at] {
+		t.Error("the same sockets, and nothing is known")
+	}
+	w.Close()
 	b.Close()
 	if d := NewReach(ReachSpec{Addresses: []connmodel.Address{at}}, b); d.probes[at] == b.probes[at] {
 		t.Error("what has ended goes on")

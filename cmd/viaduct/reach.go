@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -18,9 +19,18 @@ import (
 
 // This file is about network.reachable: what a policy asks is tried in the background, and once by commands that explain.
 
-// reachSpec is how addresses are tried: as the route direct would.
+// reachSpec is how addresses are tried: those of upstreams as flows would reach them, others as the route direct does. The resolvers of the
+// configuration are open.
 func reachSpec(c *policies.Config) upstream.ReachSpec {
-	return upstream.ReachSpec{Addresses: c.Reaches, Direct: c.Upstreams.Direct, Resolver: c.Upstreams.Resolver}
+	spec := upstream.ReachSpec{Addresses: c.Reaches, Direct: c.Upstreams.Direct, Resolver: c.Upstreams.Resolver, Ways: map[connmodel.Address]upstream.ReachWay{}}
+	for i := range c.Upstreams.Upstreams {
+		u := &c.Upstreams.Upstreams[i]
+		if _, another := spec.Ways[u.Address]; !another && slices.Contains(c.Reaches, u.Address) {
+			spec.Ways[u.Address] = upstream.ReachWay{Resolver: u.Resolver,
+				Direct: upstream.DirectSpec{SourceAddress: u.SourceAddress, Interface: u.Interface, Mark: u.Mark, KeepAlive: u.KeepAlive}}
+		}
+	}
+	return spec
 }
 
 // newReach begins to try what a configuration asks. It waits for the first results, within a bound: the first flow is decided by what is so, if that

@@ -148,7 +148,7 @@ func (s *service) apply(cfg *policies.Config, generation uint64) error {
 	if err != nil {
 		return err
 	}
-	reach := s.newReach(cfg, prevReach)
+	var reach *upstream.Reach
 	done := false
 	defer func() {
 		if !done {
@@ -166,6 +166,7 @@ func (s *service) apply(cfg *policies.Config, generation uint64) error {
 		routes.Close()
 		return err
 	}
+	reach = s.newReach(cfg, prevReach) // it may need resolvers, which may need routes
 	commitRecords, abandonRecords, err := s.records.prepare(cfg.Gateway.Records, s.log)
 	if err != nil {
 		routes.Close()
