@@ -268,29 +268,23 @@ func (k *kerberos) login(ctx context.Context, conf *config.Config) (*ticket, err
 		}
 		return client.NewWithKeytab(user, realm, kt, conf, options...), nil
 	}
-	if cl, err := newClient(conf, new(onceDialer)); err != nil {
-		return nil, err
-	} else {
-		cl.Destroy()
-	}
-	var at *Attempt
-	if p := k.pair(); p != nil {
-		if at, err = p.Acquire(ctx); err != nil {
-			return nil, err
+	d := &onceDialer{ctx: ctx, pair: k.pair()}
+	if d.pair != nil {
+		if no := d.pair.Closed(); no != nil {
+			return nil, no
 		}
 	}
 	shown := false
 	defer func() { // where the library panics
 		if shown {
-			at.Silent()
+			d.at.Silent()
 		} else {
-			at.Unused()
+			d.at.Unused()
 		}
 	}()
-	d := new(onceDialer)
-	var last error
+	last := fmt.Errorf("no KDC is known of %s", realm)
 	for _, one := range oneByOne(conf, realm) {
-		d.reset(one.network)
+		d.network, d.used = one.network, 0
 		cl, err := newClient(one.conf, d)
 		if err != nil {
 			return nil, err
@@ -303,34 +297,47 @@ func (k *kerberos) login(ctx context.Context, conf *config.Config) (*ticket, err
 		shown = true // should it panic
 		rep, err := cl.ASExchange(realm, req, 0)
 		shown = d.used > 1
+		if err == nil || says(err, saysNo) != "" { // where no proof was wanted it was not asked for yet
+			d.acquire()
+		}
 		switch {
+		case d.no != nil:
+			return nil, d.no
 		case err == nil:
-			at.Accepted()
+			d.at.Accepted()
 			e := &rep.DecryptedEncPart
 			return &ticket{rep.Ticket, e.Key, cl.Credentials.CName(), realm, e.StartTime, e.EndTime, e.RenewTill}, nil
 		case says(err, saysNo) != "" || says(err, saysNothing) == "":
-			return nil, k.loginFailed(at, err, user, realm)
+			return nil, k.loginFailed(d.at, err, user, realm)
 		case shown:
-			at.Silent()
+			d.at.Silent()
 			return nil, &Error{Kind: Impossible, Scheme: Negotiate, Err: err,
 				Text: fmt.Sprintf("the KDC of %s asked for proof of the password of %s and did not answer when it had it: it may have been counted as wrong", realm, user)}
 		}
 		last = err
 	}
-	if last == nil {
-		last = fmt.Errorf("no KDC is known of %s", realm)
-	}
-	return nil, k.loginFailed(at, last, user, realm)
+	return nil, k.loginFailed(d.at, last, user, realm)
 }
 
 // onceDialer connects to a KDC twice: the first time it is asked who is known there and how that is to be proved, the second time it is shown the
-// proof. The library shows it as often as it gets no answer, to each KDC by UDP and by TCP, and each of them may count that as a failed logon.
+// proof, if the guard allows it. The library shows it as often as it gets no answer, to each KDC by UDP and by TCP, and each of them may count
+// that as a failed logon.
 type onceDialer struct {
+	ctx     context.Context
 	network string
 	used    int
+
+	pair *Pair    // nil = nobody guards
+	at   *Attempt // of the proof
+	no   error    // of the guard
 }
 
-func (d *onceDialer) reset(network string) { d.network, d.used = network, 0 }
+// acquire asks the guard, once.
+func (d *onceDialer) acquire() {
+	if d.pair != nil && d.at == nil && d.no == nil {
+		d.at, d.no = d.pair.Acquire(d.ctx)
+	}
+}
 
 var errShownOnce = errors.New("not tried again")
 
@@ -338,6 +345,11 @@ var errShownOnce = errors.New("not tried again")
 func (d *onceDialer) Dial(network, address string) (net.Conn, error) {
 	if network != d.network || d.used == 2 {
 		return nil, errShownOnce
+	}
+	if d.used == 1 {
+		if d.acquire(); d.no != nil {
+			return nil, d.no
+		}
 	}
 	c, err := (&net.Dialer{Timeout: kdcDial}).Dial(network, address)
 	if err == nil {

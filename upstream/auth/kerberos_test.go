@@ -111,6 +111,7 @@ type fakeKDC struct {
 	asked, shown atomic.Int32
 	udp          bool // it is there for datagrams alone
 	dead         bool // it says nothing at all
+	dir          string
 }
 
 func (f *fakeKDC) answer(t *testing.T, b []byte) []byte {
@@ -123,7 +124,15 @@ func (f *fakeKDC) answer(t *testing.T, b []byte) []byte {
 	for _, pa := range req.PAData {
 		if pa.PADataType == patype.PA_ENC_TIMESTAMP {
 			f.shown.Add(1)
+			if n := len(files(t, f.dir)); n != 1 {
+				t.Errorf("the proof is shown, and %d files are on the disk", n)
+			}
 			return nil
+		}
+	}
+	for _, name := range files(t, f.dir) {
+		if e, _, err := newStore(f.dir).load(name); e.State == entryAttempt || err != nil { // a gateway that ends now has shown nothing
+			t.Errorf("before there is a proof, %+v is on the disk (%v)", e, err)
 		}
 	}
 	if f.dead {
@@ -223,7 +232,9 @@ func TestProofIsShownToOneKDC(t *testing.T) {
 				t.Skip("it waits for an answer for 5 s")
 			}
 			conf := "[libdefaults]\n default_realm = X.TEST\n dns_lookup_kdc = false\n[realms]\n X.TEST = {\n"
+			dir := t.TempDir()
 			for _, k := range kdcs {
+				k.dir = dir
 				conf += "  kdc = " + k.serve(t) + "\n"
 			}
 			file := filepath.Join(t.TempDir(), "krb5.conf")
@@ -231,7 +242,6 @@ func TestProofIsShownToOneKDC(t *testing.T) {
 				t.Fatal(err)
 			}
 			c := userConfig(Negotiate, Basic)
-			dir := t.TempDir()
 			c.Host, c.Krb5Conf, c.Guard = "proxy.test", file, NewGuard(dir, nil)
 			a := mustNew(t, c)
 			s := a.NewSession(nil)
