@@ -198,10 +198,10 @@ func (s *steps) Write(p []byte) (int, error) {
 		case !s.wrote:
 			s.phase = connmodel.PhaseGreeting
 		case p[0] == 0x01: // RFC 1929, section 2
+			s.step(connmodel.PhaseAuth)
 			if err := s.login.before(); err != nil {
 				return 0, err
 			}
-			s.step(connmodel.PhaseAuth)
 			s.showed = true
 		default:
 			s.step(connmodel.PhaseConnect)

@@ -312,6 +312,34 @@ func TestWrongPasswordIsShownOnce(t *testing.T) {
 	}
 }
 
+// A password that is wrong at a SOCKS5 proxy is shown once, too.
+func TestWrongPasswordAtDante(t *testing.T) {
+	peers.Need(t, "danted", "openssl")
+	origin := upstreamtest.NewHTTPOrigin(t, upstreamtest.Options{})
+	dante, err := peers.Dante(t.Context(), t.TempDir(), peers.DanteOptions{User: "jumper", Password: "dante-secret"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { dante.Close() })
+	policy := strings.NewReplacer("http://", "socks5h://", `"svc"`, `"jumper"`, "    schemes  = var.schemes\n", "").Replace(proxyAuth)
+	g := startGateway(t, policy+"locals { none = var.schemes }\n", "proxy", dante.Addr(), "password", "wr0ng-p4ss", "schemes", "[]")
+	rejected := func() int { return strings.Count(dante.Log(), "password authentication failed for user") }
+	onlyOnceFor(t, g, origin.Addr(), rejected, "SOCKS5")
+	g.command("upstream", "reset", "corp")
+	hammer(t, g, origin.Addr(), 20)
+	if n := rejected(); n != 2 { // it does count
+		t.Errorf("shown %d times after the reset", n)
+	}
+	setPassword(g, "dante-secret")
+	g.command("reload")
+	if good := hammer(t, g, origin.Addr(), 20); good != 20 {
+		t.Errorf("%d of 20 got through with the right password", good)
+	}
+	if n := rejected(); n != 2 {
+		t.Errorf("shown %d times in the end", n)
+	}
+}
+
 // setPassword makes the next reading of the policy see another password.
 func setPassword(g *gateway, password string) {
 	file := filepath.Join(g.dir, "viaduct.hcl")
