@@ -69,6 +69,7 @@ type loader struct {
 	inline []upstream.ChainSpec
 	routes map[string]hcl.Range // where an in-line chain stands
 
+	noScript     []placed // routes that must not depend on a PAC script
 	servers      []serverAt
 	nameServerAt []serverAt // those that are reached direct, by TCP
 

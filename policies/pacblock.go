@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -42,13 +43,14 @@ func (l *loader) buildPAC(x *pacBlock) {
 	p.Name = x.src.Labels[0]
 	p.Refresh, p.Timeout = b.duration("refresh"), b.duration("timeout")
 	x.dynamic = upstream.DynamicSpec{Name: p.Route(), Undeclared: b.boolean("undeclared", true), OnError: l.onError(b)}
+	x.dynamic.Refuse = b.has("on_error") && x.dynamic.OnError == ""
 	switch {
 	case b.has("url") && b.has("file"):
 		l.errorAt(b.attrs["file"].NameRange, "Two scripts", `A pac block has "url" or "file". Keep one.`)
 	case b.has("url"):
 		if p.URL = b.text("url"); p.URL != "" {
 			if err := pac.CheckURL(p.URL); err != nil {
-				l.errorAt(b.rng("url"), "Wrong URL", upperFirst(err.Error())+".")
+				l.errorAt(b.rng("url"), "Wrong URL", upperFirst(strings.TrimSuffix(err.Error(), "."))+".")
 			} else if strings.HasPrefix(p.URL, "http://") {
 				l.noteAt(b.rng("url"), "Script in the clear", "Whoever sits between here and the web server can change the script, and with it where connections go. Credentials go to declared upstreams alone, whatever it says. Use https:// if there is one.")
 			}
@@ -100,10 +102,7 @@ func (l *loader) onError(b *block) string {
 		}
 	}
 	name := l.route(a.Expr, b.src.Labels[0]+"/on_error")
-	if strings.HasPrefix(name, kindPAC+".") {
-		l.errorAt(a.Expr.Range(), "PAC upon PAC", "When a script fails, the way must not depend on a script. Name an upstream, a pool, a chain or direct.")
-		return ""
-	}
+	l.noScript = append(l.noScript, placed{name, a.Expr.Range(), "PAC upon PAC", "When a script fails, the way must not depend on a script. Name an upstream, a pool, a chain or direct."})
 	return name
 }
 
@@ -113,24 +112,49 @@ func (t *Test) comparePAC(c *Config, d *connmodel.Decision, f *connmodel.Facts) 
 		return nil
 	}
 	want := strings.Join(t.expect.pac, "; ")
-	for i := range c.PACs {
-		p := &c.PACs[i]
-		if p.Route() != d.Route {
-			continue
-		}
-		if p.Text == "" {
-			return []string{fmt.Sprintf("pac is not known here: the script of %s is not a file that could be read", d.Route)}
-		}
-		got, err := p.ask(c.Gateway.Timezone, f, t.resolve)
-		switch {
-		case err != nil:
-			return []string{fmt.Sprintf("pac fails (%s), expected %s", err, want)}
-		case got != want:
-			return []string{fmt.Sprintf("pac is %s, expected %s", got, want)}
-		}
-		return nil
+	p, to := c.script(d.Route)
+	if p == nil {
+		return []string{fmt.Sprintf("pac is not asked: via is %s, expected the entries %s", d.Route, want)}
 	}
-	return []string{fmt.Sprintf("pac is not asked: via is %s, expected the entries %s", d.Route, want)}
+	if p.Text == "" {
+		return []string{fmt.Sprintf("pac is not known here: the script of %s is not a file that could be read", p.Route())}
+	}
+	got, err := p.ask(c.Gateway.Timezone, f, t.resolve, to)
+	switch {
+	case err != nil:
+		return []string{fmt.Sprintf("pac fails (%s), expected %s", err, want)}
+	case got != want:
+		return []string{fmt.Sprintf("pac is %s, expected %s", got, want)}
+	}
+	return nil
+}
+
+// script finds the first PAC in a route, and the next hop that it is asked about; zero = the target.
+func (c *Config) script(route string) (p *PAC, to connmodel.Address) {
+	kind, name, _ := strings.Cut(route, ".")
+	switch kind {
+	case kindPAC:
+		if i := slices.IndexFunc(c.PACs, func(p PAC) bool { return p.Name == name }); i >= 0 {
+			return &c.PACs[i], connmodel.Address{}
+		}
+	case kindPool:
+		for _, m := range c.parts(route) {
+			if p, to = c.script(m); p != nil {
+				return p, to
+			}
+		}
+	case kindChain:
+		hops := c.parts(route)
+		for i, h := range hops {
+			if p, to = c.script(h); p != nil {
+				if to.IsZero() && i+1 < len(hops) {
+					to = c.entrance(hops[i+1])
+				}
+				return p, to
+			}
+		}
+	}
+	return nil, connmodel.Address{}
 }
 
 // testNames resolves the target of a test and nothing else.
@@ -147,7 +171,7 @@ func (n testNames) Lookup(_ context.Context, host string) ([]netip.Addr, error) 
 	return nil, nil
 }
 
-func (p *PAC) ask(zone *time.Location, f *connmodel.Facts, resolve []netip.Addr) (string, error) {
+func (p *PAC) ask(zone *time.Location, f *connmodel.Facts, resolve []netip.Addr, to connmodel.Address) (string, error) {
 	s, err := pac.New(context.Background(), p.Text, pac.Options{Engines: 1, Location: zone, Now: func() time.Time { return f.Time }, Resolver: testNames{f.Target.Host, resolve}})
 	if err != nil {
 		return "", err
@@ -157,7 +181,11 @@ func (p *PAC) ask(zone *time.Location, f *connmodel.Facts, resolve []netip.Addr)
 	if f.Request != nil && f.Protocol == connmodel.ProtocolHTTP {
 		path = f.Request.Path
 	}
-	a, err := s.Find(context.Background(), pac.QueryFor(f.Target, path))
+	q := pac.QueryFor(f.Target, path)
+	if !to.IsZero() {
+		q = pac.QueryFor(to, "")
+	}
+	a, err := s.Find(context.Background(), q)
 	if err != nil {
 		return "", err
 	}

@@ -3,7 +3,6 @@ package policies
 import (
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/hashicorp/hcl/v2"
 
@@ -69,8 +68,6 @@ func (l *loader) members(e hcl.Expression, pool string) []string {
 		name := l.route(item, fmt.Sprintf("%s/%d", pool, i+1))
 		switch {
 		case name == "":
-		case strings.HasPrefix(name, kindPAC+"."):
-			l.errorAt(item.Range(), "PAC in a pool", "A PAC script lists its own alternatives, which stand in for each other as the members of a pool do: it stands alone, as in via = "+name+".")
 		case slices.Contains(members, name):
 			l.errorAt(item.Range(), "Duplicate member", fmt.Sprintf("%s is a member of this pool already.", name))
 		default:

@@ -186,9 +186,6 @@ func (l *loader) hops(e hcl.Expression, items []hcl.Expression) []string {
 		case r.kind == connmodel.RouteDirect:
 			l.errorAt(r.rng, "Direct in a chain", `A chain goes from proxy to proxy; "direct" is the way without one. Leave it out, or use a pool whose members are a chain and direct.`)
 			good = false
-		case r.kind == kindPAC:
-			l.errorAt(r.rng, "PAC in a chain", "A PAC script says whole ways, and may say DIRECT: it stands alone, as in via = pac."+r.name+".")
-			good = false
 		default:
 			l.used[r.String()] = true
 			hops = append(hops, r.String())

@@ -186,11 +186,10 @@ func (l *loader) serverWay(b *block, g *resolve.Group) {
 		return
 	}
 	g.Via = l.route(a.Expr, "resolver/"+b.src.Labels[0])
+	l.noScript = append(l.noScript, placed{g.Via, a.Expr.Range(), "Names by way of a script", "A PAC script looks names up itself, so the way to name servers cannot depend on it. Name an upstream, a pool, a chain or direct."})
 	switch {
 	case g.Via == "" || g.Via == connmodel.RouteDirect:
 		g.Via = ""
-	case strings.HasPrefix(g.Via, kindPAC+"."):
-		l.errorAt(a.Expr.Range(), "Names by way of a script", "A PAC script looks names up itself, so the way to name servers cannot depend on it. Name an upstream, a pool, a chain or direct.")
 	case g.System:
 		l.errorAt(a.Expr.Range(), "Without effect", "The machine's resolver goes its own ways.")
 	default:

@@ -15,12 +15,18 @@ import (
 
 // checkRoutes looks at pools and chains as a whole: cycles, ways that are too long, ways that lead back to us.
 func (l *loader) checkRoutes(cfg *Config) {
-	g := &routeGraph{l: l, next: map[string][]string{}, depth: map[string]int{}}
+	l.checkScripts(cfg)
+	g := &routeGraph{l: l, next: map[string][]string{}, depth: map[string]int{}, instead: map[string]string{}}
 	for _, p := range cfg.Upstreams.Pools {
 		g.next["pool."+p.Name] = p.Members
 	}
 	for _, c := range cfg.Upstreams.Chains {
 		g.next["chain."+c.Name] = c.Hops
+	}
+	for _, d := range cfg.Upstreams.Dynamic {
+		if d.OnError != "" && !cfg.asksScript(d.OnError, 0) {
+			g.instead[d.Name] = d.OnError
+		}
 	}
 	for _, name := range sortedNames(g.next) {
 		g.visit(name, nil)
@@ -44,11 +50,23 @@ type routeGraph struct {
 	l     *loader
 	next  map[string][]string
 	depth map[string]int // proxies on the longest way; -1 while being visited
+
+	instead map[string]string // PAC -> the route of its on_error
+}
+
+// onError is the proxies on the longest way that takes the place of a script's.
+func (g *routeGraph) onError(name string, path []string) int {
+	if r := g.instead[name]; r != "" {
+		return g.visit(r, path)
+	}
+	return 0
 }
 
 func (g *routeGraph) visit(name string, path []string) int {
 	next, inner := g.next[name]
 	switch d, done := g.depth[name]; {
+	case strings.HasPrefix(name, kindPAC+"."):
+		return max(1, g.onError(name, path))
 	case !inner: // an upstream, direct, or unknown
 		return boolInt(name != "direct")
 	case done && d >= 0:

@@ -26,6 +26,7 @@ type plan struct {
 	proved   *upstream.ClientLogin // of the client, for proxies that are shown it; nil = none is, or it has proved nothing
 	header   *proxyproto.Header    // tells the server whose connection it is; nil = nothing
 
+	choices   upstream.Choices                    // what PAC scripts said
 	datagrams func(v6 bool) (*net.UDPConn, error) // as in upstream.Request; nil = a connection
 	own       *packetPorts                        // with datagrams
 	offer     *upstream.TLSOffer                  // what the server is asked for in the name of a TLS client; nil = what the policy says
@@ -140,7 +141,7 @@ func (pl *plan) request(p *pin, f *connmodel.Facts) upstream.Request {
 		path = f.Request.Path
 	}
 	return upstream.Request{
-		Path: path, Route: pl.to.Route, Target: pl.to.Address, Addrs: pl.addrs, Resolved: pl.resolved, Resolver: p.l.Resolver, LocalResolve: pl.d.LocalResolve,
+		Choices: &pl.choices, Path: path, Route: pl.to.Route, Target: pl.to.Address, Addrs: pl.addrs, Resolved: pl.resolved, Resolver: p.l.Resolver, LocalResolve: pl.d.LocalResolve,
 		Plain: pl.plain, Switches: pl.switches, Login: pl.login,
 		// A proxy that is given another address in absolute-form would tell the server that address as its Host.
 		PlainConnect: pl.d.PlainConnect || pl.to.Address != f.Target,

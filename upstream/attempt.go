@@ -116,6 +116,9 @@ func (a *attempt) walk(c *Conn) (net.Conn, *HopError) {
 			return nil, err
 		}
 	}
+	if err := a.checkProxies(); err != nil {
+		return nil, err
+	}
 	if d.q.Datagrams != nil {
 		return a.datagrams(c)
 	}
@@ -171,6 +174,20 @@ func (a *attempt) checkTarget() *HopError {
 	if d, n := a.d, len(a.hops); d.target.IsValid() && d.q.Check != nil && n > 0 { // connect asks for the addresses of direct
 		if err := d.q.Check(d.target); err != nil {
 			return a.failure(n+1, connmodel.PhaseDial, &guardError{err})
+		}
+	}
+	return nil
+}
+
+// checkProxies asks whether proxies that stand behind others may be at their addresses; the first is asked for when it is connected to. A name is
+// resolved by the proxy before it, as that of a target is.
+func (a *attempt) checkProxies() *HopError {
+	for i := 1; i < len(a.hops); i++ {
+		if h := a.hops[i]; h.check != nil && h.literal.IsValid() {
+			if err := h.check(netip.AddrPortFrom(h.literal, h.spec.Address.Port)); err != nil {
+				a.element1(i+1, h.spec.Address)
+				return a.failure(i+1, connmodel.PhaseDial, &guardError{err})
+			}
 		}
 	}
 	return nil

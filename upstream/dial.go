@@ -65,12 +65,12 @@ func (t *Table) Dial(ctx context.Context, q *Request, r *connmodel.Recorder) (*C
 		d.tried = &d.own
 	}
 	name := q.Route
-	if rt.dynamic != nil {
+	if len(rt.asks) > 0 {
 		var err *connmodel.ConnError
-		if rt, err = t.way(ctx, rt, q); err != nil {
+		if rt, err = t.settle(ctx, rt, q); err != nil {
 			return nil, err
 		}
-		name = rt.name
+		name = rt.keyName()
 	}
 	if q.Datagrams != nil {
 		d.tried.passOver(rt)

@@ -2,12 +2,12 @@ package upstream
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	"viaduct/connmodel"
 )
@@ -29,9 +29,10 @@ type Candidate struct {
 
 // DynamicSpec is a route whose members somebody else chooses for each flow.
 type DynamicSpec struct {
-	Name    string // of the route: "pac.corp"
-	Chooser Chooser
-	OnError string // route when the chooser fails; "" = the flow is refused
+	Name    string  // of the route: "pac.corp"
+	Chooser Chooser // nil = nobody: it always fails
+	OnError string  // route when the chooser fails; "" = there is none: the flow is refused, or other members of a pool take over
+	Refuse  bool    // the flow is refused when the chooser fails, though other members of a pool could take over
 	// Undeclared lets the chooser name proxies that are not declared. They are shown no credentials, and must not be at an address that
 	// is refused to targets (loopback, link-local, metadata), nor be this gateway itself.
 	Undeclared bool
@@ -57,22 +58,21 @@ type dynamic struct {
 	members map[string]*member // by the name of their route
 }
 
-func (b *builder) dynamic(s *DynamicSpec, direct *DirectSpec) {
-	if b.t.routes[s.Name] != nil {
-		b.fail("%s is declared twice", s.Name)
-		return
-	}
-	d := &dynamic{spec: *s, direct: *direct, t: b.t, budget: newBudget(), chosen: map[string]*route{}, members: map[string]*member{}}
+func (b *builder) dynamic(s *DynamicSpec) *route {
+	d := &dynamic{spec: *s, direct: *b.direct, t: b.t, budget: newBudget(), chosen: map[string]*route{}, members: map[string]*member{}}
+	r := &route{name: s.Name, dynamic: d, depth: 1, choices: 1, asks: []ask{{d: d}}}
 	if s.OnError != "" {
 		if d.onError = b.route(s.OnError); d.onError == nil {
-			return
+			return nil
 		}
-		if d.onError.dynamic != nil {
+		if len(d.onError.asks) > 0 {
 			b.fail("%s leads to %s on errors, which depends on a choice itself", s.Name, s.OnError)
-			return
+			return nil
 		}
+		r.depth, r.client = max(r.depth, d.onError.depth), d.onError.client
 	}
 	if old := b.prev.dynamicOf(s.Name); old != nil {
+		d.budget = old.budget
 		old.mu.Lock()
 		for name, m := range old.members {
 			if now := b.t.routes[name]; now != nil && sameRoute(m.route, now) {
@@ -85,7 +85,7 @@ func (b *builder) dynamic(s *DynamicSpec, direct *DirectSpec) {
 		}
 		old.mu.Unlock()
 	}
-	b.t.routes[s.Name] = &route{name: s.Name, dynamic: d, choices: 1}
+	return r
 }
 
 // dynamicOf finds a dynamic route by name; t may be nil.
@@ -97,21 +97,15 @@ func (t *Table) dynamicOf(name string) *dynamic {
 }
 
 // choose asks the chooser and makes a route of its answer.
-func (d *dynamic) choose(ctx context.Context, q *Request) (*route, error) {
-	ctx, cancel := d.within(ctx, q.Deadline)
-	defer cancel()
-	list, err := d.spec.Chooser.Choose(ctx, q.Target, q.Path)
+func (d *dynamic) choose(ctx context.Context, to connmodel.Address, path string) (*route, error) {
+	if d.spec.Chooser == nil {
+		return nil, errors.New("nobody is there to choose")
+	}
+	list, err := d.spec.Chooser.Choose(ctx, to, path)
 	if err != nil {
 		return nil, err
 	}
 	return d.compile(list)
-}
-
-func (d *dynamic) within(ctx context.Context, deadline time.Time) (context.Context, context.CancelFunc) {
-	if deadline.IsZero() {
-		deadline = time.Now().Add(defaultDeadline)
-	}
-	return context.WithDeadline(ctx, deadline)
 }
 
 // compile makes the pool of an answer, or finds the one that was made of the same before.
@@ -144,7 +138,7 @@ func (d *dynamic) compile(list []Candidate) (*route, error) {
 	if len(d.chosen) >= maxChosen {
 		clear(d.chosen)
 	}
-	r := &route{name: d.spec.Name + " (" + key + ")", choices: len(names), retry: &connmodel.Retry{Attempts: len(names)}}
+	r := &route{name: d.spec.Name + " (" + key + ")", choices: len(names), tries: len(names)}
 	r.pool = &pool{spec: PoolSpec{Name: d.spec.Name, Select: SelectFirstHealthy, FailBack: defaultFailBack}, name: d.spec.Name, budget: d.budget}
 	for i, name := range names {
 		m, err := d.member(name, specs[i])
@@ -216,43 +210,4 @@ func (d *dynamic) permit(to netip.AddrPort) error {
 		return fmt.Errorf("%s is %s, where a proxy has to be declared by an upstream block", to, name)
 	}
 	return nil
-}
-
-// way returns the route to go now: that of the table, or for a dynamic one what is chosen.
-func (t *Table) way(ctx context.Context, rt *route, q *Request) (*route, *connmodel.ConnError) {
-	d := rt.dynamic
-	r, err := d.choose(ctx, q)
-	switch {
-	case err == nil:
-		return r, nil
-	case ctx.Err() != nil:
-		return nil, &connmodel.ConnError{Phase: connmodel.PhaseDial, Side: connmodel.SideViaduct, Kind: connmodel.KindCanceled, Message: "given up before the route was chosen", Cause: ctx.Err()}
-	case d.onError != nil:
-		return d.onError, nil
-	}
-	return nil, &connmodel.ConnError{Phase: connmodel.PhaseDial, Side: connmodel.SideViaduct, Kind: connmodel.KindDenied, Blame: connmodel.BlameLocal,
-		Message: d.spec.Name + " gives no way, and the policy says to refuse then: " + err.Error(), Cause: err}
-}
-
-// Choice is what a dynamic route would be for a flow.
-type Choice struct {
-	Hops    []HopInfo
-	OnError string // the route that is taken because the choice failed; "" = none
-	Err     error  // why the choice failed; nil = it did not
-}
-
-// Choose returns what a dynamic route would be for a flow, or false when the route is none. It asks the chooser as Dial does.
-func (t *Table) Choose(ctx context.Context, q *Request) (Choice, bool) {
-	rt := t.routes[q.Route]
-	if rt == nil || rt.dynamic == nil {
-		return Choice{}, false
-	}
-	r, err := rt.dynamic.choose(ctx, q)
-	switch {
-	case err == nil:
-		return Choice{Hops: r.describe()}, true
-	case rt.dynamic.onError != nil:
-		return Choice{Hops: rt.dynamic.onError.describe(), OnError: rt.dynamic.onError.name, Err: err}, true
-	}
-	return Choice{Err: err}, true
 }

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"viaduct/connmodel"
@@ -19,6 +20,9 @@ type oracle struct {
 	list []Candidate
 	err  error
 	path string
+	to   connmodel.Address
+
+	asked atomic.Int32
 }
 
 func (o *oracle) say(list []Candidate, err error) {
@@ -27,10 +31,11 @@ func (o *oracle) say(list []Candidate, err error) {
 	o.mu.Unlock()
 }
 
-func (o *oracle) Choose(_ context.Context, _ connmodel.Address, path string) ([]Candidate, error) {
+func (o *oracle) Choose(_ context.Context, to connmodel.Address, path string) ([]Candidate, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.path = path
+	o.path, o.to = path, to
+	o.asked.Add(1)
 	return o.list, o.err
 }
 
@@ -158,7 +163,7 @@ func TestDynamicOnError(t *testing.T) {
 		t.Errorf("requests %v", n)
 	}
 	ch, ok := tab.Choose(context.Background(), &Request{Route: "pac.x", Target: f.to})
-	if !ok || ch.OnError != "upstream.p1" || ch.Err == nil || len(ch.Hops) != 1 {
+	if !ok || ch.Err != nil || len(ch.Asked) != 1 || ch.Asked[0].OnError != "upstream.p1" || ch.Asked[0].Err == nil || len(ch.Hops) != 1 {
 		t.Errorf("%+v", ch)
 	}
 	for _, bad := range []DynamicSpec{{Name: "pac.x", Chooser: o, OnError: "upstream.none"}, {Name: "pool.pool", Chooser: o}} {

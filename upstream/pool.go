@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -12,7 +13,7 @@ type pool struct {
 	spec    PoolSpec
 	name    string // "pool.NAME"
 	members []*member
-	turn    atomic.Uint32
+	turn    *atomic.Uint32 // shared with what is made of it for a flow
 	budget  *budget
 }
 
@@ -24,7 +25,7 @@ type member struct {
 }
 
 func (b *builder) pool(name string, s *PoolSpec) *route {
-	p := &pool{spec: *s, name: name, budget: newBudget()}
+	p := &pool{spec: *s, name: name, budget: newBudget(), turn: new(atomic.Uint32)}
 	switch s.Select {
 	case "":
 		p.spec.Select = SelectFirstHealthy
@@ -65,6 +66,7 @@ func (b *builder) pool(name string, s *PoolSpec) *route {
 		r.choices = max(r.choices, part.choices)
 		r.sticky = r.sticky || part.sticky
 		r.client = r.client || part.client
+		r.asks = append(r.asks, part.asks...)
 		m := &member{route: part, seed: hashString(n), health: newHealth(s.Eject)}
 		if old := prev.member(part); old != nil {
 			m.health = old.health
@@ -145,20 +147,19 @@ func (l *lease) release() {
 // Tried is the pool members that failed a flow. The zero value is empty. It belongs to one goroutine.
 type Tried struct {
 	members []*health
+	fixed   []*route // of those, the ways without a choice: the same way is not tried again because it is a member elsewhere, too
 }
 
 func (t *Tried) has(m *member) bool {
-	for _, have := range t.members {
-		if have == m.health {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(t.members, m.health) || slices.Contains(t.fixed, m.route)
 }
 
 func (t *Tried) add(m *member) {
-	if !t.has(m) {
+	if !slices.Contains(t.members, m.health) {
 		t.members = append(t.members, m.health)
+		if m.route.way != nil {
+			t.fixed = append(t.fixed, m.route)
+		}
 	}
 }
 
@@ -291,7 +292,15 @@ func retryOf(q *Request, r *route) connmodel.Retry {
 		out = *r.retry
 	}
 	if out.Attempts <= 0 {
-		out.Attempts = min(2, r.choices)
+		out.Attempts = r.attempts()
 	}
 	return out
+}
+
+// attempts is how many are made where the retry rules do not say.
+func (r *route) attempts() int {
+	if r.tries > 0 {
+		return r.tries
+	}
+	return min(2, r.choices)
 }

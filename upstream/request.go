@@ -69,6 +69,9 @@ type Request struct {
 
 	// Tried holds the pool members that failed this flow, so that a second Dial goes on to others; nil = nobody cares.
 	Tried *Tried
+
+	// Choices keeps what choosers said of the flow, so that they are asked once for several requests about the same; nil = each request asks.
+	Choices *Choices
 }
 
 // upgrade reports whether TLS to the server is made here.

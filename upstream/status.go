@@ -164,6 +164,7 @@ func (t *Table) ResetCredential(name string) (was string, ok bool, err error) {
 // Status returns all declared upstreams in their order, with their places in pools.
 func (t *Table) Status() []UpstreamStatus {
 	pools := t.Pools()
+	choosers := t.Choosers()
 	out := make([]UpstreamStatus, 0, len(t.hops))
 	for _, h := range t.hops {
 		s := UpstreamStatus{Name: h.spec.Name, Scheme: h.spec.Scheme, Address: h.spec.Address, Open: h.state.open.Load(),
@@ -191,6 +192,13 @@ func (t *Table) Status() []UpstreamStatus {
 		}
 		for _, p := range pools {
 			for _, m := range p.Members {
+				if m.Route == "upstream."+h.spec.Name {
+					s.Members = append(s.Members, m)
+				}
+			}
+		}
+		for _, c := range choosers {
+			for _, m := range c.Members {
 				if m.Route == "upstream."+h.spec.Name {
 					s.Members = append(s.Members, m)
 				}

@@ -30,6 +30,7 @@ type Table struct {
 	sessions  sessionCaches
 	lanes     lanes
 	certs     certWatch
+	settled   settled
 	watcher   *watcher      // nil = nothing is checked
 	changed   func(*Change) // may be nil
 
@@ -47,6 +48,9 @@ type route struct {
 	pool    *pool    // a choice
 	parts   []*route // one after the other
 	dynamic *dynamic // somebody else chooses, for each flow
+	asks    []ask    // the choices of others in it, in the order of its parts; nil = there are none, and it is ready to be gone
+	tries   int      // attempts where the retry rules do not say; 0 = two where there is a choice
+	key     string   // what a connection is kept by, for a route that was settled; "" = its name
 	depth   int      // proxies on the longest way
 	choices int      // members of the widest pool in it, at least 1
 	retry   *connmodel.Retry
@@ -77,7 +81,7 @@ func NewTable(c Config, prev *Table) (*Table, error) {
 		t.resolver = resolve.System()
 	}
 	t.resolvers = append(slices.Clone(c.Resolvers), t.resolver)
-	b := &builder{t: t, prev: prev, pools: make(map[string]*PoolSpec), chains: make(map[string]*ChainSpec), logins: make(map[any]*login)}
+	b := &builder{t: t, prev: prev, pools: make(map[string]*PoolSpec), chains: make(map[string]*ChainSpec), logins: make(map[any]*login), choice: make(map[string]*DynamicSpec), direct: &c.Direct}
 	b.build(&c)
 	if len(b.errs) > 0 {
 		return nil, errors.Join(b.errs...)
@@ -118,6 +122,8 @@ type builder struct {
 	pools  map[string]*PoolSpec
 	chains map[string]*ChainSpec
 	logins map[any]*login
+	choice map[string]*DynamicSpec
+	direct *DirectSpec
 	open   []string // names being compiled, outermost first
 	errs   []error
 }
@@ -168,6 +174,13 @@ func (b *builder) build(c *Config) {
 			b.fail("%s is declared twice", name)
 		}
 	}
+	for i := range c.Dynamic {
+		if name := c.Dynamic[i].Name; b.choice[name] == nil && b.pools[name] == nil && b.chains[name] == nil && b.t.routes[name] == nil {
+			b.choice[name] = &c.Dynamic[i]
+		} else {
+			b.fail("%s is declared twice", name)
+		}
+	}
 	for i := range c.Pools {
 		b.route("pool." + c.Pools[i].Name)
 	}
@@ -175,7 +188,7 @@ func (b *builder) build(c *Config) {
 		b.route("chain." + c.Chains[i].Name)
 	}
 	for i := range c.Dynamic {
-		b.dynamic(&c.Dynamic[i], &c.Direct)
+		b.route(c.Dynamic[i].Name)
 	}
 }
 
@@ -197,6 +210,8 @@ func (b *builder) route(name string) *route {
 		r = b.pool(name, b.pools[name])
 	case b.chains[name] != nil:
 		r = b.chain(name, b.chains[name])
+	case b.choice[name] != nil:
+		r = b.dynamic(b.choice[name])
 	default:
 		from := "the configuration"
 		if len(b.open) > 1 {
@@ -236,13 +251,38 @@ func (b *builder) chain(name string, c *ChainSpec) *route {
 		fixed = fixed && part.way != nil
 	}
 	if fixed {
-		r.way = &way{}
-		for _, p := range r.parts {
-			r.way.hops = append(r.way.hops, p.way.hops...)
+		r.way = joined(r.parts)
+	}
+	for i, part := range r.parts {
+		for _, a := range part.asks {
+			if a.to.IsZero() && i+1 < len(r.parts) {
+				if a.to = entrance(r.parts[i+1]); a.to.IsZero() {
+					b.fail("%s: %s stands before %s, which is no proxy of a known address: what it chooses by is the address of the next hop", name, part.name, r.parts[i+1].name)
+					return nil
+				}
+			}
+			r.asks = append(r.asks, a)
 		}
-		r.way.name = wayName(r.way.hops)
 	}
 	return r
+}
+
+// joined is fixed ways one after the other.
+func joined(parts []*route) *way {
+	w := &way{}
+	for _, p := range parts {
+		w.hops = append(w.hops, p.way.hops...)
+	}
+	w.name = wayName(w.hops)
+	return w
+}
+
+// entrance is the address of the first proxy of a fixed way; zero where there is a choice.
+func entrance(r *route) connmodel.Address {
+	if r.way == nil || len(r.way.hops) == 0 {
+		return connmodel.Address{}
+	}
+	return r.way.hops[0].spec.Address
 }
 
 // wayName joins the names of hops, for records.
@@ -267,12 +307,12 @@ func wayName(hops []*Hop) string {
 // to a proxy that takes any target.
 func (t *Table) Key(q *Request, absolute bool) Key {
 	r := t.routes[q.Route]
-	if r != nil && r.dynamic != nil {
+	if r != nil && len(r.asks) > 0 {
 		var err *connmodel.ConnError
-		if r, err = t.way(context.Background(), r, q); err != nil {
+		if r, err = t.settle(context.Background(), r, q); err != nil {
 			return Key{} // of no connection
 		}
-		return t.key(q, r, r.name, absolute)
+		return t.key(q, r, r.keyName(), absolute)
 	}
 	return t.key(q, r, q.Route, absolute)
 }

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/netip"
 	"strings"
+	"viaduct/upstream"
 
 	"viaduct/connmodel"
 )
@@ -108,7 +109,13 @@ func (e *explanation) printOutcome(w io.Writer, p palette) {
 		}
 		fmt.Fprintf(w, "%-9s %s\n", "tls", line)
 	}
-	if x := e.PAC; x != nil {
+	for _, x := range e.PAC {
+		if len(e.PAC) > 1 || x.Route != e.Via {
+			fmt.Fprintf(w, "%-9s %s\n", "choice", x.Route)
+		}
+		if x.To != "" {
+			fmt.Fprintf(w, "%-9s the way to the next hop, %s\n", "for", x.To)
+		}
 		fmt.Fprintf(w, "%-9s %s\n", "script", x.From)
 		if x.URL != "" {
 			fmt.Fprintf(w, "%-9s %s\n", "asked", printable(x.URL))
@@ -118,7 +125,7 @@ func (e *explanation) printOutcome(w io.Writer, p palette) {
 		}
 		if x.Error != "" {
 			fmt.Fprintf(w, "%-9s %s: %s\n", "answer", p.bad("none"), printable(x.Error))
-			fmt.Fprintf(w, "%-9s %s\n", "on_error", x.OnError)
+			fmt.Fprintf(w, "%-9s %s\n", "on_error", onErrorText(x.OnError))
 		} else {
 			fmt.Fprintf(w, "%-9s %s\n", "answer", strings.Join(x.Entries, "; "))
 		}
@@ -243,4 +250,12 @@ func (e *explanation) nameWords() string {
 		return e.Name + " is what the client says; the connection goes to the address"
 	}
 	return ""
+}
+
+// onErrorText says what takes the place of a script that gave no entries.
+func onErrorText(route string) string {
+	if route == upstream.OnErrorNext {
+		return "the other members of the pool"
+	}
+	return route
 }

@@ -12,6 +12,7 @@ import (
 
 	"viaduct/connmodel"
 	"viaduct/policies"
+	"viaduct/policies/pac"
 	"viaduct/router"
 	"viaduct/upstream"
 	"viaduct/upstream/resolve"
@@ -53,7 +54,7 @@ type explanation struct {
 	TLS        string    `json:"tls,omitempty"`
 	TLSName    string    `json:"tls_server_name,omitempty"` // sent and checked
 	Unverified bool      `json:"tls_unverified,omitempty"`  // the server may show any certificate (verify = false)
-	PAC        *pacStep  `json:"pac,omitempty"`             // what the script says that chooses the route
+	PAC        []pacStep `json:"pac,omitempty"`             // what the scripts say that choose in the route
 	Route      []hopStep `json:"route,omitempty"`
 	ResolvedBy string    `json:"resolved_by,omitempty"` // who turns the name of the server into an address: viaduct, upstreams by name; literal = it is one
 	Refused    string    `json:"refused,omitempty"`     // why the destination is not allowed
@@ -331,9 +332,10 @@ func (e *explanation) decided(ctx context.Context, rc *router.Config, table *ups
 		}
 	}
 	hops, _ := table.Describe(d.Route) // load has checked that there is such a route
-	if chosen, ok := table.Choose(ctx, requestOf(f, d)); ok {
+	q := requestOf(f, d)
+	if chosen, ok := table.Choose(ctx, q); ok {
 		hops = chosen.Hops
-		e.chosen(once, &chosen)
+		e.chosen(once, q, &chosen)
 	}
 	e.Route = hopSteps(hops)
 	e.ResolvedBy = resolvedBy(f, d, hops)
@@ -352,8 +354,10 @@ func (e *explanation) decided(ctx context.Context, rc *router.Config, table *ups
 
 // pacStep is what a PAC script says of the flow.
 type pacStep struct {
+	Route   string `json:"route"`
 	From    string `json:"from"`
-	OnError string `json:"on_error,omitempty"` // the route taken because the script gave no entries; deny
+	To      string `json:"to,omitempty"`       // the next hop, which it was asked the way to; "" = it was asked about the target
+	OnError string `json:"on_error,omitempty"` // because the script gave no entries: the route that is taken; deny; next = the other members of the pool
 	pacEvaluation
 }
 
@@ -369,16 +373,27 @@ func requestOf(f *connmodel.Facts, d *connmodel.Decision) *upstream.Request {
 	return q
 }
 
-// chosen notes what the script said.
-func (e *explanation) chosen(once *pacOnce, c *upstream.Choice) {
-	e.PAC = &pacStep{From: once.from, pacEvaluation: once.last}
-	if c.Err == nil {
-		return
+// chosen notes what the scripts said.
+func (e *explanation) chosen(once *pacOnce, q *upstream.Request, c *upstream.Choice) {
+	for _, a := range c.Asked {
+		to, path := q.Target, q.Path
+		if !a.To.IsZero() {
+			to, path = a.To, ""
+		}
+		x := once.said[a.Route+" "+pac.QueryFor(to, path).URL]
+		if x.Route = a.Route; !a.To.IsZero() {
+			x.To = a.To.String()
+		}
+		if a.Err != nil {
+			x.Error, x.OnError = a.Err.Error(), a.OnError
+		}
+		e.PAC = append(e.PAC, x)
 	}
-	e.PAC.Error, e.PAC.OnError = c.Err.Error(), c.OnError
-	if c.OnError == "" {
-		e.PAC.OnError = "deny"
-		e.Refused = "refused: " + e.Via + " gives no way, and the policy says to refuse then"
+	if c.Err != nil {
+		e.Refused = "refused: " + c.Err.Error()
+		if len(c.Asked) == 1 { // why is said of the script
+			e.Refused = "refused: " + c.Asked[0].Route + " gives no way, and the policy says to refuse then"
+		}
 	}
 }
 

@@ -52,6 +52,7 @@ func (s *service) Status() *admin.Status {
 	}
 	st.GeoIP = cur.geoip.status()
 	st.PACs = cur.pacs.status(cur.cfg)
+	named(st.PACs, cur.routes.Choosers())
 	st.Resolvers = cur.resolvers.status(cur.cfg)
 	for _, r := range cur.reach.Status() {
 		st.Reach = append(st.Reach, reachStatus(&r))
@@ -136,6 +137,27 @@ func memberStatus(m *upstream.MemberStatus) admin.MemberStatus {
 	return admin.MemberStatus{
 		Route: m.Route, State: state, Until: maybe(m.Until), Failures: m.Failures, Ejections: m.Ejections, Open: m.Open,
 		Connect: float64(m.Connect.Microseconds()) / 1000, LastError: m.LastError, Since: maybe(m.Since), Why: m.Why, Check: checkStatus(m.Check),
+	}
+}
+
+// named adds to the status of scripts what became of the proxies that they named.
+func named(all []admin.PACStatus, choosers []upstream.ChooserStatus) {
+	for i := range all {
+		p := &all[i]
+		for j := range choosers {
+			c := &choosers[j]
+			if c.Name != "pac."+p.Name {
+				continue
+			}
+			p.OnError, p.RetriesRefused = c.OnError, c.RetriesRefused
+			p.Undeclared = admin.UndeclaredStatus{Known: c.Other.Known, Out: c.Other.Out, Open: c.Other.Open}
+			for _, m := range c.Members {
+				p.Members = append(p.Members, memberStatus(&m))
+			}
+			for _, m := range c.Others {
+				p.Others = append(p.Others, memberStatus(&m))
+			}
+		}
 	}
 }
 

@@ -180,8 +180,8 @@ type pacOnce struct {
 	noDNS bool
 
 	mu   sync.Mutex
-	last pacEvaluation // the last answer
-	from string        // where the script came from
+	said map[string]pacStep // by route and URL
+	from string             // where the last script came from
 }
 
 // chooser returns that of a route.
@@ -205,6 +205,7 @@ func (x onePAC) Find(ctx context.Context, q pac.Query) (pac.Answer, error) {
 	defer x.o.mu.Unlock()
 	text, err := x.text(ctx)
 	if err != nil {
+		x.say(q, pac.Answer{}, err)
 		return pac.Answer{}, err
 	}
 	o := pacOptions(x.o.cfg, x.p, nil)
@@ -214,12 +215,21 @@ func (x onePAC) Find(ctx context.Context, q pac.Query) (pac.Answer, error) {
 	}
 	s, err := pac.New(ctx, text, o)
 	if err != nil {
+		x.say(q, pac.Answer{}, err)
 		return pac.Answer{}, err
 	}
 	defer s.Close()
 	a, err := s.Find(ctx, q)
-	x.o.last = evaluation(q, a, err)
+	x.say(q, a, err)
 	return a, err
+}
+
+// say notes an answer. Called with mu held.
+func (x onePAC) say(q pac.Query, a pac.Answer, err error) {
+	if x.o.said == nil {
+		x.o.said = make(map[string]pacStep)
+	}
+	x.o.said[x.p.Route()+" "+q.URL] = pacStep{Route: x.p.Route(), From: x.o.from, pacEvaluation: evaluation(q, a, err)}
 }
 
 func (x onePAC) text(ctx context.Context) (string, error) {

@@ -161,13 +161,13 @@ func printPACs(w io.Writer, s *admin.Status) {
 		return
 	}
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
-	fmt.Fprint(t, "\nPAC\tFROM\tSTATE\tAGE\tCALLS\tKNOWN\tFAILURES\tLAST ERROR\n")
+	fmt.Fprint(t, "\nPAC\tFROM\tSTATE\tAGE\tCALLS\tKNOWN\tFAILURES\tON ERROR\tLAST ERROR\n")
 	for _, p := range s.PACs {
 		age := "-"
 		if p.Since != nil && p.Age > 0 {
 			age = time.Duration(p.Age * float64(time.Second)).Round(time.Second).String()
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%d\t%d\t%d\t%s\n", p.Name, p.From, p.State, age, p.Calls, p.Hits, p.Failures, printable(p.Error))
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%d\t%d\t%d\t%s\t%s\n", p.Name, p.From, p.State, age, p.Calls, p.Hits, p.Failures, p.OnError, printable(p.Error))
 	}
 	t.Flush() // as above
 }
@@ -213,19 +213,39 @@ func printPools(w io.Writer, s *admin.Status) error {
 		fmt.Fprint(t, "\nPOOL\tMEMBER\tSTATE\tCHECK\tOPEN\tCONNECT\tLAST ERROR\n")
 	}
 	for _, pool := range s.Pools {
-		for _, m := range pool.Members {
-			state, connect := m.State, "-"
-			if m.Until != nil && m.State == "ejected" {
-				state += " until " + m.Until.Local().Format("15:04:05")
-			}
-			if m.Since != nil && m.State == "healthy" {
-				state += " since " + m.Since.Local().Format("15:04:05")
-			}
-			if m.Connect > 0 {
-				connect = fmt.Sprintf("%.1f ms", m.Connect)
-			}
-			fmt.Fprintf(t, "%s (%s)\t%s\t%s\t%s\t%d\t%s\t%s\n", strings.TrimPrefix(pool.Name, "pool."), pool.Select, m.Route, state, checkWords(m.Check), m.Open, connect, cmp.Or(m.Why, m.LastError))
+		printMembers(t, fmt.Sprintf("%s (%s)", strings.TrimPrefix(pool.Name, "pool."), pool.Select), pool.Members)
+	}
+	named := false
+	for _, p := range s.PACs {
+		if !named && len(p.Members)+len(p.Others) > 0 {
+			fmt.Fprint(t, "\nPAC\tHAS NAMED\tSTATE\tCHECK\tOPEN\tCONNECT\tLAST ERROR\n")
+			named = true
+		}
+		printMembers(t, p.Name, p.Members)
+		few := p.Others[:min(len(p.Others), fewOthers)]
+		printMembers(t, p.Name, few)
+		if more := p.Undeclared.Known - len(few); more > 0 {
+			fmt.Fprintf(t, "%s\tand %d more that are not declared\t\t\t\t\t\n", p.Name, more)
 		}
 	}
 	return t.Flush()
+}
+
+// fewOthers is how many proxies that nobody declared are printed for a script.
+const fewOthers = 10
+
+func printMembers(t io.Writer, of string, members []admin.MemberStatus) {
+	for _, m := range members {
+		state, connect := m.State, "-"
+		if m.Until != nil && m.State == "ejected" {
+			state += " until " + m.Until.Local().Format("15:04:05")
+		}
+		if m.Since != nil && m.State == "healthy" {
+			state += " since " + m.Since.Local().Format("15:04:05")
+		}
+		if m.Connect > 0 {
+			connect = fmt.Sprintf("%.1f ms", m.Connect)
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%d\t%s\t%s\n", of, m.Route, state, checkWords(m.Check), m.Open, connect, cmp.Or(m.Why, m.LastError))
+	}
 }

@@ -472,7 +472,7 @@ func (p *practice) target(q *checkQuery, name string) (connmodel.Address, string
 // table joins the policy's routes with the one that is looked at.
 func (p *practice) table(o *doctor.Options, timeout time.Duration) (*upstream.Table, string, error) {
 	c := p.cfg.Upstreams
-	c.Dynamic, c.Guard = nil, auth.NewGuard(filepath.Join(p.state, "auth"), nil)
+	c.Guard = auth.NewGuard(filepath.Join(p.state, "auth"), nil)
 	c.Upstreams, c.Chains, c.NoChecks = slices.Clone(c.Upstreams), slices.Clone(c.Chains), true
 	for i := range c.Upstreams {
 		u := &c.Upstreams[i]

@@ -37,6 +37,10 @@ var (
 	descPACCalls         = desc("pac_calls_total", "Calls of the PAC script.", "pac")
 	descPACHits          = desc("pac_cache_hits_total", "Answers of the PAC script that were known from before.", "pac")
 	descPACFailures      = desc("pac_failures_total", "Calls of the PAC script that gave no entries.", "pac")
+	descPACMemberUp      = desc("pac_member_up", "1 when a declared upstream, or direct, that the PAC script has named would be chosen.", "pac", "member")
+	descPACMemberOut     = desc("pac_member_ejections_total", "How often a declared upstream, or direct, that the PAC script has named was ejected.", "pac", "member")
+	descPACUndeclared    = desc("pac_undeclared_proxies", "Proxies that the PAC script has named and nobody declared.", "pac")
+	descPACUndeclaredOut = desc("pac_undeclared_proxies_out", "Of those, that are passed over now.", "pac")
 	descReachable        = desc("network_reachable", "1 when the address that a condition asks network.reachable about can be reached.", "address")
 	descNetworkChanges   = desc("network_changes_total", "Changes of the addresses and routes of this machine.")
 	descLookups          = desc("resolver_lookups_total", "Names that the resolver was asked for.", "resolver")
@@ -61,7 +65,7 @@ var (
 func (c *statusCollector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{descBuild, descGeoIPBuilt, descGeoIPFresh, descGeoIPBroken, descGeneration, descReloadOK, descReloadTime, descUpstreamUp, descUpstreamOpen, descUpstreamTries,
 		descUpstreamFailures, descClosed, descMemberUp, descMemberEjections,
-		descMemberCheck, descMemberChecks, descMemberCheckFails, descUpstreamCheck, descUpstreamChecks, descUpstreamCheckNo, descRetriesRefused, descPACReady, descPACFresh, descPACAge, descPACLoadFailures, descPACCalls, descPACHits, descPACFailures,
+		descMemberCheck, descMemberChecks, descMemberCheckFails, descUpstreamCheck, descUpstreamChecks, descUpstreamCheckNo, descRetriesRefused, descPACReady, descPACFresh, descPACAge, descPACLoadFailures, descPACCalls, descPACHits, descPACFailures, descPACMemberUp, descPACMemberOut, descPACUndeclared, descPACUndeclaredOut,
 		descLookups, descLookupHits, descLookupStale, descLookupFailures, descLookupEntries, descQueries, descQueryLatency, descServerUp,
 		descReachable, descNetworkChanges, descRecordsWritten, descRecordsDropped, descRecordFailures, descOpened, descRejected, descPassed, descMinted, descCAEnd} {
 		ch <- d
@@ -128,6 +132,13 @@ func (c *statusCollector) Collect(ch chan<- prometheus.Metric) {
 		counter(descPACCalls, p.Calls, p.Name)
 		counter(descPACHits, p.Hits, p.Name)
 		counter(descPACFailures, p.Failures, p.Name)
+		for j := range p.Members { // others have names that the script made up
+			m := &p.Members[j]
+			gauge(descPACMemberUp, bit(m.Up()), p.Name, m.Route)
+			counter(descPACMemberOut, m.Ejections, p.Name, m.Route)
+		}
+		gauge(descPACUndeclared, float64(p.Undeclared.Known), p.Name)
+		gauge(descPACUndeclaredOut, float64(p.Undeclared.Out), p.Name)
 	}
 	if s.Network.Watched {
 		counter(descNetworkChanges, s.Network.Changes)

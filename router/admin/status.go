@@ -235,6 +235,14 @@ type PACStatus struct {
 	Failures     uint64     `json:"failures_total"` // calls that gave no entries
 	Engines      int        `json:"engines"`
 	Rebuilt      uint64     `json:"engines_rebuilt_total"` // because a bound was met
+	OnError      string     `json:"on_error"`              // the route when it gives no entries; deny; next = the other members of a pool, else deny
+
+	Members []MemberStatus `json:"members,omitempty"` // declared upstreams and direct that it has named
+	// Undeclared is proxies that it has named and that no upstream block declares; Others are some of them, those that are out first.
+	Undeclared UndeclaredStatus `json:"undeclared"`
+	Others     []MemberStatus   `json:"others,omitempty"`
+	// RetriesRefused is attempts that the budget did not allow.
+	RetriesRefused uint64 `json:"retries_refused_total"`
 }
 
 // NetworkStatus is about changes of the addresses and routes of the machine.
@@ -256,6 +264,13 @@ type ReachStatus struct {
 	Took      float64    `json:"took_ms,omitempty"`
 	Error     string     `json:"error,omitempty"` // of the last try
 	Tries     uint64     `json:"tries_total"`
+}
+
+// UndeclaredStatus counts proxies that a PAC script named and nobody declared.
+type UndeclaredStatus struct {
+	Known int   `json:"known"`
+	Out   int   `json:"out"` // of those, that are passed over now
+	Open  int64 `json:"open"`
 }
 
 // RecordStatus says how the writing of records goes.

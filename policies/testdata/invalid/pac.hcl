@@ -43,12 +43,30 @@ pac "word" {
 }
 pac "good" {
   file     = "../pac/good.pac"
-  on_error = [upstream.a, pac.of_file] # ERROR: PAC in a chain
+  on_error = [upstream.a, pac.of_file] # ERROR: PAC upon PAC
 }
 pool "p" {
-  members = [upstream.a, pac.good] # ERROR: PAC in a pool
+  members = [upstream.a, pac.good]
+}
+pac "by_pool" {
+  file     = "../pac/good.pac"
+  on_error = pool.p # ERROR: PAC upon PAC
+}
+chain "before" { # ERROR: Script before a choice
+  hops = [pac.word, pool.p]
+}
+chain "nested" { # ERROR: Script before a choice
+  hops = [pool.p, pac.word]
+}
+chain "good" {
+  hops = [pac.word, upstream.a]
+}
+resolver "names" {
+  servers = ["tcp://192.0.2.53"]
+  via     = pool.p # ERROR: Names by way of a script
 }
 policy "default" {
+  resolver = resolver.names
   rule "none" {
     match { host = "none.example" }
     via = pac.none
@@ -91,7 +109,19 @@ policy "default" {
   }
   rule "chain" {
     match { host = "chain.example" }
-    via = [upstream.a, pac.good] # ERROR: PAC in a chain
+    via = [upstream.a, pac.by_pool]
+  }
+  rule "chains" {
+    match { host = "chains.example" }
+    via = chain.good
+  }
+  rule "before" {
+    match { host = "before.example" }
+    via = chain.before
+  }
+  rule "nested" {
+    match { host = "nested.example" }
+    via = chain.nested
   }
   otherwise { via = pool.p }
 }
