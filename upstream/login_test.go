@@ -307,3 +307,53 @@ func TestLargeCredential(t *testing.T) {
 	}
 	c.Close()
 }
+
+// A reload in the middle of an attempt begins no other: the connections of the new configuration wait for the old one's.
+func TestReloadWhileItIsShown(t *testing.T) {
+	var shown atomic.Int32
+	seen, release := make(chan struct{}), make(chan struct{})
+	at, _ := asking(t, func(c net.Conn, r *http.Request, _ int) bool {
+		if shown.Add(1) == 1 {
+			close(seen)
+		}
+		<-release
+		deny(c, "", "Basic realm=x")
+		return true
+	})
+	dir := t.TempDir()
+	conf := Config{Upstreams: []Spec{loginSpec("p", at)}, Guard: auth.NewGuard(dir, nil)}
+	tab := table(t, conf)
+	results := make(chan *connmodel.ConnError, 10)
+	dial := func(tab *Table) {
+		_, err := tab.Dial(context.Background(), &Request{Route: "upstream.p", Target: connmodel.Address{Host: "a.example", Port: 443}}, nil)
+		results <- err
+	}
+	go dial(tab)
+	<-seen
+	next, err := NewTable(conf, tab)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer next.Close()
+	tab.Close()
+	other := conf
+	other.Guard = auth.NewGuard(dir, nil) // as another process has it
+	beside := table(t, other)
+	for range 3 {
+		go dial(next)
+		go dial(beside)
+	}
+	time.Sleep(50 * time.Millisecond)
+	if n := shown.Load(); n != 1 {
+		t.Errorf("shown %d times at the same time", n)
+	}
+	close(release)
+	for range 7 {
+		if err := <-results; err == nil || err.Kind != connmodel.KindAuth {
+			t.Errorf("%v", err)
+		}
+	}
+	if n := shown.Load(); n != 1 || next.Status()[0].CredentialState != "closed" || beside.Status()[0].CredentialState != "closed" {
+		t.Errorf("shown %d times; %s, %s", n, next.Status()[0].CredentialState, beside.Status()[0].CredentialState)
+	}
+}
