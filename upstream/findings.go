@@ -65,6 +65,7 @@ func (v *findings) why() string {
 type goal struct {
 	routes int
 	good   atomic.Int64 // when a check that went well was begun: see clock
+	lost   atomic.Bool  // no route reaches it
 }
 
 // guilty reports whether a failure is to be held against the route that failed in a row since `since`. What only one route is asked for cannot be
@@ -76,13 +77,14 @@ func (g *goal) guilty(err *connmodel.ConnError, since time.Time) bool {
 	return g.good.Load() > clock(since)
 }
 
-// checked notes how an active check went. What is the fault of this machine says nothing about the member.
-func (h *health) checked(now time.Time, res CheckResult, g *goal) {
+// checked notes how an active check went. What is the fault of this machine says nothing about the member. spared says that it would be
+// out if the target were not at fault.
+func (h *health) checked(now time.Time, res CheckResult, g *goal) (spared bool) {
 	h.mu.Lock()
 	v := &h.checks
 	if v.of == nil { // a check of the configuration before
 		h.mu.Unlock()
-		return
+		return false
 	}
 	v.last = res
 	v.made++
@@ -113,13 +115,16 @@ func (h *health) checked(now time.Time, res CheckResult, g *goal) {
 			v.missing = now
 		}
 		v.hits = 0
-		if h.lastErr, h.lastFail = err, now; v.misses >= v.unhealthy && g.guilty(err, v.missing) {
-			v.down = true
+		if h.lastErr, h.lastFail = err, now; v.misses >= v.unhealthy {
+			guilty := g.guilty(err, v.missing)
+			v.down = v.down || guilty
+			spared = !guilty && !v.down
 		}
 	}
 	c := h.turn(now)
 	h.mu.Unlock()
 	c.say()
+	return spared
 }
 
 // covers reports whether a check that went well has got as far as the place where flows failed with err.

@@ -55,15 +55,17 @@ type turned struct {
 	why         string // it is out
 }
 
-// Change is a member of a pool, or an upstream that is checked, that is taken out or comes back.
+// Change is a member of a pool, an upstream that is checked, or a target of checks, that is found down or well again.
 type Change struct {
 	Pool  string // "pool.corp"; "" = it is about the upstream itself
-	Route string // "upstream.corp_a"
-	From  string // StateHealthy, StateEjected or StateDown
-	To    string
-	Why   string        // it is out: the error, and how often it was met
-	Until time.Time     // of an ejection
-	After time.Duration // it was in the state before; 0 = not known
+	Route string // "upstream.corp_a"; "" = it is about a Target
+	// Target is one of checks that several routes are asked for and none reaches: nobody is taken out for that. Zero = it is about a Route.
+	Target connmodel.Address
+	From   string // StateHealthy, StateEjected or StateDown
+	To     string
+	Why    string        // it is out: the error, and how often it was met
+	Until  time.Time     // of an ejection
+	After  time.Duration // it was in the state before; 0 = not known
 
 	tell func(*Change)
 }

@@ -221,11 +221,21 @@ func (w *watcher) make(ctx context.Context, x *watched) bool {
 		return false
 	}
 	now := time.Now()
-	if res.Err == nil && res.Short == "" && x.goal != nil {
+	good := res.Err == nil && res.Short == "" && x.goal != nil
+	if good {
 		x.goal.good.Store(clock(res.At))
 	}
+	spared := false
 	for _, h := range x.of {
-		h.checked(now, res, x.goal)
+		spared = h.checked(now, res, x.goal) || spared
+	}
+	if tell := w.t.changed; tell != nil {
+		switch {
+		case spared && x.goal.lost.CompareAndSwap(false, true):
+			tell(&Change{Target: x.check.Target, From: StateHealthy, To: StateDown, Why: res.Err.Message})
+		case good && x.goal.lost.CompareAndSwap(true, false):
+			tell(&Change{Target: x.check.Target, From: StateDown, To: StateHealthy})
+		}
 	}
 	return true
 }

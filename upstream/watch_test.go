@@ -30,6 +30,10 @@ type changes struct {
 func (c *changes) tell(x *Change) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if !x.Target.IsZero() {
+		c.all = append(c.all, fmt.Sprintf("target: %s > %s", x.From, x.To))
+		return
+	}
 	c.all = append(c.all, strings.TrimSpace(fmt.Sprintf("%s %s: %s > %s %s", x.Pool, x.Route, x.From, x.To, x.Why)))
 }
 
@@ -152,12 +156,24 @@ func TestTellsApart(t *testing.T) {
 			if kind != CheckTCP && (m[1].Why == "" || m[1].Since.IsZero() || m[1].Check.OK || m[1].Check.InARow < 2 || m[1].Check.Error == "" || m[1].Check.Next.IsZero() || !strings.Contains(said.take(), "upstream.p1: healthy > down")) {
 				t.Errorf("%+v, %+v", m[1], m[1].Check)
 			}
-			for i := range f.proxies {
-				f.proxies[i].Script(ut.Status(503, "the target is down"))
-			}
+			origin.Down()
 			m = rounds(m[0].Check.Made + 5)
 			if m[0].State != StateHealthy || m[2].State != StateHealthy {
 				t.Errorf("the target is down: %+v", m)
+			}
+			if kind == CheckTCP {
+				return
+			}
+			if got := said.take(); got != "target: healthy > down" {
+				t.Errorf("told: %s", got)
+			}
+			f.proxies[1].Script()
+			if err := origin.Up(); err != nil {
+				t.Fatal(err)
+			}
+			rounds(m[0].Check.Made + 5)
+			if got := said.take(); !strings.HasPrefix(got, "target: down > healthy\n") && !strings.HasSuffix(got, "\ntarget: down > healthy") || !strings.Contains(got, "upstream.p1: down > healthy") {
+				t.Errorf("told: %s", got)
 			}
 		})
 	}

@@ -57,6 +57,13 @@ func (s *service) wellbeingChanged(c *upstream.Change) {
 }
 
 func changeWords(c *upstream.Change) (string, logrus.Fields) {
+	if !c.Target.IsZero() {
+		fields := logrus.Fields{"target": c.Target.String(), "state": c.To}
+		if c.To == upstream.StateDown {
+			return "health: " + c.Target.String() + ", which checks ask for, is reached through no member, so none is taken out for it; is the check asking for the right thing? " + c.Why, fields
+		}
+		return "health: " + c.Target.String() + ", which checks ask for, is reached again", fields
+	}
 	fields := logrus.Fields{"member": c.Route, "state": c.To}
 	text := "health: " + c.Route
 	if c.Pool != "" {

@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"viaduct/connmodel"
 	"viaduct/upstream"
 )
 
@@ -35,6 +36,7 @@ func TestChangeWords(t *testing.T) {
 		"health: pool.p: upstream.a is down: it hangs":                                       {Pool: "pool.p", Route: "upstream.a", To: upstream.StateDown, Why: "it hangs"},
 		"health: upstream.a is well again, after 1m0s":                                       {Route: "upstream.a", To: upstream.StateHealthy, After: time.Minute},
 		"health: pool.p: chain.c is left out for 5s, after 3 failures in a row: it is reset": {Pool: "pool.p", Route: "chain.c", To: upstream.StateEjected, Until: time.Now().Add(5 * time.Second), Why: "3 failures in a row: it is reset"},
+		"health: www.example:443, which checks ask for, is reached again":                    {Target: connmodel.Address{Host: "www.example", Port: 443}, To: upstream.StateHealthy},
 	} {
 		if got, _ := changeWords(&c); got != want {
 			t.Errorf("%s\nwant %s", got, want)
