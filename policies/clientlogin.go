@@ -17,7 +17,7 @@ func (l *loader) fromClient(b *block, scheme string) *upstream.Auth {
 		}
 	}
 	if strings.HasPrefix(scheme, "socks") {
-		l.errorAt(b.attrs["from_client"].NameRange, "Clients' passwords to a SOCKS proxy", "A client's own user and password go to http and https proxies alone: SOCKS has no place for what keeps a rejected password from being shown again. "+
+		l.errorAt(b.attrs["from_client"].NameRange, "Clients' passwords to a SOCKS proxy", "A client's own user and password go to http and https proxies alone, by Basic. "+
 			"Use an http or https proxy, or give this one a username and password.")
 	}
 	return a

@@ -34,6 +34,12 @@ type Config struct {
 	// certificates, passwords): a change in any of them may change the configuration.
 	Files []string
 	Data  []string
+
+	// SecretFiles are those of Data that secrets may come from, and SecretCommands are run for them: see Credentials.
+	SecretFiles    []string
+	SecretCommands []SecretCommand
+
+	sources map[string][]byte // the text of Files
 }
 
 // Unverified names the upstreams and rules that take any certificate (verify = false): "upstream.corp", "rule partners/old appliance

@@ -26,6 +26,7 @@ func (l *loader) functions(dir string) map[string]function.Function {
 		Dir:     dir,
 		ReadFile: func(path string) ([]byte, error) {
 			full := pathOf(hcl.Range{Filename: dir + "/x"}, path)
+			l.watches(full)
 			b, err := l.readData(full, 1<<20)
 			if err != nil {
 				return nil, fmt.Errorf("%s", reasonOf(err, full))
@@ -39,6 +40,9 @@ func (l *loader) functions(dir string) map[string]function.Function {
 	all["env"] = l.forgiving(all["env"], "Environment variable not set")
 	all["file"] = l.forgiving(all["file"], "Cannot read file")
 	all["credential"] = l.secret("name", "A secret from the credentials directory, read once at load.", l.credential)
+	all["netrc"] = l.netrcFunction(dir, "The password of a machine in a netrc file.", true, func(e netrcEntry) string { return e.password })
+	all["netrc_login"] = l.netrcFunction(dir, "The user name of a machine in a netrc file.", false, func(e netrcEntry) string { return e.login })
+	all["command"] = l.commandFunction()
 	all["proxy_username"] = l.forgiving(textFunction("variable", "The user name in the URL that a proxy variable of the environment holds.", func(name string) (string, error) {
 		u, err := l.proxyUser(name)
 		return u.Username(), err
@@ -132,6 +136,7 @@ func (l *loader) credential(name string) (string, error) {
 		return "", fmt.Errorf("there is no credentials directory: start the service with LoadCredential=%s:PATH, or set CREDENTIALS_DIRECTORY", name)
 	}
 	path := l.o.Credentials + "/" + name
+	l.watches(path)
 	b, err := l.readData(path, maxSecret)
 	if err != nil {
 		return "", fmt.Errorf("credential %q: %s", name, reasonOf(err, path))

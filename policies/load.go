@@ -24,6 +24,10 @@ type Options struct {
 	Credentials string                            // directory that credential() reads from; "" = $CREDENTIALS_DIRECTORY of Environ
 	ReadFile    func(path string) ([]byte, error) // for the files that a policy names; nil = the file system
 
+	// Command runs the command of a secret and returns what it printed; nil = commands are not run, and what they give is not known: such
+	// a policy can be looked at, and not be used to connect. Its errors hold nothing of what was printed.
+	Command func(SecretCommand) (string, error)
+
 	// Lenient makes unreadable files, unset environment variables and missing credentials warnings, so that a policy can be
 	// checked on a machine without the secrets. A list that a rule needs is an error even so.
 	Lenient bool
@@ -39,9 +43,14 @@ type loader struct {
 	sources map[string][]byte
 	diags   hcl.Diagnostics
 	notes   hcl.Diagnostics
-	data    []string                 // other files read
-	foreign map[*hcl.Diagnostic]bool // those of diags that HCL wrote
-	hiding  hidden                   // see hidden; made when it is first asked for
+	data    []string // other files read
+
+	secretFiles    []string // files that secrets come from
+	secretCommands []SecretCommand
+	authHost       string                   // of the upstream whose auth block is being read
+	authUser       string                   // its user name, when that has been read
+	foreign        map[*hcl.Diagnostic]bool // those of diags that HCL wrote
+	hiding         hidden                   // see hidden; made when it is first asked for
 
 	variables map[string]*variable
 	locals    map[string]*local
@@ -94,23 +103,36 @@ type declared struct {
 
 // Load reads, checks and compiles. The Config is nil if and only if the Diagnostics have errors.
 func Load(o Options) (*Config, Diagnostics) {
-	if o.Environ == nil {
-		o.Environ = func(string) (string, bool) { return "", false }
-	}
-	if o.Credentials == "" {
-		o.Credentials, _ = o.Environ("CREDENTIALS_DIRECTORY")
-	}
-	l := &loader{
-		o: o, sources: map[string][]byte{}, variables: map[string]*variable{}, locals: map[string]*local{}, values: map[string]cty.Value{},
-		contexts: map[string]*hcl.EvalContext{}, byName: map[string]map[string]declared{}, used: map[string]bool{}, routes: map[string]hcl.Range{},
-	}
-	l.readSources(o)
+	l := newLoader(o)
+	l.readSources(l.o)
 	var cfg *Config
 	if !l.diags.HasErrors() { // what a broken file does not say would be missed everywhere: one slip of the pen, a page of errors
 		l.readBlocks()
 		l.evaluateScope()
 		cfg = l.build()
 	}
+	d := l.diagnostics()
+	if d.HasErrors() {
+		return nil, d
+	}
+	return cfg, d
+}
+
+func newLoader(o Options) *loader {
+	if o.Environ == nil {
+		o.Environ = func(string) (string, bool) { return "", false }
+	}
+	if o.Credentials == "" {
+		o.Credentials, _ = o.Environ("CREDENTIALS_DIRECTORY")
+	}
+	return &loader{
+		o: o, sources: map[string][]byte{}, variables: map[string]*variable{}, locals: map[string]*local{}, values: map[string]cty.Value{},
+		contexts: map[string]*hcl.EvalContext{}, byName: map[string]map[string]declared{}, used: map[string]bool{}, routes: map[string]hcl.Range{},
+	}
+}
+
+// diagnostics is all that was found, with what may hold a secret taken out.
+func (l *loader) diagnostics() Diagnostics {
 	d := Diagnostics{}
 	if len(l.diags)+len(l.notes) > 0 {
 		d = newDiagnostics(l.diags, l.sources, l.hides(), func(x *hcl.Diagnostic) bool { return l.foreign[x] })
@@ -120,10 +142,7 @@ func Load(o Options) (*Config, Diagnostics) {
 		d.Notes = l.notes
 	}
 	d.sorted(l.names)
-	if d.HasErrors() {
-		return nil, d
-	}
-	return cfg, d
+	return d
 }
 
 // The kinds of blocks that have a name others may refer to.
@@ -292,6 +311,9 @@ func (l *loader) build() *Config {
 	cfg.Reaches = slices.SortedFunc(maps.Keys(l.reaches), func(a, b connmodel.Address) int { return strings.Compare(a.String(), b.String()) })
 	cfg.Files = slices.Clone(l.names)
 	cfg.Signs = l.signs
+	cfg.sources = l.sources
+	slices.Sort(l.secretFiles)
+	cfg.SecretFiles, cfg.SecretCommands = slices.Compact(l.secretFiles), l.secretCommands
 	slices.Sort(l.data)
 	cfg.Data = slices.Compact(l.data)
 	return cfg

@@ -131,7 +131,7 @@ func (l *loader) evaluate(e hcl.Expression) (v cty.Value, ok bool) {
 }
 
 // secretCalls are the functions whose values are secret, and what could hide the name of one in JSON.
-var secretCalls = regexp.MustCompile(`credential|proxy_password|proxy_username|\\u`)
+var secretCalls = regexp.MustCompile(`credential|proxy_password|proxy_username|netrc|command|\\u`)
 
 // isOfSecret reports whether a secret goes into the value of e.
 func (l *loader) isOfSecret(e hcl.Expression) bool {

@@ -3,6 +3,7 @@ package policies
 import (
 	"fmt"
 	"net/url"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -82,7 +83,7 @@ func (l *loader) buildUpstream(x *upstreamBlock) {
 		}
 	}
 	if a := b.one("auth"); a != nil {
-		s.Auth = l.auth(a, s.Scheme)
+		s.Auth = l.auth(a, s.Scheme, s.Address.Host)
 		l.checkClear(x, a)
 	}
 }
@@ -185,7 +186,15 @@ func credentialName(e hcl.Expression) string {
 	w := &callFinder{}
 	hclsyntax.Walk(s, w)
 	for _, c := range w.calls {
-		if len(c.Args) == 0 || !slices.Contains([]string{"credential", "env", "proxy_password", "file"}, c.Name) {
+		if len(c.Args) == 0 || !slices.Contains([]string{"credential", "env", "proxy_password", "file", "netrc", "command"}, c.Name) {
+			continue
+		}
+		if c.Name == "command" {
+			if v, diags := c.Args[0].Value(nil); !diags.HasErrors() && v.Type().IsTupleType() && v.LengthInt() > 0 {
+				if p := v.Index(cty.Zero); p.Type() == cty.String && !p.IsNull() {
+					return path.Base(p.AsString())
+				}
+			}
 			continue
 		}
 		if v, diags := c.Args[0].Value(nil); !diags.HasErrors() && !v.IsNull() && v.Type() == cty.String {

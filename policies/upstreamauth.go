@@ -17,17 +17,22 @@ var authSchema = schema(attrs("username", "password", "name", "schemes", "domain
 var authSchemes = []string{"negotiate", "ntlm", "digest", "basic", "bearer"}
 
 // auth reads what the proxy wants to be shown.
-func (l *loader) auth(x *hcl.Block, scheme string) *upstream.Auth {
+func (l *loader) auth(x *hcl.Block, scheme, host string) *upstream.Auth {
 	b := l.open(x, authSchema)
+	l.authHost, l.authUser = host, ""
+	defer func() { l.authHost, l.authUser = "", "" }()
 	if b.boolean("from_client", false) {
 		return l.fromClient(b, scheme)
 	}
 	a := &upstream.Auth{Credential: b.text("name"), Domain: b.text("domain"), Workstation: b.text("workstation"), Realm: b.text("realm")}
-	a.Token, a.Header = upstream.NewSecret(l.authSecret(b, "token", a)), b.text("header")
 	if !b.has("token") && !b.has("ccache") {
 		b.need("username", "the name the proxy knows")
 	}
 	a.Username = l.clean(b.secret("username"), b.rng("username"), "username")
+	if l.authUser = a.Username; l.authUser == "" && b.has("username") && l.o.Lenient {
+		a.Username = "unknown" // it comes from what is missing here
+	}
+	a.Token, a.Header = upstream.NewSecret(l.authSecret(b, "token", a)), b.text("header")
 	password := l.authSecret(b, "password", a)
 	a.Password = upstream.NewSecret(password)
 	switch scheme {
@@ -36,7 +41,9 @@ func (l *loader) auth(x *hcl.Block, scheme string) *upstream.Auth {
 		a.WarmURL = b.warmURL("warm_url")
 		a.SPN, a.Canonical = b.text("spn"), b.boolean("canonical_name", false)
 		a.Keytab, a.CCache, a.Krb5Conf = b.path("keytab"), b.ccache("ccache"), b.path("krb5_conf")
-		b.checkKerberos(a)
+		if b.checkKerberos(a); a.Keytab != "" {
+			l.watches(a.Keytab)
+		}
 		if slices.Contains(a.Schemes, "basic") && strings.Contains(a.Username, ":") { // RFC 7617, section 2
 			l.errorAt(b.rng("username"), "Wrong user name", "A user name for Basic authentication cannot hold a colon.")
 		}

@@ -58,6 +58,7 @@ type Hop struct {
 	vital      *health    // what active checks of the upstream itself found out; nil = it is not checked
 	warm       *warmth    // connections that are logged in; nil = none are kept
 	socksPair  *auth.Pair // of SOCKS5 proxies; nil = nobody guards what they are shown
+	taken      time.Time  // since when its secret is the one that it is; zero = it has none
 	resolver   resolve.Resolver
 	registered *url.URL // for proxy.FromURL, without credentials; nil = built in
 	state      *hopState
@@ -122,6 +123,7 @@ func newHop(s Spec, guard *auth.Guard, prev *Hop) (*Hop, error) {
 	if err := h.newAuth(guard, prev); err != nil {
 		return nil, err
 	}
+	h.taken = h.since(prev)
 	if h.auth != nil && h.auth.Bound() {
 		h.warm = new(warmth)
 	}
@@ -256,6 +258,11 @@ func sameProxy(a, b *Spec) bool {
 	return a.Name == b.Name && a.Scheme == b.Scheme && a.Address == b.Address && a.Resolver == b.Resolver && a.ServerName == b.ServerName &&
 		a.NoHTTP2 == b.NoHTTP2 && a.SourceAddress == b.SourceAddress && a.Interface == b.Interface && a.Mark == b.Mark && sameAuth(a.Auth, b.Auth) &&
 		sameURL(a.URL, b.URL) && certcheck.Same(a.TLS, b.TLS) && slices.Equal(a.Pins, b.Pins)
+}
+
+// Equal reports whether the same is shown, under the same name.
+func (a *Auth) Equal(b *Auth) bool {
+	return sameAuth(a, b) && (a == nil || a.Credential == b.Credential)
 }
 
 func sameAuth(a, b *Auth) bool {

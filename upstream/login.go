@@ -51,6 +51,29 @@ func (h *Hop) newAuth(guard *auth.Guard, prev *Hop) (err error) {
 	return err
 }
 
+// since says since when the secret of h is what it is: prev is the hop before.
+func (h *Hop) since(prev *Hop) time.Time {
+	switch a := h.spec.Auth; {
+	case a == nil || a.FromClient:
+		return time.Time{}
+	case prev != nil && !prev.taken.IsZero() && a.Password.Equal(prev.spec.Auth.Password) && a.Token.Equal(prev.spec.Auth.Token) && a.Keytab == prev.spec.Auth.Keytab &&
+		(a.Keytab == "" || prev.auth == nil || h.auth == nil || prev.auth.Pair() == h.auth.Pair()): // the pair is of what the keytab holds
+		return prev.taken
+	}
+	return time.Now()
+}
+
+// Secrets says since when the secret of each upstream that has one is what it is, by name.
+func (t *Table) Secrets() map[string]time.Time {
+	all := map[string]time.Time{}
+	for _, h := range t.hops {
+		if !h.taken.IsZero() {
+			all[h.spec.Name] = h.taken
+		}
+	}
+	return all
+}
+
 // maxMoves is how often a handshake may go on over another connection, because the proxy closed the one it was begun on.
 const maxMoves = 2
 

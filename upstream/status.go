@@ -36,6 +36,7 @@ type UpstreamStatus struct {
 	CredentialState string             // "unproven", "proving", "proven", "closed"; "" = nobody guards it
 	CredentialSince time.Time          // zero = since the start
 	CredentialWhy   string             // why it is closed
+	SecretSince     time.Time          // since when its secret is the one that it is; zero = it has none
 	Clients         *auth.ClientStatus // of the clients' own logins, where it is shown those; nil = it is not
 }
 
@@ -173,6 +174,7 @@ func (t *Table) Status() []UpstreamStatus {
 		if f := h.state.last.Load(); f != nil {
 			s.LastError, s.LastErrorTime = f.err.Error(), f.at
 		}
+		s.SecretSince = h.taken
 		if h.fromClient() && h.guard != nil {
 			n := h.guard.Clients(h.spec.Name)
 			s.Clients = &n

@@ -104,6 +104,7 @@ func (b *bench) prepare(ctx context.Context) (err error) {
 	if slices.ContainsFunc(b.playing, func(c *contender) bool { return strings.HasPrefix(c.name, viaductName) }) {
 		if e.binary = b.o.viaduct; e.binary == "" {
 			b.say("building viaduct")
+			e.built = true
 			if e.binary, err = buildViaduct(ctx, e.dir); err != nil {
 				return err
 			}

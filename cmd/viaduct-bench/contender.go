@@ -44,6 +44,7 @@ type env struct {
 	dir      string
 	cpus     cpus
 	binary   string // of Viaduct
+	built    bool   // ... which was built here
 	httpHop  string // "host:port" of the next hops, in this process
 	socksHop string
 	ntlmHop  string

@@ -87,7 +87,11 @@ func (e *env) runViaduct(ctx context.Context, dir, policy string, doors map[role
 		return nil, err
 	}
 	defer out.Close()
-	cmd := exec.CommandContext(ctx, e.binary, "run", policy)
+	args := []string{"run", policy}
+	if e.built { // an older one may not know it; what is measured is in /proc, where only root sees it otherwise
+		args = append(args, "--dumpable")
+	}
+	cmd := exec.CommandContext(ctx, e.binary, args...)
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	cmd.Env = append(os.Environ(), "XDG_RUNTIME_DIR="+dir, "XDG_STATE_HOME="+dir, "NOTIFY_SOCKET=", "LISTEN_FDS=")

@@ -143,6 +143,7 @@ func (q *certQuery) load() (*policies.Config, policies.Diagnostics, error) {
 	if err != nil {
 		return nil, notes, err
 	}
+	o.Command = commands{}.run(context.Background())
 	cfg, diags := policies.Load(o)
 	if notes.HasErrors() || diags.HasErrors() {
 		cfg = nil

@@ -87,9 +87,15 @@ func upstreamStatus(u *upstream.UpstreamStatus) admin.UpstreamStatus {
 	if u.CredentialState != "" {
 		x.Credential = &admin.CredentialStatus{Name: u.Credential, Schemes: u.Schemes, State: u.CredentialState, Since: maybe(u.CredentialSince), Why: u.CredentialWhy}
 	}
+	if x.Credential == nil && u.Credential != "" {
+		x.Credential = &admin.CredentialStatus{Name: u.Credential, Schemes: append([]string{}, u.Schemes...), State: admin.CredentialUnguarded}
+	}
 	if n := u.Clients; n != nil {
 		x.Credential = &admin.CredentialStatus{Name: u.Credential, Schemes: []string{"basic"}, State: admin.CredentialOfClients,
 			Clients: &admin.ClientLogins{Proven: n.Proven, Closed: n.Closed, Unproven: n.Unproven}}
+	}
+	if x.Credential != nil {
+		x.Credential.SecretSince = maybe(u.SecretSince)
 	}
 	x.Check, x.Since, x.Why = checkStatus(u.Check), maybe(u.Since), u.Why
 	worked, inARow := u.Worked, u.InARow

@@ -13,9 +13,14 @@ import (
 
 // prepareProcess sets the limits of a process that holds secrets and many sockets. The soft limit of descriptors was raised to
 // the hard one by the Go runtime already; descriptors returns it.
-func prepareProcess() (descriptors uint64, memory int64) {
-	// Passwords of upstreams are in memory: no core file. (The runtime makes one only with GOTRACEBACK=crash.)
-	unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{})
+// Passwords of upstreams are in its memory, which nobody of the same user may look into, and of which there is no core file, unless it is to be
+// dumpable. (The runtime makes one with GOTRACEBACK=crash alone; and where core files go to a program, the limit does not count, and that the
+// process is not dumpable does.)
+func prepareProcess(dumpable bool) (descriptors uint64, memory int64) {
+	if !dumpable {
+		unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{})
+		unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
+	}
 	var files unix.Rlimit
 	if unix.Getrlimit(unix.RLIMIT_NOFILE, &files) == nil {
 		if files.Cur < files.Max {

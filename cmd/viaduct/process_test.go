@@ -97,3 +97,32 @@ func TestPrivateDir(t *testing.T) {
 		}
 	}
 }
+
+// TestNoCore: unless it is asked for, nobody may look into the memory of the process.
+func TestNoCore(t *testing.T) {
+	var before unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_CORE, &before); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		unix.Setrlimit(unix.RLIMIT_CORE, &before)
+		unix.Prctl(unix.PR_SET_DUMPABLE, 1, 0, 0, 0)
+	})
+	dumpable := func() int {
+		n, err := unix.PrctlRetInt(unix.PR_GET_DUMPABLE, 0, 0, 0, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	unix.Prctl(unix.PR_SET_DUMPABLE, 1, 0, 0, 0)
+	if prepareProcess(true); dumpable() != 1 {
+		t.Error("--dumpable has no effect")
+	}
+	var now unix.Rlimit
+	prepareProcess(false)
+	if unix.Getrlimit(unix.RLIMIT_CORE, &now); dumpable() != 0 || now.Cur != 0 {
+		t.Errorf("dumpable %d, core files of %d bytes", dumpable(), now.Cur)
+	}
+	ballast = nil
+}

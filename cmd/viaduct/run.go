@@ -34,18 +34,20 @@ Exit codes: 0 stopped as asked, 1 the policy has errors or the gateway could not
 
 func newRun() *cobra.Command {
 	var src source
+	var dumpable bool
 	c := &cobra.Command{
 		Use:     "run [PATH...]",
 		Short:   "Run the gateway",
 		Long:    runLong,
 		Example: "  viaduct run\n  viaduct run /etc/viaduct\n  viaduct run --var office=10.20.0.0/16 viaduct.hcl",
-		RunE:    func(_ *cobra.Command, args []string) error { return run(&src, args) },
+		RunE:    func(_ *cobra.Command, args []string) error { return run(&src, args, dumpable) },
 	}
 	src.flags(c)
+	c.Flags().BoolVar(&dumpable, "dumpable", false, "let core files and debuggers of the same user see the memory, in which passwords are")
 	return c
 }
 
-func run(src *source, args []string) error {
+func run(src *source, args []string, dumpable bool) error {
 	// Before anything else, so that a reload that comes early is late rather than deadly.
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGTERM, syscall.SIGINT)
@@ -57,7 +59,7 @@ func run(src *source, args []string) error {
 	defer lines.Flush()
 	log.SetOutput(lines)
 	setLog(log, &policies.Gateway{})
-	descriptors, memory := prepareProcess()
+	descriptors, memory := prepareProcess(dumpable)
 	defer runtime.KeepAlive(ballast)
 
 	s := newService(src, src.paths(args), log)

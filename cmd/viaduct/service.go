@@ -41,6 +41,9 @@ type service struct {
 	guard   *auth.Guard // of credentials; kept over reloads
 	guarded string      // its directory
 
+	printed  commands  // by the commands that secrets come from
+	rotation *rotation // of secrets
+
 	network   networkWatch
 	wellbeing wellbeingLog
 
@@ -64,6 +67,7 @@ func newService(src *source, paths []string, log *logrus.Logger) *service {
 	s := &service{src: src, paths: paths, log: log, started: time.Now()}
 	s.last.Store(&admin.ReloadResult{})
 	s.metrics = admin.NewMetrics(s)
+	s.rotation = newRotation(log, s.renewSecrets)
 	s.router = router.New(router.Options{Records: &s.records, Log: router.LogrusLog{L: log, Lines: true}, Meter: s.metrics.Meter()})
 	return s
 }
@@ -85,9 +89,13 @@ func (s *service) load() (diags policies.Diagnostics, err error) {
 	if cur := s.now.Load(); cur != nil {
 		generation = cur.generation + 1
 	}
-	cfg, diags, err := s.read(generation)
+	printed := commands{}
+	cfg, diags, err := s.read(generation, printed)
 	if err == nil {
-		err = s.apply(cfg, generation)
+		if err = s.apply(cfg, generation); err == nil {
+			s.printed = printed
+			s.rotation.follow(cfg)
+		}
 		var more policies.Diagnostics
 		if errors.As(err, &more) {
 			diags.List = append(diags.List, more.List...)
@@ -107,12 +115,13 @@ func (s *service) load() (diags policies.Diagnostics, err error) {
 	return diags, err
 }
 
-func (s *service) read(generation uint64) (*policies.Config, policies.Diagnostics, error) {
+func (s *service) read(generation uint64, printed commands) (*policies.Config, policies.Diagnostics, error) {
 	o, notes, err := s.src.options(s.paths)
 	if err != nil {
 		return nil, policies.Diagnostics{}, err
 	}
 	o.Generation = generation
+	o.Command = printed.run(context.Background())
 	cfg, diags := policies.Load(o)
 	err = diags.Err()
 	if diags.List = append(notes.List, diags.List...); err == nil {
@@ -333,6 +342,7 @@ func (s *service) stop(hurry context.Context) (cut int) {
 	s.loading.Lock()
 	s.stopped = true
 	s.loading.Unlock()
+	s.rotation.close()
 	s.draining.Store(true)
 	s.network.close()
 	cur := s.now.Load()

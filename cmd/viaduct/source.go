@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -15,6 +16,8 @@ import (
 type source struct {
 	config []string
 	vars   []string
+
+	runCommands bool // those that secrets come from
 }
 
 const sourceHelp = `The policy is taken from the PATHs (files, or directories with *.hcl and *.hcl.json files), or from
@@ -71,6 +74,9 @@ func (s *source) load(args []string) (*policies.Config, policies.Diagnostics, er
 		return nil, notes, err
 	}
 	o.Lenient = true
+	if s.runCommands {
+		o.Command = commands{}.run(context.Background())
+	}
 	cfg, diags := policies.Load(o)
 	if notes.HasErrors() {
 		cfg = nil

@@ -66,16 +66,19 @@ func newUpstreamList() *cobra.Command {
 func printCredentials(c *cobra.Command, all []admin.UpstreamStatus) error {
 	w := c.OutOrStdout()
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
-	fmt.Fprint(t, "UPSTREAM\tADDRESS\tSTATE\tCREDENTIAL\tSCHEMES\tIT IS\n")
+	fmt.Fprint(t, "UPSTREAM\tADDRESS\tSTATE\tCREDENTIAL\tSCHEMES\tIT IS\tSECRET SINCE\n")
 	for _, u := range all {
-		name, schemes, state := "-", "-", "-"
+		name, schemes, state, since := "-", "-", "-", "-"
 		if x := u.Credential; x != nil {
 			name, schemes, state = x.Name, cmp.Or(strings.Join(x.Schemes, ", "), "-"), x.State
+			if x.SecretSince != nil {
+				since = x.SecretSince.Local().Format("2006-01-02 15:04:05")
+			}
 			if n := x.Clients; n != nil {
 				state = fmt.Sprintf("%s: %d proven, %d closed, %d unproven", state, n.Proven, n.Closed, n.Unproven)
 			}
 		}
-		fmt.Fprintf(t, "%s\t%s://%s\t%s\t%s\t%s\t%s\n", u.Name, u.Scheme, u.Address, u.State, name, schemes, state)
+		fmt.Fprintf(t, "%s\t%s://%s\t%s\t%s\t%s\t%s\t%s\n", u.Name, u.Scheme, u.Address, u.State, name, schemes, state, since)
 	}
 	if err := t.Flush(); err != nil {
 		return err

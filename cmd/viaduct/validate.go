@@ -10,7 +10,8 @@ import (
 
 const validateLong = `Reads a policy and prints everything that is wrong with it, and what to do. Nothing is opened or dialled.
 Unreadable files, unset variables of the environment and missing credentials are warnings here, so that
-a policy can be checked on a desk without the secrets; "run" and "reload" refuse them.
+a policy can be checked on a desk without the secrets; "run" and "reload" refuse them. Commands that
+secrets come from are run with --run-commands alone.
 
 ` + sourceHelp + `
 
@@ -51,6 +52,7 @@ func newValidate() *cobra.Command {
 		},
 	}
 	src.flags(c)
+	c.Flags().BoolVar(&src.runCommands, "run-commands", false, "run the commands that secrets come from, as the gateway would")
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return c
 }

@@ -122,6 +122,9 @@ type UpstreamStatus struct {
 // CredentialClosed is the state of a credential that a proxy rejected: it is not shown until its secret changes or somebody opens it again.
 const CredentialClosed = "closed"
 
+// CredentialUnguarded is the state of a credential that nothing is known of: of SOCKS proxies, and of tickets that others keep.
+const CredentialUnguarded = "unguarded"
+
 // CredentialOfClients is the state of a credential that there is not one of: each client has its own (ClientLogins).
 const CredentialOfClients = "of clients"
 
@@ -136,9 +139,11 @@ type ClientLogins struct {
 type CredentialStatus struct {
 	Name    string     `json:"name"`
 	Schemes []string   `json:"schemes"`
-	State   string     `json:"state"` // unproven, proving, proven, closed, of clients
+	State   string     `json:"state"` // unproven, proving, proven, closed; of clients; unguarded
 	Since   *time.Time `json:"since,omitempty"`
 	Why     string     `json:"why,omitempty"` // it is closed
+
+	SecretSince *time.Time `json:"secret_since,omitempty"` // its secret is the one that it is; nil = it has none of ours
 
 	Clients *ClientLogins `json:"clients,omitempty"` // where it is the clients' own
 }
