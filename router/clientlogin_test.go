@@ -255,7 +255,7 @@ func TestClientLoginRejected(t *testing.T) {
 		t.Errorf("status: %+v %+v", s, s.Clients)
 	}
 	// an operator opens it
-	if was, ok, err := table.ResetCredential("corp"); !ok || err != nil || !strings.Contains(was, "1 login") {
+	if was, ok, err := table.ResetCredential("corp"); !ok || err != nil || !strings.Contains(was, "1 login of a client") {
 		t.Errorf("%q %v %v", was, ok, err)
 	}
 	p.change("cid", "p-cid")

@@ -152,6 +152,12 @@ func (t *Table) ResetCredential(name string) (was string, ok bool, err error) {
 	h := t.hop(name)
 	if h != nil && h.fromClient() && h.guard != nil {
 		n, err := h.guard.ResetClients(name)
+		switch n {
+		case 0:
+			return "closed for no client", true, err
+		case 1:
+			return "closed for 1 login of a client", true, err
+		}
 		return fmt.Sprintf("closed for %d logins of clients", n), true, err
 	}
 	if h == nil || h.pair() == nil {

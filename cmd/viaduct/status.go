@@ -141,14 +141,23 @@ func printUpstreams(w io.Writer, s *admin.Status) {
 	t.Flush() // as above
 	p := palette(colourful(w))
 	for _, u := range s.Upstreams {
-		if c := u.Credential; c != nil && c.State == admin.CredentialClosed {
+		if c := u.Credential; c != nil && isClosed(c) {
 			fmt.Fprintf(w, "%s\n", p.bad(closedLine(u.Name, c)))
 		}
 	}
 }
 
+// isClosed reports whether something is not shown that an upstream rejected.
+func isClosed(c *admin.CredentialStatus) bool {
+	return c.State == admin.CredentialClosed || c.Clients != nil && c.Clients.Closed > 0
+}
+
 // closedLine says of a credential that it is not used, why, and what is to be done.
 func closedLine(upstream string, c *admin.CredentialStatus) string {
+	if n := c.Clients; n != nil {
+		return fmt.Sprintf("%s has rejected %s of clients, which they had proved here: the log names them. Their passwords have to be the same at both ends; \"viaduct upstream reset %s\" lets them be tried again.",
+			upstream, count(n.Closed, "login"), upstream)
+	}
 	since := ""
 	if c.Since != nil {
 		since = " since " + c.Since.Local().Format("2006-01-02 15:04:05")

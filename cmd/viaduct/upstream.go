@@ -84,7 +84,7 @@ func printCredentials(c *cobra.Command, all []admin.UpstreamStatus) error {
 		return err
 	}
 	for _, u := range all {
-		if x := u.Credential; x != nil && x.State == admin.CredentialClosed {
+		if x := u.Credential; x != nil && isClosed(x) {
 			if _, err := fmt.Fprintln(w, closedLine(u.Name, x)); err != nil {
 				return err
 			}
