@@ -31,6 +31,7 @@ var mayImport = map[string][]string{
 	"policies/pac":          {"connmodel"},
 	"policies/geo":          {},
 	"policies/expr":         {"connmodel", "policies/match", "policies/geo"},
+	"policies/importer":     {"connmodel", "policies"},
 	"policies":              {"connmodel", "upstream", "upstream/resolve", "upstream/certcheck", "policies/match", "policies/pac", "policies/geo", "policies/expr"},
 	"router/ingress":        {"connmodel", "upstream/http1", "upstream/socks4", "upstream/socks5", "upstream/httpconnect"},
 	"router/intercept":      {"connmodel"},
