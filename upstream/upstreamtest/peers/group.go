@@ -1,6 +1,7 @@
 package peers
 
 import (
+	"maps"
 	"os"
 	"slices"
 	"strconv"
@@ -27,6 +28,21 @@ func processes() []process {
 		}
 	}
 	return all
+}
+
+// family is a process, those of its group, and the descendants of them all.
+func family(first int) []int {
+	all := processes()
+	ours := map[int]bool{first: true}
+	for grown := true; grown; {
+		grown = false
+		for _, l := range all {
+			if !ours[l.pid] && (ours[l.parent] || l.group == first) {
+				ours[l.pid], grown = true, true
+			}
+		}
+	}
+	return slices.Sorted(maps.Keys(ours))
 }
 
 // endGroup kills what outlives the first process of a group, and waits until

@@ -4,12 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -155,17 +153,7 @@ func (p *Proc) Pids() []int {
 	if first == 0 {
 		return nil
 	}
-	all := processes()
-	ours := map[int]bool{first: true}
-	for grown := true; grown; {
-		grown = false
-		for _, l := range all {
-			if !ours[l.pid] && (ours[l.parent] || l.group == first) {
-				ours[l.pid], grown = true, true
-			}
-		}
-	}
-	return slices.Sorted(maps.Keys(ours))
+	return family(first)
 }
 
 // Stop ends it gracefully, and by SIGKILL after 15 seconds, which is an

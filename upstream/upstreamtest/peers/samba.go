@@ -183,8 +183,9 @@ func (s *Samba) Log() string {
 	return string(b)
 }
 
-// Close ends winbindd and its children.
+// Close ends winbindd and its children, those that left its group included: they would go on writing into a directory that is being removed.
 func (s *Samba) Close() error {
+	pids := family(s.cmd.Process.Pid)
 	syscall.Kill(s.cmd.Process.Pid, syscall.SIGTERM)
 	select {
 	case <-s.done:
@@ -193,5 +194,11 @@ func (s *Samba) Close() error {
 		<-s.done
 	}
 	endGroup(s.cmd.Process.Pid)
+	for _, pid := range pids {
+		if alive(pid) {
+			syscall.Kill(pid, syscall.SIGKILL)
+		}
+	}
+	awaitDead(pids)
 	return nil
 }
