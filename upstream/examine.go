@@ -42,6 +42,9 @@ func (h *Hop) ClientTLS(http1 bool) *tls.Config {
 // Authenticator is what proves to the proxy who we are; nil = it is shown nothing, or does not speak HTTP.
 func (h *Hop) Authenticator() *auth.Authenticator { return h.auth }
 
+// Pair is what the guard knows of the credential; nil = nobody guards it.
+func (h *Hop) Pair() *auth.Pair { return h.pair() }
+
 // Kerberos says what a login for the proxy would be made of. It holds no secret.
 func (s *Spec) Kerberos() auth.KerberosConfig {
 	a := s.Auth

@@ -422,7 +422,9 @@ func (p *practice) check(ctx context.Context, q *checkQuery, one patient, ws *ur
 		return nil, err
 	}
 	o.Asked = q.target != ""
-	if o.Table, o.Route, err = p.table(&o, q.timeout); err != nil {
+	guard := auth.NewGuard(filepath.Join(p.state, "auth"), nil)
+	defer guard.Close()
+	if o.Table, o.Route, err = p.table(&o, guard, q.timeout); err != nil {
 		return nil, err
 	}
 	defer o.Table.Close()
@@ -470,9 +472,9 @@ func (p *practice) target(q *checkQuery, name string) (connmodel.Address, string
 }
 
 // table joins the policy's routes with the one that is looked at.
-func (p *practice) table(o *doctor.Options, timeout time.Duration) (*upstream.Table, string, error) {
+func (p *practice) table(o *doctor.Options, guard *auth.Guard, timeout time.Duration) (*upstream.Table, string, error) {
 	c := p.cfg.Upstreams
-	c.Guard = auth.NewGuard(filepath.Join(p.state, "auth"), nil)
+	c.Guard, c.Dynamic = guard, dynamic(p.cfg, (&pacOnce{cfg: p.cfg}).chooser, nil)
 	c.Upstreams, c.Chains, c.NoChecks = slices.Clone(c.Upstreams), slices.Clone(c.Chains), true
 	for i := range c.Upstreams {
 		u := &c.Upstreams[i]

@@ -15,6 +15,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -326,8 +327,44 @@ func TestCheckDante(t *testing.T) {
 	wants(t, r, "connect", doctor.OK, "", "corp-login")
 	r = newSurgery(t, "socks5h://"+dante.Addr(), "username = \"jump\"\n password = \"wr0ng-p4ss\"").check("--target", origin.Addr())
 	wants(t, r, "connect", doctor.Fail, "", "user name or password")
+	if n := strings.Count(dante.Log(), "wr0ng"); n > 0 {
+		t.Error("the password is in a log")
+	}
 	r = newSurgery(t, "socks5h://"+dante.Addr(), "").check("--target", origin.Addr())
 	wants(t, r, "offers", doctor.Fail, "socks_wants_auth", "")
+}
+
+// Many looks and a gateway at the same time spend one attempt between them.
+func TestCheckBesideAGateway(t *testing.T) {
+	p := upstreamtest.NewHTTP(t, upstreamtest.Options{User: "svc", Password: "p4ss"})
+	g := startGateway(t, proxyAuth, "proxy", p.Addr(), "password", "wr0ng-p4ss", "schemes", `["basic"]`)
+	s := newSurgery(t, "http://"+p.Addr(), "username = \"svc\"\n password = \"wr0ng-p4ss\"")
+	s.t = t
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			cmd := s.command("corp", "--target", "127.0.0.1:9")
+			cmd.Env = append(cmd.Env, "XDG_RUNTIME_DIR="+g.dir) // where the gateway's door is: it says where its state is
+			cmd.Run()
+		})
+	}
+	hammer(t, g, "127.0.0.1:9", 20)
+	wg.Wait()
+	hammer(t, g, "127.0.0.1:9", 20)
+	n := 0
+	for _, q := range p.Requests() {
+		if q.HasCredentials {
+			n++
+		}
+	}
+	if n != 1 {
+		t.Errorf("shown %d times", n)
+	}
+	cmd := s.command("corp", "--target", "127.0.0.1:9")
+	cmd.Env = append(cmd.Env, "XDG_RUNTIME_DIR="+g.dir)
+	if out, _ := cmd.CombinedOutput(); !strings.Contains(string(out), "its credential \"corp-login\" is closed") {
+		t.Errorf("%s", out)
+	}
 }
 
 // A state that belongs to another user is not written into: the gateway could not read it.

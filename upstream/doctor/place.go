@@ -56,9 +56,7 @@ func (x *exam) configuration(s *Step) {
 		s.ok("%s, which was read", all)
 	}
 	if x.hop != nil && s.Status == OK {
-		if a := x.hop.Authenticator(); a != nil {
-			x.guarded(s, a)
-		}
+		x.guarded(s)
 	}
 	if x.NoCredentials != "" {
 		s.detail("no credential is shown: %s", x.NoCredentials)
@@ -66,8 +64,8 @@ func (x *exam) configuration(s *Step) {
 }
 
 // guarded tells what the guard knows of the credential.
-func (x *exam) guarded(s *Step, a *auth.Authenticator) {
-	p := a.Pair()
+func (x *exam) guarded(s *Step) {
+	p := x.hop.Pair()
 	if p == nil {
 		return
 	}
