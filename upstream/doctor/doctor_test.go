@@ -134,7 +134,7 @@ func TestFaults(t *testing.T) {
 		}, "offers", Fail, "socks_wants_auth", ""},
 		{"socks rejects", "socks5h", user, func(t *testing.T) string {
 			return upstreamtest.NewSOCKS5(t, upstreamtest.Options{User: "svc", Password: "other"}).Addr()
-		}, "connect", Fail, "connect_auth", "rejected the user name or password"},
+		}, "connect", Fail, "socks_rejected", "rejected the user name or password"},
 		{"socks says no", "socks5h", nil, func(t *testing.T) string {
 			return upstreamtest.NewSOCKS5(t, upstreamtest.Options{Script: []upstreamtest.Behaviour{upstreamtest.SOCKSReply(2)}}).Addr()
 		}, "connect", Fail, "socks5_2", ""},
@@ -257,7 +257,7 @@ func TestShownOnce(t *testing.T) {
 					o.Table = table
 				})
 			}
-			if s := has(t, check(), "connect", Fail, "", "rejected"); s.Code != "connect_rejected" && s.Code != "connect_auth" {
+			if s := has(t, check(), "connect", Fail, "", "rejected"); s.Code != "connect_rejected" && s.Code != "socks_rejected" {
 				t.Errorf("%s", s.Code)
 			}
 			r := check()

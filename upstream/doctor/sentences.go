@@ -85,6 +85,7 @@ var sentences = map[string]sentence{
 	"offers_malformed":   {"The proxy's challenges are not in the form of the standard (RFC 9110, section 11).", "Look at them: curl -v -x {scheme}://{address} https://{target}/"},
 	"offers_basic_clear": {"Basic sends the password in a form that everybody on the way can read.", "Use https:// to the proxy if it has it, or another scheme if it offers one."},
 	"socks_wants_auth":   {"The proxy wants user and password, or another way to prove who we are.", "Add auth { username, password } to upstream {upstream}."},
+	"socks_rejected":     {"The proxy looked at user and password and said no. The credential is closed now, so that no second attempt is made.", "Check user name and password. Is the account locked? Then \"viaduct upstream reset {upstream}\"."},
 	"socks_no_method":    {"The proxy takes none of the ways that can be spoken here (none, user and password), such as GSSAPI alone.", "Ask whoever runs it to allow user and password."},
 
 	// clocks

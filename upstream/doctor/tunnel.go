@@ -16,6 +16,10 @@ func (x *exam) tunnels() {
 		x.skipRest("no credential is shown: "+x.NoCredentials, "connect", "websocket", "idle")
 		return
 	}
+	if o := x.rep.Step("offers"); o != nil && (o.Code == "offers_no_auth" || o.Code == "socks_wants_auth") {
+		x.skipRest("the proxy does not let us in without credentials", "connect", "websocket", "idle")
+		return
+	}
 	var c *upstream.Conn
 	s := x.step("connect", func(s *Step) { c = x.tunnel(s) })
 	if c != nil {
@@ -25,7 +29,7 @@ func (x *exam) tunnels() {
 		c.Close()
 	}
 	switch s.Code {
-	case "connect_407", "connect_auth", "credential_closed", "credential_waiting", "credential_not_stored", "connect_rejected":
+	case "connect_407", "connect_auth", "credential_closed", "credential_waiting", "credential_not_stored", "connect_rejected", "socks_rejected", "offers_no_auth":
 		x.skipRest("the proxy does not let us in", "websocket", "idle")
 		return
 	}
@@ -95,6 +99,12 @@ func (x *exam) tunnel(s *Step) *upstream.Conn {
 		s.fact("code_of", err.CodeOf)
 	}
 	code := connectCode(err)
+	switch {
+	case code == "connect_auth" && !x.Spec.HTTP():
+		code = "socks_rejected"
+	case code == "connect_407" && x.Spec.Auth == nil:
+		code = "offers_no_auth"
+	}
 	policy := err.Kind == connmodel.KindDenied || err.Blame == connmodel.BlameTarget
 	switch {
 	case policy && !x.Asked && code != "connect_407": // nobody asked for this target: it may well be forbidden, or down
