@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -143,6 +144,9 @@ func TestFaults(t *testing.T) {
 		}, "connect", Fail, "socks4_91", ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			if testing.Short() && slices.Contains([]string{"silence", "black hole", "http is socks5", "https is http", "socks5 is http"}, tt.name) {
+				t.Skip("it waits")
+			}
 			t.Parallel()
 			r := look(t, upstream.Spec{Scheme: tt.scheme, Address: address(t, tt.proxy(t)), Auth: tt.auth}, origin.Addr(), nil)
 			has(t, r, tt.step, tt.status, tt.code, tt.says)
@@ -322,6 +326,9 @@ func TestIdle(t *testing.T) {
 		{"target by TLS", func(c net.Conn) { time.Sleep(200 * time.Millisecond); c.Close() }, upstreamtest.OK, true, Warn, "idle_target"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			if testing.Short() && tt.name == "dead" {
+				t.Skip("it waits")
+			}
 			t.Parallel()
 			o := upstreamtest.Options{}
 			if tt.tls {

@@ -71,6 +71,9 @@ func TestWebSocket(t *testing.T) {
 	} {
 		for _, scheme := range []string{"ws", "wss"} {
 			t.Run(scheme+" "+tt.mean, func(t *testing.T) {
+				if testing.Short() && tt.mean == "silent" {
+					t.Skip("it waits")
+				}
 				t.Parallel()
 				o := upstreamtest.Options{}
 				if scheme == "wss" {
