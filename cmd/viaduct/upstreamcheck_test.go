@@ -20,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"viaduct/router/admin"
 	"viaduct/upstream/doctor"
 	"viaduct/upstream/upstreamtest"
 	"viaduct/upstream/upstreamtest/peers"
@@ -289,6 +290,11 @@ func TestCheckKerberos(t *testing.T) {
 		s := newSurgery(t, "http://localhost:"+port, "krb5_conf = \"/nosuch/krb5.conf\"\n"+user+"password = \"p4ss\"")
 		wants(t, s.check("--target", target), "kerberos", doctor.Fail, "krb5_conf", "/nosuch/krb5.conf")
 	})
+	t.Run("not asked for", func(t *testing.T) { // a login that no flow would make is none to make here
+		p := upstreamtest.NewHTTP(t, upstreamtest.Options{User: "svc", Password: "p4ss"})
+		s := newSurgery(t, "http://"+p.Addr(), conf+"username = \"svc\"\n schemes = [\"negotiate\", \"basic\"]\npassword = \"wr0ng-p4ss\"")
+		wants(t, s.check("--target", target), "ticket", doctor.Skip, "", "basic")
+	})
 	if n := l.kdc.Rejections(); n != 0 {
 		t.Errorf("%d logins were refused before a wrong password was used", n)
 	}
@@ -414,5 +420,28 @@ func TestCheckInterrupted(t *testing.T) {
 	cmd.Wait()
 	if code := cmd.ProcessState.ExitCode(); code != exitTrouble || !strings.Contains(string(rest), "interrupted") {
 		t.Errorf("exit code %d: %s%s", code, all.String(), rest)
+	}
+}
+
+// What a gateway thinks is set against what is seen here.
+func TestCheckDiffers(t *testing.T) {
+	for _, tt := range []struct {
+		state, credential string
+		here              doctor.Status
+		says              string
+	}{
+		{admin.StateUp, "proven", doctor.OK, ""},
+		{admin.StateUnknown, "", doctor.Fail, ""},
+		{admin.StateDown, "", doctor.Fail, ""},
+		{admin.StateFailing, "proven", doctor.OK, "Here the proxy works"},
+		{admin.StateDown, "", doctor.Warn, "Here the proxy works"},
+		{admin.StateUp, "proven", doctor.Fail, "here it fails"},
+		{admin.StateFailing, admin.CredentialClosed, doctor.OK, "has closed the credential"},
+	} {
+		view := &doctor.Step{Name: "gateway", Status: doctor.OK, Facts: map[string]any{"state": tt.state, "credential_state": tt.credential}}
+		(&practice{}).differ(view, &doctor.Report{Upstream: "corp", Verdict: tt.here})
+		if want := tt.says != ""; !strings.Contains(view.Means, tt.says) || (view.Status == doctor.Warn) != want || (view.Try != "") != want {
+			t.Errorf("%+v: %s %q %q", tt, view.Status, view.Means, view.Try)
+		}
 	}
 }

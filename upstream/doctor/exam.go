@@ -63,8 +63,9 @@ type exam struct {
 	proto    bool           // it speaks what it should
 	open     bool           // it lets us in without credentials
 	offers   []auth.Challenge
-	raw407   []string
-	secured  bool // TLS with the target was made
+	raw407   []string // nil = it did not ask
+	taken    string   // scheme that is chosen of the offers
+	secured  bool     // TLS with the target was made
 	canonic  string
 	dateSkew *time.Duration // of the proxy's clock; nil = it does not tell
 }

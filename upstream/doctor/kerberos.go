@@ -168,6 +168,12 @@ func (x *exam) ticket(s *Step, f *auth.KerberosFacts, reached bool) {
 	case a == nil:
 		s.skip("there is no credential")
 		return
+	case x.open:
+		s.skip("the proxy lets us in without one")
+		return
+	case x.raw407 != nil && x.taken != auth.Negotiate: // no flow would ask for one, which may be a login
+		s.skip("the proxy is shown %s, so no flow asks for one", orNothing(x.taken))
+		return
 	case !reached && f.CacheOwner == "":
 		s.skip("no KDC answers")
 		return
@@ -214,4 +220,11 @@ func ticketCode(err error) string {
 		return "ccache_expired"
 	}
 	return "ticket_failed"
+}
+
+func orNothing(scheme string) string {
+	if scheme == "" {
+		return "nothing"
+	}
+	return scheme
 }

@@ -133,6 +133,7 @@ func (x *exam) choose(s *Step) {
 		}
 	}
 	s.fact("chosen", taken)
+	x.taken = taken
 	switch {
 	case err != nil && taken == "":
 		s.fail("offers_malformed", "%s, and what it offers cannot be read: %s", says, err)
