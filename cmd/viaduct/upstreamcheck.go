@@ -147,6 +147,9 @@ func (q *checkQuery) run(c *cobra.Command, names []string) error {
 	if err != nil {
 		return err
 	}
+	for _, r := range p.passed {
+		fmt.Fprintf(c.ErrOrStderr(), "viaduct: %s names other proxies for each target, and is not checked\n", r)
+	}
 	ctx, stop := signal.NotifyContext(c.Context(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	p.ask(ctx, q)
@@ -196,6 +199,7 @@ type practice struct {
 	gateway    *admin.Status     // nil = none answers
 	gatewayErr error
 
+	passed    []string // routes among those named that are no proxies: PAC scripts
 	resolvers resolverSet
 	asking    resolverSet // those that have been told of a table
 }
@@ -322,6 +326,9 @@ func (p *practice) patients(names []string, q *checkQuery) (all []patient, err e
 			return nil, &exitError{exitUsage, err}
 		}
 	}
+	if len(all) == 0 {
+		return nil, usageError("%s has no upstream of the policy: \"viaduct pac eval\" says which proxies a script names", strings.Join(names, ", "))
+	}
 	return all, nil
 }
 
@@ -387,6 +394,8 @@ func (p *practice) expand(name, through string, all []patient, depth int) ([]pat
 				}
 			}
 		}
+	default:
+		p.passed = append(p.passed, name)
 	}
 	return all, nil
 }
