@@ -182,3 +182,26 @@ func (g *gateway) flowsOrNone() int {
 	}
 	return bytes.Count(b, []byte("\n"))
 }
+
+// A keytab that is replaced while the gateway runs is used, and opens what the one before had closed.
+func TestKeytabIsReplaced(t *testing.T) {
+	l := kerberosLand(t)
+	keytab, next := filepath.Join(l.dir, "svc.keytab"), filepath.Join(l.dir, "next.keytab")
+	must(t, l.kdc.SetPassword(t.Context(), "svc", "an0ther")) // the key in the first is not good any more
+	must(t, l.kdc.Keytab(t.Context(), "svc", next))
+	g := l.gateway(t, "username = \"svc@"+peers.KDCRealm+"\"\n keytab = \""+keytab+"\"")
+	if good := hammer(t, g, l.origin.Addr(), 10); good != 0 {
+		t.Errorf("%d got through with an old key", good)
+	}
+	if n := l.kdc.Rejections(); n != 1 {
+		t.Errorf("%d logins were refused", n)
+	}
+	if err := os.Rename(next, keytab); err != nil {
+		t.Fatal(err)
+	}
+	g.await("the new key to be used", func() bool { return hammer(t, g, l.origin.Addr(), 1) == 1 })
+	if n := l.kdc.Rejections(); n != 1 {
+		t.Errorf("%d logins were refused in the end", n)
+	}
+	g.await("the log to say so", func() bool { return strings.Contains(g.logged(), "its secret has changed") })
+}

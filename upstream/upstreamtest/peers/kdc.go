@@ -94,6 +94,11 @@ func (k *KDC) Keytab(ctx context.Context, name, file string) error {
 	return os.Chmod(file, 0o644)
 }
 
+// SetPassword changes the password of a user, and so the key: keytabs from before hold another one.
+func (k *KDC) SetPassword(ctx context.Context, user, password string) error {
+	return k.admin(ctx, k.Dir(), "kadmin.local", "-r", KDCRealm, "cpw", "-pw", password, user)
+}
+
 // Kinit logs in with a keytab and leaves the tickets in a file.
 func (k *KDC) Kinit(ctx context.Context, user, keytab, file string, args ...string) error {
 	return k.admin(ctx, k.Dir(), "kinit", append(args, "-k", "-t", keytab, "-c", "FILE:"+file, user)...)
