@@ -130,7 +130,7 @@ func (s *session) serve() {
 //
 //go:noinline
 func growStack() {
-	var room [5 << 10]byte
+	var room [9 << 10]byte
 	touch(room[:])
 }
 

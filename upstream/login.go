@@ -268,7 +268,11 @@ func (a *attempt) tunnel(n int, conn net.Conn, host string, to connmodel.Address
 		if warm {
 			sess = a.warm.sess
 		}
-		moved, he := a.converse(n, sess, s, &auth.Request{Method: "CONNECT", URI: target.String()}, k)
+		ask := auth.Request{Method: "CONNECT"}
+		if sess != nil { // nobody else reads it
+			ask.URI = target.String()
+		}
+		moved, he := a.converse(n, sess, s, &ask, k)
 		if he != nil && warm && !k.heard && a.d.ctx.Err() == nil { // it died while nobody used it
 			moved, he, warm = true, nil, false
 		}

@@ -239,7 +239,8 @@ func (a *Authenticator) acquire(ctx context.Context) (*Attempt, error) {
 
 func (a *Authenticator) learn(scheme string) {
 	if p := a.learned.Load(); p == nil || *p != scheme {
-		a.learned.Store(&scheme)
+		name := scheme // on the heap only here
+		a.learned.Store(&name)
 	}
 }
 

@@ -62,14 +62,15 @@ func (s *Session) First(ctx context.Context, r *Request) (Field, error) {
 		return Field{}, nil
 	}
 	m, err := s.a.speaks[name].first(s, r, nil)
-	var no *impossible
 	switch {
-	case errors.As(err, &no):
+	case err != nil:
+		var no *impossible
+		if !errors.As(err, &no) {
+			return Field{}, err
+		}
 		s.failed = append(s.failed, failure{name, err})
 		s.state = nil
 		return Field{}, nil
-	case err != nil:
-		return Field{}, err
 	case m.value == "":
 		return Field{}, nil
 	}
