@@ -292,6 +292,7 @@ var squidCases = []struct{ name, config string }{
 	{"a continued line", "acl m method GET \\\n  POST\nhttp_access allow \\\n m   # comment\nhttp_access deny all\n"},
 	{"two sets of one kind", "acl x dstdomain .partner.example\nacl y dstdomain .files.partner.example .corp.example\nhttp_access allow x y\nhttp_access deny all\n"},
 	{"an exception in what is allowed", "acl x dstdomain .partner.example\nacl y dstdomain .files.partner.example\nacl m method POST\nhttp_access allow x !y\nhttp_access deny m\nhttp_access allow localhost !x\nhttp_access deny all\n"},
+	{"more for a set of Squid's own", "acl localhost src 127.0.0.3\nacl CONNECT method POST\nhttp_access deny CONNECT\nhttp_access allow localhost\n"},
 	{"what is not known", "acl br browser curl\nacl x dstdomain .partner.example\nhttp_access deny br\nhttp_access allow x !br\nhttp_access allow localhost\nhttp_access deny all\n"},
 }
 

@@ -56,10 +56,13 @@ func (s *squid) acl(l squidLine) error {
 	}
 	name, kind := l.words[1], l.words[2]
 	a := s.acls[name]
-	if a == nil || a.line == 0 {
+	switch {
+	case a == nil || a.line == 0 && a.kind != kind:
 		a = &acl{place: l.place, name: name, kind: kind}
 		s.acls[name] = a
-	} else if a.kind != kind {
+	case a.line == 0: // a set of Squid's own is added to
+		a.place = l.place
+	case a.kind != kind:
 		return l.errorf("acl %s is of type %s already, since %s:%d", oneLine(name), oneLine(a.kind), a.file, a.line)
 	}
 	insensitive := false
