@@ -14,8 +14,12 @@ const maxClauses = 1 << 20
 func compile(b *policyBlock, generation uint64) (*Program, error) {
 	p := &Program{name: b.name, rules: b.rules, few: fewCandidates}
 	for _, r := range b.rules {
+		for _, t := range r.blocks {
+			p.adopt(t)
+		}
 		p.addRule(r)
 	}
+	p.enlist()
 	if len(p.clauses) > maxClauses {
 		return nil, fmt.Errorf("policy %q has %d match blocks, more than %d; large sets of hosts belong into a list", b.name, len(p.clauses), maxClauses)
 	}
@@ -26,7 +30,13 @@ func compile(b *policyBlock, generation uint64) (*Program, error) {
 		p.rules = append(p.rules[:len(p.rules):len(p.rules)], o)
 	}
 	n := len(p.clauses)
-	p.scratch.New = func() any { return &scratch{match.NewBits(n), match.NewBits(n)} }
+	p.scratch.New = func() any {
+		s := &scratch{found: match.NewBits(n), one: match.NewBits(n)}
+		if p.live != nil {
+			s.open, s.in = match.NewBits(n), make(sets, len(p.live))
+		}
+		return s
+	}
 	if err := p.buildIndex(); err != nil {
 		return nil, err
 	}

@@ -22,6 +22,7 @@ type Config struct {
 	Upstreams upstream.Config // upstreams, pools and chains, those written in place included; Resolver is left to the caller
 	Programs  map[string]*Program
 	PACs      []PAC
+	Lists     []List
 	Resolvers []resolve.Config
 	// UpstreamResolvers says by whom upstreams have their own names looked up, where they say so: the name of a resolver, or SystemResolver.
 	UpstreamResolvers map[string]string

@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"viaduct/connmodel"
+	"viaduct/policies/lists"
 	"viaduct/policies/match"
 )
 
@@ -21,6 +22,7 @@ type Program struct {
 	clauses  []clause
 	fallback *connmodel.Decision // of otherwise, or the denial where there is none
 	index    index
+	live     []*liveList
 	few      int       // fewCandidates
 	scratch  sync.Pool // of *scratch
 }
@@ -49,7 +51,11 @@ type index struct {
 }
 
 // scratch is room for one evaluation.
-type scratch struct{ found, one match.Bits }
+type scratch struct {
+	found, one match.Bits
+	open       match.Bits // clauses that come into question only because it is not known what is in a list
+	in         sets
+}
 
 // verdict is the outcome of a test when facts may be missing. Everything above yes depends on some, and says on which.
 type verdict uint8
@@ -94,7 +100,7 @@ func (p *Program) Decide(f *connmodel.Facts) (*connmodel.Decision, connmodel.Nee
 	}
 	s := p.scratch.Get().(*scratch)
 	direct := p.candidates(s, f, nil)
-	d, need := p.walk(s.found, direct, f, nil)
+	d, need := p.walk(s, direct, f, nil)
 	p.scratch.Put(s)
 	return d, need
 }
@@ -113,11 +119,17 @@ const fewCandidates = 16
 func (p *Program) candidates(s *scratch, f *connmodel.Facts, t *tracer) (direct bool) {
 	x := &p.index
 	s.found.Set(x.all)
+	if p.live != nil {
+		s.take(p)
+	}
 	if x.noHost != nil && f.Lacks(connmodel.NeedName) == 0 {
 		s.one.Set(x.noHost)
 		x.hosts.Mark(s.one, f.Target.Host)
 		if ip := addressBeside(f); ip != "" {
 			x.hosts.Mark(s.one, ip)
+		}
+		if p.live != nil {
+			s.mark(p, (*liveList).ofHosts, func(l *lists.Set) bool { return l.Host(f.Target.Host) || f.NamedInside() && l.Host(addressBeside(f)) })
 		}
 		s.found.And(s.one)
 		t.keep(byHost, s.one)
@@ -126,12 +138,15 @@ func (p *Program) candidates(s *scratch, f *connmodel.Facts, t *tracer) (direct 
 		s.one.Set(x.noClient)
 		if a := f.Client.Addr(); a.IsValid() {
 			x.clients.Mark(s.one, a)
+			if p.live != nil {
+				s.mark(p, (*liveList).ofClients, func(l *lists.Set) bool { return l.Network(a) })
+			}
 		}
 		s.found.And(s.one)
 		t.keep(byClient, s.one)
 	}
 	if x.noAddress != nil {
-		p.markAddresses(s.one, f)
+		p.markAddresses(s, f)
 		s.found.And(s.one)
 		t.keep(byAddress, s.one)
 	}
@@ -183,9 +198,9 @@ func (c *clause) direct(f *connmodel.Facts) attribute {
 	return byNothing
 }
 
-// markAddresses puts into b the clauses whose address holds, or may hold once the name is resolved.
-func (p *Program) markAddresses(b match.Bits, f *connmodel.Facts) {
-	x := &p.index
+// markAddresses puts into s.one the clauses whose address holds, or may hold once the name is resolved.
+func (p *Program) markAddresses(s *scratch, f *connmodel.Facts) {
+	x, b := &p.index, s.one
 	if lacking(f) {
 		b.Set(x.resolving)
 		return
@@ -193,12 +208,31 @@ func (p *Program) markAddresses(b match.Bits, f *connmodel.Facts) {
 	b.Set(x.noAddress)
 	if f.TargetIP.IsValid() {
 		x.markAddress(b, f.TargetIP)
+		if p.live != nil {
+			s.mark(p, (*liveList).ofAddresses, func(l *lists.Set) bool { return holdsAny(l, f.TargetIP) })
+		}
 		return
 	}
 	for _, a := range f.Addresses {
 		x.markAddress(b, a)
 	}
+	if p.live != nil {
+		s.mark(p, (*liveList).ofAddresses, func(l *lists.Set) bool { return holdsAny(l, f.Addresses...) })
+	}
 	b.And(x.resolving)
+}
+
+// holdsAny looks addresses up as markAddress does.
+func holdsAny(l *lists.Set, all ...netip.Addr) bool {
+	for _, a := range all {
+		if l.Network(a) {
+			return true
+		}
+		if e := connmodel.Embedded(a); e != a && l.Network(e) {
+			return true
+		}
+	}
+	return false
 }
 
 // markAddress looks an address up as it is, and as the IPv4 address that it is only another spelling of.
@@ -210,7 +244,8 @@ func (x *index) markAddress(b match.Bits, a netip.Addr) {
 }
 
 // walk tries the candidates in order.
-func (p *Program) walk(found match.Bits, direct bool, f *connmodel.Facts, t *tracer) (*connmodel.Decision, connmodel.Need) {
+func (p *Program) walk(s *scratch, direct bool, f *connmodel.Facts, t *tracer) (*connmodel.Decision, connmodel.Need) {
+	found := s.found
 	var shadow []connmodel.ShadowVerdict
 	var noted *rule     // shadow rule that has been noted already
 	var waiting *clause // holds if facts that are lacking are right; the rest of its rule may hold without them
@@ -226,7 +261,10 @@ func (p *Program) walk(found match.Bits, direct bool, f *connmodel.Facts, t *tra
 		if direct && c.direct(f) != byNothing {
 			continue
 		}
-		v := c.holds(f)
+		v := c.holds(f, s.in)
+		if p.live != nil && v != no && s.open.Has(id) {
+			v = v.and(unknown(needList))
+		}
 		t.tried(id, v)
 		switch {
 		case v == no:
@@ -245,7 +283,10 @@ func (p *Program) walk(found match.Bits, direct bool, f *connmodel.Facts, t *tra
 	}
 	if waiting != nil {
 		t.waits(waiting)
-		return nil, first(need)
+		if need == needList { // no fact will tell
+			return withShadow(p.unlisted(waiting, s.in), shadow), 0
+		}
+		return nil, first(need &^ needList)
 	}
 	return withShadow(p.fallback, shadow), 0
 }

@@ -2,6 +2,7 @@ package policies
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"viaduct/connmodel"
@@ -15,6 +16,7 @@ type tracer struct {
 	taken   int // clause, -1 = none
 	waiting *clause
 	direct  bool // see candidates
+	in      sets
 }
 
 func (t *tracer) keep(a attribute, b match.Bits) {
@@ -49,7 +51,8 @@ func (p *Program) Explain(f *connmodel.Facts) (*connmodel.Decision, connmodel.Ne
 	if d = p.fallback; len(p.clauses) > 0 {
 		s := p.scratch.Get().(*scratch)
 		t.direct = p.candidates(s, f, t)
-		d, need = p.walk(s.found, t.direct, f, t)
+		t.in = slices.Clone(s.in)
+		d, need = p.walk(s, t.direct, f, t)
 		p.scratch.Put(s)
 	}
 	return d, need, p.trace(t, f, need)
@@ -99,7 +102,10 @@ func (p *Program) explainRule(t *tracer, f *connmodel.Facts, id, end int) (match
 	for c := id; c < end; c++ {
 		switch v := t.outcome[uint32(c)]; {
 		case v == yes && (p.clauses[c].rule.shadow || t.taken == c):
-			return true, p.whyYes(&p.clauses[c], f)
+			return true, p.whyYes(&p.clauses[c], f, t.in)
+		case v == unknown(needList) && t.taken < 0:
+			name, why := p.absent(p.clauses[c].tests, t.in)
+			return false, fmt.Sprintf("it depends on list.%s, of which there is no copy: %s", name, short(why))
 		case v > yes && t.taken < 0 && p.clauses[c].rule.shadow:
 			return false, lackingWords(v.need(), f) + ", and a shadow rule causes none to be gathered"
 		case v > yes && t.taken < 0:
@@ -122,7 +128,7 @@ func (p *Program) whyNot(t *tracer, f *connmodel.Facts, id uint32) (attribute, s
 	c := &p.clauses[id]
 	by, v := byNothing, yes
 	if c.rest != nil {
-		by, v = c.rest.first(f)
+		by, v = c.rest.first(f, t.in)
 	}
 	direct := byNothing
 	if t.direct {
@@ -130,7 +136,7 @@ func (p *Program) whyNot(t *tracer, f *connmodel.Facts, id uint32) (attribute, s
 	}
 	for a := byListener; a <= byWhen; a++ {
 		if a == direct || t.left[a] != nil && !t.left[a].Has(id) || v == no && a == by {
-			return a, c.tests.notWords(a, f)
+			return a, c.tests.notWords(a, f, t.in)
 		}
 	}
 	if c.rule.when != nil {

@@ -18,7 +18,6 @@ var (
 	laterParts = map[string][]string{
 		"gateway":    {"journal"},
 		kindListener: {"shadow"},
-		kindList:     {"url"},
 		kindPolicy:   {"shadow"},
 	}
 )

@@ -1,6 +1,7 @@
 package policies
 
 import (
+	"bytes"
 	"fmt"
 	"iter"
 	"net/netip"
@@ -11,18 +12,23 @@ import (
 	"github.com/zclconf/go-cty/cty"
 
 	"viaduct/connmodel"
+	"viaduct/policies/lists"
 	"viaduct/policies/match"
 )
 
-// list is a large set of hosts or networks from a file.
+// list is a large set of hosts or networks, from a file or a URL. Entries of files with one on each line are made part of the indexes of the programs
+// that name them; what comes from a URL, and what has exceptions, is asked by its Ref.
 type list struct {
 	src    *hcl.Block
 	name   string
 	kind   string
+	path   string // of the file
 	read   bool   // the file could be read
 	why    string // else the reason
 	where  hcl.Range
 	needed bool
+	ref    *lists.Ref // nil = the entries are in text or networks
+	remote *List      // nil = it is a file
 
 	text       string // of hosts
 	subdomains bool
@@ -43,7 +49,7 @@ const (
 	maxBadLines = 10
 )
 
-var listSchema = schema(attrs("file", "type", "format", "subdomains"))
+var listSchema = schema(attrs("file", "url", "type", "format", "subdomains", "refresh", "timeout", "max_size", "max_shrink", "via", "on_error"), blocks("tls"))
 
 // listCapsule lets a list stand in a value among texts: host = [list.ads, "x.example"].
 var listCapsule = cty.Capsule("list", reflect.TypeFor[list]())
@@ -67,13 +73,32 @@ func (l *loader) buildList(x *list) {
 	if x.kind = b.oneOf("type", listHosts, listNetworks); x.kind == "" {
 		x.kind = listHosts
 	}
-	x.hostsFile = b.oneOf("format", "lines", "hosts_file") == "hosts_file"
+	format := lists.Format(b.oneOf("format", string(lists.Lines), string(lists.HostsFile), string(lists.Adblock), string(lists.Auto)))
+	x.hostsFile = format == lists.HostsFile
 	x.subdomains = b.boolean("subdomains", false)
-	if x.kind == listNetworks && (b.has("subdomains") || x.hostsFile) {
+	if x.kind == listNetworks && (b.has("subdomains") || b.has("format")) {
 		l.errorAt(x.src.DefRange, "Without effect", `"subdomains" and "format" are about hosts, and this list is of networks.`)
 	}
+	if b.has("file") && b.has("url") {
+		l.errorAt(b.attrs["file"].NameRange, "Two sources", `A list block has "url" or "file". Keep one.`)
+		return
+	}
+	o := lists.Options{Networks: x.kind == listNetworks, Format: format, Subdomains: x.subdomains}
+	if b.has("url") {
+		x.where = b.rng("url")
+		l.remoteList(x, b, o)
+		return
+	}
+	for _, name := range remoteAttrs {
+		if b.has(name) {
+			l.errorAt(b.attrs[name].NameRange, "Without effect", fmt.Sprintf(`A file is read at the start and by "viaduct reload"; %q is about a URL.`, name))
+		}
+	}
+	if t := b.one("tls"); t != nil {
+		l.errorAt(t.DefRange, "Without effect", `"tls" is about a URL, and this list comes from a file.`)
+	}
 	x.where = b.rng("file")
-	if !b.need("file", "the file with one entry on each line") {
+	if !b.need("file", "the file with one entry on each line; or \"url\"") {
 		return
 	}
 	s := b.text("file")
@@ -81,13 +106,37 @@ func (l *loader) buildList(x *list) {
 		return
 	}
 	path := pathOf(x.where, s)
+	x.path = path
 	src, err := l.readData(path, maxList)
+	if err == nil {
+		src, err = lists.Decompress(src, maxList)
+	}
 	if err != nil {
 		x.why = reasonOf(err, path) // whether it matters depends on who uses it: see checkLists
 		return
 	}
-	x.read, x.text = true, string(src)
+	x.read = true
+	if format == lists.Adblock || format == lists.Auto {
+		l.mixedList(x, path, src, o)
+		return
+	}
+	x.text = string(src)
 	l.checkEntries(x, path)
+}
+
+// mixedList reads a file of which not every line is understood. What is left out is said.
+func (l *loader) mixedList(x *list, path string, src []byte, o lists.Options) {
+	o.MaxSize = maxList
+	set, err := lists.Parse(bytes.NewReader(src), "", o)
+	if err != nil {
+		l.errorAt(x.where, "Not a list", fmt.Sprintf("%s: %v.", path, err))
+		return
+	}
+	set.Name = x.name
+	x.ref, x.count = lists.Fixed(set), set.Report.Entries
+	if r := &set.Report; r.Unsupported+r.Wrong > 0 {
+		l.noteAt(x.where, "Lines left out", fmt.Sprintf("%s: %s.", path, r))
+	}
 }
 
 // checkEntries reports lines that are no entries, and keeps networks.

@@ -133,6 +133,10 @@ func (l *loader) fileMode(b *block, x *listenerBlock) uint32 {
 func (b *block) networks(name string) []netip.Prefix {
 	var all []netip.Prefix
 	for _, e := range b.mixed(name, listNetworks) {
+		if e.list != nil && e.list.ref != nil {
+			b.l.errorAt(e.r, "List that changes", fmt.Sprintf("%q is read when the policy is, and list.%s comes from a URL and changes meanwhile. Name a list from a file here, or let everybody in and test the client in a rule: match { client = list.%s }.", name, e.list.name, e.list.name))
+			continue
+		}
 		if e.list != nil {
 			all = append(all, e.list.networks...)
 			continue

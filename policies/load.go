@@ -306,6 +306,11 @@ func (l *loader) build() *Config {
 		cfg.Programs[p.name] = prog
 	}
 	for _, x := range l.lists {
+		if x.remote != nil {
+			cfg.Lists = append(cfg.Lists, *x.remote)
+		} else {
+			cfg.Lists = append(cfg.Lists, List{Name: x.name, File: x.path, Entries: x.count})
+		}
 		x.text, x.networks = "", nil // the programs hold them in their own form
 	}
 	cfg.Reaches = slices.SortedFunc(maps.Keys(l.reaches), func(a, b connmodel.Address) int { return strings.Compare(a.String(), b.String()) })

@@ -37,7 +37,9 @@ type tests struct {
 // networks, hosts and ports keep what was written, to index it, to compare it with earlier rules and to put it into words.
 type networks struct {
 	words    words
-	prefixes []netip.Prefix    // the lists' included
+	prefixes []netip.Prefix // the lists' included
+	lists    []*list
+	live     []int             // lists that change, by their numbers in the program
 	own      []netip.Prefix    // those written out
 	listed   bool              // there were others, which release has taken away
 	set      *match.NetworkSet // for not blocks, which no index decides
@@ -47,6 +49,7 @@ type hosts struct {
 	words    words
 	patterns []hostPattern
 	lists    []*list
+	live     []int          // lists that change, by their numbers in the program
 	listed   bool           // there were lists, which release has taken away
 	set      *match.HostSet // for not blocks and server names, which no index decides
 }
@@ -61,6 +64,7 @@ type ports struct {
 type words struct {
 	n     int
 	first string
+	open  bool // a list that changes is among them
 }
 
 // pattern is a text that is compared as a whole: exact, as a glob, or "/^…/" as an expression.
@@ -163,8 +167,8 @@ func (h *hosts) buildSet() {
 func (t *tests) release() {
 	for _, n := range []*networks{t.clients, t.addresses} {
 		if n != nil {
-			n.listed = n.listed || len(n.prefixes) > len(n.own)
-			n.prefixes = nil
+			n.listed = n.listed || len(n.lists) > 0
+			n.prefixes, n.lists = nil, nil
 		}
 	}
 	if t.hosts != nil {

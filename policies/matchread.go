@@ -54,7 +54,8 @@ func (b *block) networkTest(name string) *networks {
 	n := &networks{}
 	for _, e := range b.mixed(name, listNetworks) {
 		if e.list != nil {
-			n.words.add("list."+e.list.name, e.list.count)
+			n.words.list(e.list)
+			n.lists = append(n.lists, e.list)
 			n.prefixes = append(n.prefixes, e.list.networks...)
 			continue
 		}
@@ -65,6 +66,14 @@ func (b *block) networkTest(name string) *networks {
 		}
 	}
 	return n
+}
+
+func (w *words) list(x *list) {
+	n := x.count
+	if x.ref != nil { // how much is in it changes
+		n, w.open = 1, true
+	}
+	w.add("list."+x.name, n)
 }
 
 func (w *words) add(text string, n int) {
@@ -88,8 +97,29 @@ func (n *networks) opening() []netip.Prefix {
 	return all
 }
 
-func (n *networks) holds(a netip.Addr) bool {
-	return n.set.Contains(a) || n.set.Contains(connmodel.Embedded(a))
+// holds reports whether an address of a target is in the networks. The set is there in not blocks only.
+func (n *networks) holds(a netip.Addr, in sets) verdict {
+	e := connmodel.Embedded(a)
+	if n.set.Contains(a) || n.set.Contains(e) {
+		return yes
+	}
+	v := in.network(n.live, a)
+	if e != a {
+		v = v.or(in.network(n.live, e))
+	}
+	return v
+}
+
+// client reports whether the client is in the networks, likewise.
+func (n *networks) client(f *connmodel.Facts, in sets) verdict {
+	a := f.Client.Addr()
+	switch {
+	case !a.IsValid():
+		return no
+	case n.set.Contains(a):
+		return yes
+	}
+	return in.network(n.live, a)
 }
 
 func (b *block) windows(name string) []*window {
@@ -163,7 +193,7 @@ func (b *block) hostTest(name string) *hosts {
 	h := &hosts{}
 	for _, e := range b.mixed(name, listHosts) {
 		if e.list != nil {
-			h.words.add("list."+e.list.name, e.list.count)
+			h.words.list(e.list)
 			h.lists = append(h.lists, e.list)
 			continue
 		}
@@ -178,7 +208,7 @@ func (b *block) hostTest(name string) *hosts {
 	return h
 }
 
-// indexed gives the patterns that the index takes, those of lists included.
+// indexed gives the patterns that the index takes, those of lists that stay as they are included.
 func (h *hosts) indexed() func(func(string) bool) {
 	return func(yield func(string) bool) {
 		for i := range h.patterns {

@@ -255,6 +255,11 @@ func coversNetworks(a, b *networks) bool {
 	if len(a.prefixes) > 1000 || len(b.prefixes) > 1000 {
 		return false // not worth the time
 	}
+	for _, x := range b.lists {
+		if x.ref != nil && !slices.Contains(a.lists, x) { // what is in it is not known here
+			return false
+		}
+	}
 	return !slices.ContainsFunc(b.prefixes, func(p netip.Prefix) bool {
 		return !slices.ContainsFunc(a.prefixes, func(o netip.Prefix) bool { return o.Bits() <= p.Bits() && o.Contains(p.Addr()) })
 	})

@@ -7,7 +7,7 @@ import (
 )
 
 // holds verifies what the indexes could not say. Facts are gathered only when nothing that is known says no.
-func (c *clause) holds(f *connmodel.Facts) verdict {
+func (c *clause) holds(f *connmodel.Facts, in sets) verdict {
 	v := yes
 	if c.tests != nil && c.tests.hosts != nil { // else the index has decided it
 		if need := f.Lacks(connmodel.NeedName); need != 0 {
@@ -17,7 +17,7 @@ func (c *clause) holds(f *connmodel.Facts) verdict {
 	if c.rest != nil {
 		var by attribute
 		var rest verdict
-		if by, rest = c.rest.first(f); by != byNothing && rest == no {
+		if by, rest = c.rest.first(f, in); by != byNothing && rest == no {
 			return no
 		}
 		v = v.and(rest)
@@ -65,11 +65,11 @@ const (
 
 // first returns the first test that does not hold and no; or byNothing with yes; or a test whose outcome depends on facts that are
 // not known, with what all of them together need, if nothing else says no.
-func (t *tests) first(f *connmodel.Facts) (attribute, verdict) {
+func (t *tests) first(f *connmodel.Facts, in sets) (attribute, verdict) {
 	switch {
 	case t.listeners != nil && !slices.Contains(t.listeners, f.Listener):
 		return byListener, no
-	case t.clients != nil && !(f.Client.Addr().IsValid() && t.clients.set.Contains(f.Client.Addr())):
+	case t.clients != nil && t.clients.client(f, in) == no:
 		return byClient, no
 	case t.origins != nil && !t.origins.holdClient(f):
 		return byOrigin, no
@@ -81,15 +81,22 @@ func (t *tests) first(f *connmodel.Facts) (attribute, verdict) {
 		return byProtocol, no
 	case t.schemes != nil && !slices.Contains(t.schemes, f.Scheme):
 		return byScheme, no
-	case t.hosts != nil && f.Lacks(connmodel.NeedName) == 0 && !t.hosts.takes(f):
+	case t.hosts != nil && f.Lacks(connmodel.NeedName) == 0 && t.hosts.takes(f, in) == no:
 		return byHost, no
 	case t.ports != nil && !t.ports.set.Contains(f.Target.Port):
 		return byPort, no
 	}
 	by, v := byNothing, yes
+	if t.clients != nil {
+		if w := t.clients.client(f, in); w != yes {
+			by, v = byClient, w
+		}
+	}
 	if t.hosts != nil {
 		if need := f.Lacks(connmodel.NeedName); need != 0 {
-			by, v = byHost, unknown(need)
+			by, v = byHost, v.and(unknown(need))
+		} else if w := t.hosts.takes(f, in); w != yes {
+			by, v = byHost, v.and(w)
 		}
 	}
 	if t.asksRequest() {
@@ -100,7 +107,7 @@ func (t *tests) first(f *connmodel.Facts) (attribute, verdict) {
 		}
 	}
 	if t.addresses != nil {
-		if w := t.takesAddress(f); w == no {
+		if w := t.takesAddress(f, in); w == no {
 			return byAddress, no
 		} else if w != yes {
 			by, v = byAddress, v.and(w)
@@ -114,14 +121,14 @@ func (t *tests) first(f *connmodel.Facts) (attribute, verdict) {
 		}
 	}
 	if t.asksHello() {
-		if a, w := t.takesHello(f); w == no {
+		if a, w := t.takesHello(f, in); w == no {
 			return a, no
 		} else if w != yes {
 			by, v = a, v.and(w)
 		}
 	}
 	for _, n := range t.nots {
-		switch _, inner := n.first(f); {
+		switch _, inner := n.first(f, in); {
 		case inner == yes:
 			return byNot, no
 		case inner != no:
@@ -162,8 +169,8 @@ func (t *tests) takesRequest(f *connmodel.Facts) (attribute, verdict) {
 func (t *tests) asksHello() bool { return t.snis != nil || t.alpn != nil || t.ja4 != nil }
 
 // takesHello makes the tests of a ClientHello. Without one, and without a server name in it, none of them holds.
-func (t *tests) takesHello(f *connmodel.Facts) (attribute, verdict) {
-	h := f.Hello
+func (t *tests) takesHello(f *connmodel.Facts, in sets) (attribute, verdict) {
+	h, v := f.Hello, yes
 	switch {
 	case h == nil:
 		by := byJA4
@@ -177,12 +184,20 @@ func (t *tests) takesHello(f *connmodel.Facts) (attribute, verdict) {
 			return by, unknown(need)
 		}
 		return by, no
-	case t.snis != nil && (h.SNI == "" || !t.snis.take(h.SNI)):
+	case t.snis != nil && h.SNI == "":
+		return bySNI, no
+	case t.snis != nil:
+		v = t.snis.take(h.SNI, in)
+	}
+	switch {
+	case v == no:
 		return bySNI, no
 	case t.alpn != nil && !slices.ContainsFunc(t.alpn, h.Offers):
 		return byALPN, no
 	case t.ja4 != nil && !slices.ContainsFunc(t.ja4, func(p pattern) bool { return p.takes(h.JA4) }):
 		return byJA4, no
+	case v != yes:
+		return bySNI, v
 	}
 	return byNothing, yes
 }
@@ -260,43 +275,47 @@ func addressBeside(f *connmodel.Facts) string {
 }
 
 // takes reports whether a pattern takes the host that the client asks for, by name or by address.
-func (h *hosts) takes(f *connmodel.Facts) bool {
-	if h.take(f.Target.Host) {
-		return true
+func (h *hosts) takes(f *connmodel.Facts, in sets) verdict {
+	v := h.take(f.Target.Host, in)
+	if v == yes {
+		return yes
 	}
-	ip := addressBeside(f)
-	return ip != "" && h.take(ip)
+	if ip := addressBeside(f); ip != "" {
+		v = v.or(h.take(ip, in))
+	}
+	return v
 }
 
 // take reports whether a pattern takes the host. The set is there in not blocks and of server names only.
-func (h *hosts) take(host string) bool {
+func (h *hosts) take(host string, in sets) verdict {
 	if h.set != nil && h.set.Contains(host) {
-		return true
+		return yes
 	}
 	for i := range h.patterns {
 		if h.patterns[i].takes(host) {
-			return true
+			return yes
 		}
 	}
-	return false
+	return in.host(h.live, host)
 }
 
 // takesAddress reports whether one of the target's addresses is in the networks.
-func (t *tests) takesAddress(f *connmodel.Facts) verdict {
+func (t *tests) takesAddress(f *connmodel.Facts, in sets) verdict {
 	switch {
 	case f.TargetIP.IsValid():
-		return verdictOf(t.addresses.holds(f.TargetIP))
+		return t.addresses.holds(f.TargetIP, in)
 	case t.literal:
 		return no
 	case lacking(f):
 		return unknown(connmodel.NeedAddresses)
 	}
+	v := no
 	for _, a := range f.Addresses {
-		if t.addresses.holds(a) {
+		if v = v.or(t.addresses.holds(a, in)); v == yes {
 			return yes
 		}
 	}
-	return no
+	return v
 }
 
 func verdictOf(b bool) verdict {

@@ -10,9 +10,20 @@ import (
 )
 
 // one names the patterns of a test: the one there is, or how many.
-func (w words) one() string { return w.of("patterns") }
+func (w words) one() string {
+	if w.open && w.n == 1 {
+		return "in " + w.first
+	}
+	return w.of("patterns")
+}
 
 func (w words) of(what string) string {
+	if w.open {
+		if w.n == 1 {
+			return w.first
+		}
+		return fmt.Sprintf("one of %d %s and lists (first: %s)", w.n, what, w.first)
+	}
 	if w.n == 1 && !strings.HasPrefix(w.first, "list.") {
 		return w.first
 	}
@@ -23,7 +34,7 @@ func wordsOf(list []string) words {
 	if len(list) == 0 {
 		return words{}
 	}
-	return words{len(list), list[0]}
+	return words{n: len(list), first: list[0]}
 }
 
 // short bounds what comes from a client.
@@ -35,7 +46,7 @@ func short(s string) string {
 }
 
 // notWords says why a test does not hold.
-func (t *tests) notWords(a attribute, f *connmodel.Facts) string {
+func (t *tests) notWords(a attribute, f *connmodel.Facts, in sets) string {
 	switch a {
 	case byListener:
 		return fmt.Sprintf("listener %s is not %s", f.Listener, wordsOf(t.listeners).of("listeners"))
@@ -64,7 +75,7 @@ func (t *tests) notWords(a attribute, f *connmodel.Facts) string {
 	case bySNI, byALPN, byJA4:
 		return t.notHelloWords(a, f)
 	case byNot:
-		return fmt.Sprintf("its not block holds: %s", t.holdingNot(f).yesWords(f))
+		return fmt.Sprintf("its not block holds: %s", t.holdingNot(f, in).yesWords(f, in))
 	}
 	return "it does not hold"
 }
@@ -127,9 +138,9 @@ func (t *tests) addressWords(f *connmodel.Facts) string {
 }
 
 // holdingNot is the not block that holds.
-func (t *tests) holdingNot(f *connmodel.Facts) *tests {
+func (t *tests) holdingNot(f *connmodel.Facts, in sets) *tests {
 	for _, n := range t.nots {
-		if _, v := n.first(f); v == yes {
+		if _, v := n.first(f, in); v == yes {
 			return n
 		}
 	}
@@ -137,13 +148,13 @@ func (t *tests) holdingNot(f *connmodel.Facts) *tests {
 }
 
 // whyYes says why a clause holds.
-func (p *Program) whyYes(c *clause, f *connmodel.Facts) string {
+func (p *Program) whyYes(c *clause, f *connmodel.Facts, in sets) string {
 	if c.tests == nil && c.rule.when == nil {
 		return "it takes everything"
 	}
 	var parts []string
 	if c.tests != nil {
-		parts = append(parts, c.tests.yesWords(f))
+		parts = append(parts, c.tests.yesWords(f, in))
 	}
 	if c.rule.when != nil {
 		parts = append(parts, whenWords(c.rule, f, "true"))
@@ -152,7 +163,7 @@ func (p *Program) whyYes(c *clause, f *connmodel.Facts) string {
 }
 
 // yesWords names the facts that made a block hold.
-func (t *tests) yesWords(f *connmodel.Facts) string {
+func (t *tests) yesWords(f *connmodel.Facts, in sets) string {
 	var s []string
 	add := func(format string, args ...any) { s = append(s, fmt.Sprintf(format, args...)) }
 	if t.listeners != nil {
@@ -177,7 +188,7 @@ func (t *tests) yesWords(f *connmodel.Facts) string {
 		add("scheme %s", f.Scheme)
 	}
 	if t.hosts != nil {
-		if by := t.hosts.matching(f.Target.Host); by == f.Target.Host {
+		if by := t.hosts.matching(f.Target.Host, in); by == f.Target.Host {
 			add("host %s", by)
 		} else {
 			add("host %s is %s", short(f.Target.Host), by)
@@ -203,7 +214,7 @@ func (t *tests) yesWords(f *connmodel.Facts) string {
 		add("%s", t.countries.yesWords(f))
 	}
 	if t.snis != nil {
-		if by := t.snis.matching(f.Hello.SNI); by == f.Hello.SNI {
+		if by := t.snis.matching(f.Hello.SNI, in); by == f.Hello.SNI {
 			add("sni %s", by)
 		} else {
 			add("sni %s is %s", short(f.Hello.SNI), by)
@@ -222,7 +233,7 @@ func (t *tests) yesWords(f *connmodel.Facts) string {
 }
 
 // matching names the pattern that takes a host, as it is written.
-func (h *hosts) matching(host string) string {
+func (h *hosts) matching(host string, in sets) string {
 	for i := range h.patterns {
 		p := &h.patterns[i]
 		below, isBelow := strings.CutPrefix(p.index, "*.")
@@ -232,6 +243,9 @@ func (h *hosts) matching(host string) string {
 			isTree && (host == tree || strings.HasSuffix(host, p.index)):
 			return p.text
 		}
+	}
+	if by := in.entryOf(h.live, host); by != "" {
+		return by
 	}
 	return h.words.one()
 }
@@ -256,7 +270,7 @@ func windowWords(ws []*window) words {
 	if len(ws) == 0 {
 		return words{}
 	}
-	return words{len(ws), ws[0].text}
+	return words{n: len(ws), first: ws[0].text}
 }
 
 func addressText(f *connmodel.Facts) string {

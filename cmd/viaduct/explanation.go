@@ -100,6 +100,7 @@ type memberStep struct {
 
 // explainFlow decides f as the service would, and looks at the way it would take.
 func explainFlow(ctx context.Context, cfg *policies.Config, l *policies.Listener, f *connmodel.Facts, q *question) (*explanation, error) {
+	keptLists(cfg) // without a copy the explanation says so
 	once := &pacOnce{cfg: cfg, noDNS: q.noDNS}
 	rc, table, resolvers, _, err := wireUp(cfg, once.chooser) // problems of other listeners are not asked about
 	if err != nil {

@@ -52,6 +52,7 @@ func (s *service) Status() *admin.Status {
 	}
 	st.GeoIP = cur.geoip.status()
 	st.PACs = cur.pacs.status(cur.cfg)
+	st.Lists = cur.lists.status(cur.cfg)
 	named(st.PACs, cur.routes.Choosers())
 	st.Resolvers = cur.resolvers.status(cur.cfg)
 	for _, r := range cur.reach.Status() {

@@ -70,4 +70,7 @@ func (s *service) networkChanged(c netwatch.Change) {
 	for _, p := range cur.pacs {
 		p.NetworkChanged()
 	}
+	for _, l := range cur.lists {
+		l.NetworkChanged()
+	}
 }

@@ -58,6 +58,7 @@ type applied struct {
 	cfg        *policies.Config
 	routes     *upstream.Table
 	pacs       pacSet
+	lists      listSet
 	resolvers  resolverSet
 	reach      *upstream.Reach
 	geoip      *geoWatch // nil = there is no database
@@ -138,10 +139,11 @@ func (s *service) apply(cfg *policies.Config, generation uint64) error {
 	cur := s.now.Load()
 	var prev *upstream.Table
 	var prevPACs pacSet
+	var prevLists listSet
 	var prevResolvers resolverSet
 	var prevReach *upstream.Reach
 	if cur != nil {
-		prev, prevPACs, prevReach, prevResolvers = cur.routes, cur.pacs, cur.reach, cur.resolvers
+		prev, prevPACs, prevLists, prevReach, prevResolvers = cur.routes, cur.pacs, cur.lists, cur.reach, cur.resolvers
 	} else {
 		setLog(s.log, &cfg.Gateway) // what is said from here on is said as the policy wants it
 	}
@@ -158,9 +160,11 @@ func (s *service) apply(cfg *policies.Config, generation uint64) error {
 		return err
 	}
 	var reach *upstream.Reach
+	var freshLists []*listSource
 	done := false
 	defer func() {
 		if !done {
+			closeLists(freshLists)
 			closePACs(fresh)
 			reach.Close()
 		}
@@ -175,6 +179,8 @@ func (s *service) apply(cfg *policies.Config, generation uint64) error {
 		routes.Close()
 		return err
 	}
+	var sources listSet
+	sources, freshLists = openLists(cfg, prevLists, s.log, s.dialList(routes))
 	reach = s.newReach(cfg, prevReach) // it may need resolvers, which may need routes
 	commitRecords, abandonRecords, err := s.records.prepare(cfg.Gateway.Records, s.log)
 	if err != nil {
@@ -189,6 +195,9 @@ func (s *service) apply(cfg *policies.Config, generation uint64) error {
 	}
 	rc, problems := routerConfig(cfg, generation, routes, resolvers, place.address)
 	rc.Reach = reach
+	if !problems.HasErrors() {
+		await(freshLists, s.log)
+	}
 	if problems.HasErrors() {
 		err = policies.Diagnostics{List: problems}
 	} else {
@@ -214,7 +223,7 @@ func (s *service) apply(cfg *policies.Config, generation uint64) error {
 	done = true
 	resolvers.reach(routes)
 	prevResolvers.leave(resolvers) // flows under way make new connections
-	s.now.Store(&applied{generation, cfg, routes, pacs, resolvers, reach, watchGeoIP(cfg, s.log)})
+	s.now.Store(&applied{generation, cfg, routes, pacs, sources, resolvers, reach, watchGeoIP(cfg, s.log)})
 	prevReach.Close() // flows under way keep what it knew
 	if cur != nil {
 		cur.geoip.stop()
@@ -222,6 +231,7 @@ func (s *service) apply(cfg *policies.Config, generation uint64) error {
 	if gone := prevPACs.left(pacs); len(gone) > 0 {
 		time.AfterFunc(pacGrace, func() { closePACs(gone) }) // flows that were decided before may still ask them
 	}
+	closeLists(prevLists.left(sources)) // flows under way keep the copies they know
 	if door != nil {
 		go closeDoor(door) // the request for this reload may have come through it
 	}
@@ -366,6 +376,7 @@ func (s *service) stop(hurry context.Context) (cut int) {
 		cur.routes.Close()
 		cur.reach.Close()
 		closePACs(cur.pacs.left(nil))
+		closeLists(cur.lists.left(nil))
 		cur.resolvers.leave(nil)
 		cur.geoip.stop()
 	}

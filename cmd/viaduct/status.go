@@ -102,6 +102,7 @@ func printStatus(w io.Writer, s *admin.Status) error {
 	printListeners(w, s)
 	printUpstreams(w, s)
 	printPACs(w, s)
+	printLists(w, s)
 	printResolvers(w, s)
 	printReach(w, s)
 	return printPools(w, s)

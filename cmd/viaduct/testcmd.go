@@ -36,6 +36,9 @@ func newTest() *cobra.Command {
 			if err := defaultWarnings(c, cfg, diags); err != nil {
 				return err
 			}
+			for _, n := range keptLists(cfg) {
+				fmt.Fprintln(c.ErrOrStderr(), n)
+			}
 			rep := policies.RunTests(cfg)
 			if asJSON {
 				err = writeJSON(c.OutOrStdout(), rep)

@@ -56,3 +56,14 @@ func (x *HostIndex) set(v uint32, whole bool) []uint32 {
 	}
 	return x.pool.get(x.sets[v].below)
 }
+
+// Named returns the clauses that patterns of exactly this name have: for the name itself, and for those below it. They must not be written to.
+func (x *HostIndex) Named(name string) (whole, below []uint32) {
+	w := x.table.walk(name)
+	for v, all, ok := w.next(); ok; v, all, ok = w.next() {
+		if all {
+			return x.pool.get(x.sets[v].exact), x.pool.get(x.sets[v].below)
+		}
+	}
+	return nil, nil
+}

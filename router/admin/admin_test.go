@@ -48,6 +48,7 @@ func (g *fakeGateway) Status() *Status {
 		LastReload: ReloadResult{OK: !g.fail, Time: time.Unix(1700000000, 0)},
 		Upstreams:  []UpstreamStatus{{Name: "corp\xff_a", Up: true, Open: 2, Attempts: 9, Failures: 1}, {Name: "corp_b"}},
 		Pools:      []PoolStatus{{Name: "corp", Members: []MemberStatus{{Route: "upstream.corp_a", State: "half_open"}, {Route: "upstream.corp_b", State: "ejected", Ejections: 3}}}},
+		Lists:      []ListStatus{{Name: "ads", Remote: true, State: "stale", Entries: 12, Age: 5, Loads: 2, LoadFailures: 1}, {Name: "file", State: "fresh", Entries: 3}},
 		Records:    &RecordStatus{Written: 10, Dropped: 2},
 		Opened:     &OpenedStatus{CA: "CA", Tunnels: 5, Rejected: 3, Passed: 1, Minted: 4},
 	}
@@ -55,6 +56,16 @@ func (g *fakeGateway) Status() *Status {
 
 func (g *fakeGateway) ResetCredential(name string) ResetResult {
 	return ResetResult{Upstream: name, Found: name != "nosuch", Was: CredentialClosed}
+}
+
+func (g *fakeGateway) RefreshList(_ context.Context, name string, force bool) ListResult {
+	switch {
+	case name == "nosuch":
+		return ListResult{List: name}
+	case !force:
+		return ListResult{List: name, Found: true, Entries: 3, Error: "it is no list but a page"}
+	}
+	return ListResult{List: name, Found: true, Changed: true, Entries: 4, Version: 2}
 }
 
 func (g *fakeGateway) Connections(limit int) ([]*connmodel.Flow, int) {

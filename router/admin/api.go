@@ -38,6 +38,17 @@ func routes(o *Options) http.Handler {
 			answer(w, http.StatusOK, res)
 		}
 	})
+	mux.HandleFunc("POST /v1/lists/{name}/refresh", func(w http.ResponseWriter, r *http.Request) {
+		res := gw.RefreshList(r.Context(), r.PathValue("name"), r.URL.Query().Get("force") == "true")
+		switch {
+		case !res.Found:
+			problem(w, http.StatusNotFound, "there is no list of that name that comes from a URL")
+		case res.Error != "":
+			answer(w, http.StatusBadGateway, res)
+		default:
+			answer(w, http.StatusOK, res)
+		}
+	})
 	mux.HandleFunc("GET /v1/ca.pem", func(w http.ResponseWriter, _ *http.Request) { authority(w, o.CA) })
 	mux.HandleFunc("GET /proxy.pac", func(w http.ResponseWriter, r *http.Request) { proxyPAC(w, r, o.PAC) })
 	if o.Metrics != nil {
@@ -56,7 +67,7 @@ func unknown(w http.ResponseWriter, r *http.Request) {
 		problem(w, http.StatusMethodNotAllowed, r.URL.Path+" is asked with "+allow)
 		return
 	}
-	problem(w, http.StatusNotFound, "there is no such endpoint; see POST /v1/reload, POST /v1/upstreams/NAME/reset, GET /v1/status, GET /v1/connections, GET /v1/ca.pem, GET /proxy.pac, GET /metrics")
+	problem(w, http.StatusNotFound, "there is no such endpoint; see POST /v1/reload, POST /v1/upstreams/NAME/reset, POST /v1/lists/NAME/refresh, GET /v1/status, GET /v1/connections, GET /v1/ca.pem, GET /proxy.pac, GET /metrics")
 }
 
 // authority hands out the certificate that clients are to trust.

@@ -30,6 +30,12 @@ var (
 	descUpstreamChecks   = desc("upstream_checks_total", "Active checks of the upstream by itself.", "upstream")
 	descUpstreamCheckNo  = desc("upstream_check_failures_total", "Active checks of the upstream by itself that failed.", "upstream")
 	descRetriesRefused   = desc("pool_retries_refused_total", "Retries that the budget of the pool did not allow.", "pool")
+	descListEntries      = desc("list_entries", "Entries of the list.", "list")
+	descListReady        = desc("list_ready", "1 when there is a copy of the list.", "list")
+	descListFresh        = desc("list_fresh", "1 when the last look at the server of the list went well.", "list")
+	descListAge          = desc("list_age_seconds", "Time since the copy in use was last known to be that of the server.", "list")
+	descListLoads        = desc("list_loads_total", "Copies of the list that were taken into use.", "list")
+	descListFailures     = desc("list_load_failures_total", "Looks at the server of a list that gave nothing to use.", "list")
 	descPACReady         = desc("pac_ready", "1 when there is a PAC script to ask.", "pac")
 	descPACFresh         = desc("pac_fresh", "1 when the last look at the server of the PAC script went well.", "pac")
 	descPACAge           = desc("pac_age_seconds", "Time since the PAC script in use was last known to be that of its server; 0 for files.", "pac")
@@ -65,7 +71,7 @@ var (
 func (c *statusCollector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{descBuild, descGeoIPBuilt, descGeoIPFresh, descGeoIPBroken, descGeneration, descReloadOK, descReloadTime, descUpstreamUp, descUpstreamOpen, descUpstreamTries,
 		descUpstreamFailures, descClosed, descMemberUp, descMemberEjections,
-		descMemberCheck, descMemberChecks, descMemberCheckFails, descUpstreamCheck, descUpstreamChecks, descUpstreamCheckNo, descRetriesRefused, descPACReady, descPACFresh, descPACAge, descPACLoadFailures, descPACCalls, descPACHits, descPACFailures, descPACMemberUp, descPACMemberOut, descPACUndeclared, descPACUndeclaredOut,
+		descMemberCheck, descMemberChecks, descMemberCheckFails, descUpstreamCheck, descUpstreamChecks, descUpstreamCheckNo, descRetriesRefused, descListEntries, descListReady, descListFresh, descListAge, descListLoads, descListFailures, descPACReady, descPACFresh, descPACAge, descPACLoadFailures, descPACCalls, descPACHits, descPACFailures, descPACMemberUp, descPACMemberOut, descPACUndeclared, descPACUndeclaredOut,
 		descLookups, descLookupHits, descLookupStale, descLookupFailures, descLookupEntries, descQueries, descQueryLatency, descServerUp,
 		descReachable, descNetworkChanges, descRecordsWritten, descRecordsDropped, descRecordFailures, descOpened, descRejected, descPassed, descMinted, descCAEnd} {
 		ch <- d
@@ -121,6 +127,17 @@ func (c *statusCollector) Collect(ch chan<- prometheus.Metric) {
 				counter(descMemberChecks, k.Made, p.Name, m.Route)
 				counter(descMemberCheckFails, k.Failures, p.Name, m.Route)
 			}
+		}
+	}
+	for i := range s.Lists {
+		l := &s.Lists[i]
+		gauge(descListEntries, float64(l.Entries), l.Name)
+		if l.Remote {
+			gauge(descListReady, bit(l.State != "loading"), l.Name)
+			gauge(descListFresh, bit(l.State == "fresh"), l.Name)
+			gauge(descListAge, l.Age, l.Name)
+			counter(descListLoads, l.Loads, l.Name)
+			counter(descListFailures, l.LoadFailures, l.Name)
 		}
 	}
 	for i := range s.PACs {

@@ -16,6 +16,8 @@ type Gateway interface {
 	Status() *Status
 	// ResetCredential opens the credential of an upstream again.
 	ResetCredential(upstream string) ResetResult
+	// RefreshList looks at the web server of a list now. With force what it sends is taken however much smaller it is.
+	RefreshList(ctx context.Context, name string, force bool) ListResult
 	// Connections returns at most limit open flows, and how many there are.
 	Connections(limit int) (flows []*connmodel.Flow, open int)
 }
@@ -49,6 +51,7 @@ type Status struct {
 	Upstreams  []UpstreamStatus `json:"upstreams"`
 	Pools      []PoolStatus     `json:"pools"`
 	PACs       []PACStatus      `json:"pacs,omitempty"`
+	Lists      []ListStatus     `json:"lists,omitempty"`
 	Reach      []ReachStatus    `json:"reach,omitempty"` // what conditions ask network.reachable about
 	Network    NetworkStatus    `json:"network"`
 	Resolvers  []ResolverStatus `json:"resolvers,omitempty"`
@@ -222,6 +225,44 @@ type NameServerStatus struct {
 	Latency       float64           `json:"latency_ms,omitempty"` // moving average
 	LastError     string            `json:"last_error,omitempty"`
 	LastErrorTime *time.Time        `json:"last_error_time,omitempty"`
+}
+
+// ListStatus is a list of hosts or networks.
+type ListStatus struct {
+	Name    string     `json:"name"`
+	From    string     `json:"from"` // URL, or path of a file
+	Remote  bool       `json:"remote"`
+	Via     string     `json:"via,omitempty"`     // route to the web server
+	State   string     `json:"state"`             // loading: there is no copy yet; fresh; stale: the last look at the server failed
+	Since   *time.Time `json:"since,omitempty"`   // when the copy in use was last known to be that of the server
+	Changed *time.Time `json:"changed,omitempty"` // when it came
+	Age     float64    `json:"age_s,omitempty"`   // since it was last known to be the server's
+	Error   string     `json:"error,omitempty"`   // of the last look at the server
+	Looking bool       `json:"looking,omitempty"` // a look is under way
+	Read    int64      `json:"read_bytes,omitempty"`
+
+	Version     uint64  `json:"version,omitempty"` // counts the copies since the start
+	Entries     int     `json:"entries"`
+	Exceptions  int     `json:"exceptions,omitempty"`  // entries that take others back
+	Unsupported int     `json:"unsupported,omitempty"` // rules that are about more than hosts
+	Wrong       int     `json:"wrong,omitempty"`       // lines that are no entries
+	FirstWrong  string  `json:"first_wrong,omitempty"`
+	Size        int64   `json:"size_bytes,omitempty"`
+	Took        float64 `json:"took_ms,omitempty"` // to read the copy and make its index
+
+	Looks        uint64 `json:"looks_total,omitempty"`
+	Loads        uint64 `json:"loads_total,omitempty"`
+	LoadFailures uint64 `json:"load_failures_total,omitempty"`
+}
+
+// ListResult is the outcome of looking at the server of a list.
+type ListResult struct {
+	List    string `json:"list"`
+	Found   bool   `json:"found"` // there is a list of that name that comes from a URL
+	Changed bool   `json:"changed"`
+	Entries int    `json:"entries"`
+	Version uint64 `json:"version"`
+	Error   string `json:"error,omitempty"`
 }
 
 // PACStatus is a PAC script that chooses ways.

@@ -7,14 +7,10 @@ listener "lan" {
   address   = "127.0.0.1:3128"
   protocols = ["http"]
 }
-list "ads" {
-  url = "https://lists.example/ads.txt" # ERROR: Not in this version
-  file = "../lists/ads.txt"
-}
 policy "default" {
   rule "a" {
     match {
-      host = list.ads
+      host = "ads.example"
       country = "DE" # ERROR: No GeoIP database
       cuntry = "DE" # ERROR: Unsupported argument
     }
