@@ -665,3 +665,19 @@ func BenchmarkCached(b *testing.B) {
 		}
 	}
 }
+
+// TestNobodyListens: connections that cannot be made fail all who wait for them, with what the kernel said.
+func TestNobodyListens(t *testing.T) {
+	for _, scheme := range []string{"tcp", "tls", "https"} {
+		c := client(t, Config{Attempts: 1, Negative: -1}, nil, scheme+"://"+upstreamtest.Refused(t))
+		var wg sync.WaitGroup
+		for i := range 100 {
+			wg.Go(func() {
+				if _, err := c.Lookup(t.Context(), fmt.Sprintf("n%d.example", i)); err == nil || !strings.Contains(err.Error(), "connection refused") {
+					t.Errorf("%s: %v", scheme, err)
+				}
+			})
+		}
+		wg.Wait()
+	}
+}

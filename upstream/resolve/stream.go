@@ -126,25 +126,22 @@ func (t *stream) wasUsed() bool {
 func (t *stream) run(ctx context.Context) {
 	conn, err := t.connect(ctx)
 	t.giveUp()
+	if err != nil {
+		t.end(err) // before anybody takes it for ready
+		close(t.ready)
+		return
+	}
 	t.mu.Lock()
 	if t.err != nil { // closed meanwhile
 		t.mu.Unlock()
-		if conn != nil {
-			conn.Close()
-		}
+		conn.Close()
 		close(t.ready)
 		return
 	}
 	t.conn = conn
-	if err == nil {
-		t.rest()
-	}
+	t.rest()
 	t.mu.Unlock()
 	close(t.ready)
-	if err != nil {
-		t.end(err)
-		return
-	}
 	t.end(t.read())
 }
 
