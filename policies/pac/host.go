@@ -249,10 +249,10 @@ func (e *quickJS) addresses(host string) []netip.Addr {
 // DefaultSource returns the addresses that connections to the internet leave from, as the routes say; none is asked of name servers, and
 // nothing is sent.
 func DefaultSource() (v4, v6 netip.Addr) {
-	return source("udp4", "192.0.2.1:9"), source("udp6", "[2001:db8::1]:9") // RFC 5737, RFC 3849: nobody's addresses
+	return sourceToward("udp4", "192.0.2.1:9"), sourceToward("udp6", "[2001:db8::1]:9") // RFC 5737, RFC 3849: nobody's addresses
 }
 
-func source(network, to string) netip.Addr {
+func sourceToward(network, to string) netip.Addr {
 	c, err := net.Dial(network, to)
 	if err != nil {
 		return netip.Addr{}

@@ -5,12 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"os"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"viaduct/policies/source"
 )
 
 // SourceOptions say where a script comes from.
@@ -39,7 +39,7 @@ type Source struct {
 	now     atomic.Pointer[Script]
 	stop    context.CancelFunc
 	over    chan struct{} // closed when the background has ended; nil = there is none
-	again   chan struct{} // the next look is to come at once
+	loop    *source.Loop
 
 	mu      sync.Mutex
 	got     Fetched   // validators
@@ -70,7 +70,7 @@ func Open(o SourceOptions) (*Source, error) {
 	if o.Refresh <= 0 {
 		o.Refresh = usualRefresh
 	}
-	s := &Source{o: o, again: make(chan struct{}, 1)}
+	s := &Source{o: o, loop: source.NewLoop(o.Refresh)}
 	ctx, stop := context.WithCancel(context.Background())
 	s.stop = stop
 	if o.URL == "" {
@@ -105,10 +105,7 @@ func (s *Source) NetworkChanged() {
 	if script := s.now.Load(); script != nil {
 		script.cache.forget()
 	}
-	select {
-	case s.again <- struct{}{}:
-	default:
-	}
+	s.loop.Soon()
 }
 
 // Find asks the script of now.
@@ -188,31 +185,7 @@ func (s *Source) log(problem bool, format string, args ...any) {
 func (s *Source) run(ctx context.Context) {
 	defer close(s.over)
 	s.restore(ctx)
-	soon := time.Second
-	for {
-		err := s.look(ctx)
-		if ctx.Err() != nil {
-			return
-		}
-		wait := s.o.Refresh
-		if err != nil { // look again soon, and less soon with each failure
-			wait = min(soon, s.o.Refresh)
-			soon = min(2*soon, time.Minute)
-		} else {
-			soon = time.Second
-		}
-		wait += time.Duration((rand.Float64() - 0.5) / 5 * float64(wait))
-		t := time.NewTimer(wait)
-		select {
-		case <-t.C:
-		case <-s.again:
-			t.Stop()
-			soon = time.Second
-		case <-ctx.Done():
-			t.Stop()
-			return
-		}
-	}
+	s.loop.Run(ctx, func(ctx context.Context, _ any) error { return s.look(ctx) })
 }
 
 // look asks the server once. What it sends is used only when it is a script that can be asked; else the one of now stays.
@@ -240,7 +213,7 @@ func (s *Source) look(ctx context.Context) error {
 	if err == nil {
 		s.since = time.Now()
 		if !got.Same {
-			s.got.ETag, s.got.Modified = got.ETag, got.Modified
+			s.got.Validators = got.Validators
 		}
 	} else if ctx.Err() == nil {
 		s.fails++
@@ -258,11 +231,10 @@ func (s *Source) look(ctx context.Context) error {
 
 // kept is the form of the file that keeps a copy.
 type kept struct {
-	URL      string    `json:"url"`
-	ETag     string    `json:"etag,omitempty"`
-	Modified string    `json:"last_modified,omitempty"`
-	Time     time.Time `json:"time"`
-	Text     string    `json:"text"`
+	source.Validators
+	URL  string    `json:"url"`
+	Time time.Time `json:"time"`
+	Text string    `json:"text"`
 }
 
 // ReadKept returns the script that was kept of a URL, and when it was got.
@@ -305,7 +277,7 @@ func (s *Source) restore(ctx context.Context) {
 	if err != nil {
 		return
 	}
-	s.take(script, Fetched{ETag: k.ETag, Modified: k.Modified}, k.Time)
+	s.take(script, Fetched{Validators: k.Validators}, k.Time)
 	s.log(false, "PAC script %s: the copy of %s is in use until the server answers", s.o.Name, k.Time.Format(time.RFC3339))
 }
 
@@ -314,26 +286,12 @@ func (s *Source) keep(got *Fetched) error {
 	if s.o.Keep == "" {
 		return nil
 	}
-	b, err := json.Marshal(kept{s.o.URL, got.ETag, got.Modified, time.Now().UTC(), got.Text})
+	b, err := json.Marshal(kept{got.Validators, s.o.URL, time.Now().UTC(), got.Text})
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(filepath.Dir(s.o.Keep), 0o700); err != nil {
+	return source.WriteFile(s.o.Keep, func(f *os.File) error {
+		_, err := f.Write(b)
 		return err
-	}
-	f, err := os.CreateTemp(filepath.Dir(s.o.Keep), ".pac-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name()) // after the rename there is nothing of that name
-	if _, err = f.Write(b); err == nil {
-		err = f.Sync()
-	}
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	if err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), s.o.Keep)
+	})
 }

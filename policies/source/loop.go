@@ -2,6 +2,7 @@ package source
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"time"
 )
@@ -10,6 +11,7 @@ import (
 type Loop struct {
 	every time.Duration
 	ask   chan request
+	over  chan struct{} // closed when Run has returned
 }
 
 type request struct {
@@ -19,10 +21,16 @@ type request struct {
 
 // NewLoop makes a loop that looks after every span of time, give or take a tenth, and sooner after a failure: a second after the first one, twice
 // as long after each more, up to a minute.
-func NewLoop(every time.Duration) *Loop { return &Loop{every, make(chan request, 1)} }
+func NewLoop(every time.Duration) *Loop {
+	return &Loop{every, make(chan request, 1), make(chan struct{})}
+}
 
-// Run looks until ctx is done. kind is nil but for looks that Now asked for.
+// errOver says that nobody looks any more.
+var errOver = errors.New("it is not looked at any more: the policy has changed, or the gateway stops")
+
+// Run looks until ctx is done; it is called once. kind is nil but for looks that Now asked for.
 func (l *Loop) Run(ctx context.Context, look func(ctx context.Context, kind any) error) {
+	defer close(l.over)
 	soon := time.Second
 	var r request
 	for {
@@ -68,12 +76,16 @@ func (l *Loop) Now(ctx context.Context, kind any) error {
 	r := request{kind, make(chan error, 1)}
 	select {
 	case l.ask <- r:
+	case <-l.over:
+		return errOver
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 	select {
 	case err := <-r.done:
 		return err
+	case <-l.over:
+		return errOver
 	case <-ctx.Done():
 		return ctx.Err()
 	}
