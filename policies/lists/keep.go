@@ -18,7 +18,7 @@ import (
 	"viaduct/policies/source"
 )
 
-// The file of a copy is a head of fixed size, with what is known of the copy in JSON, and behind it what the server sent, as it came. The head is
+// The file of a copy is a head of fixed size, with what is known of the copy in JSON and the checksum of that, and behind it what the server sent, as it came. The head is
 // written last, when the checksum is known, and the file gets its name after that: what is there under the name is whole.
 
 const (
@@ -61,6 +61,8 @@ func (m *meta) finish(f *os.File) error {
 		return err
 	}
 	head := bytes.Repeat([]byte{'\n'}, headSize)
+	sum := sha256.Sum256(b)
+	b = append([]byte(hex.EncodeToString(sum[:])+"\n"), b...)
 	if len(headMagic)+len(b) > headSize-1 {
 		return errors.New("what is to be noted of it is too long")
 	}
@@ -101,6 +103,10 @@ func readHead(f *os.File) (*meta, error) {
 	text, ok := bytes.CutPrefix(bytes.TrimRight(head, "\n"), []byte(headMagic))
 	if !ok {
 		return nil, errors.New("it is of another kind or version")
+	}
+	sum, text, _ := bytes.Cut(text, []byte{'\n'})
+	if real := sha256.Sum256(text); hex.EncodeToString(real[:]) != string(sum) {
+		return nil, errChecksum
 	}
 	var m meta
 	if err := json.Unmarshal(text, &m); err != nil {
