@@ -45,6 +45,26 @@ func fieldOf(a any) field {
 	return field{}
 }
 
+// dated is a question for the day or the time, and what was answered.
+type dated struct {
+	name   string
+	args   []any
+	answer bool
+}
+
+// maxDated bounds the questions that are kept with an answer; a script that asks more is Unsteady.
+const maxDated = 64
+
+// holds reports whether the answers are still the same.
+func holds(all []dated, now time.Time) bool {
+	for _, d := range all {
+		if dateFunc(d.name, d.args, now) != d.answer {
+			return false
+		}
+	}
+	return true
+}
+
 // dateFunc is weekdayRange, dateRange or timeRange, given the arguments that the script wrote.
 func dateFunc(name string, args []any, now time.Time) bool {
 	fs := make([]field, len(args))

@@ -18,12 +18,17 @@ type Engine interface {
 
 // Found is what a script said, as it is, and what it did on the way.
 type Found struct {
-	Text     string
-	Alerts   []string
-	Dropped  int // alerts that were too many
-	Lookups  int // names that were looked up
-	Unasked  int // names that were not, because the bound was met
+	Text    string
+	Alerts  []string
+	Dropped int // alerts that were too many
+	Lookups int // names that were looked up
+	Unasked int // names that were not, because the bound was met
+	Failed  int // names looked up that no server said anything of, not even that there is no such name
+	// Unsteady says that the script looked at the clock itself or drew lots, so that the answer is good for this once.
+	Unsteady bool
 	DNS, Run time.Duration
+
+	dated []dated // what it asked of the day and the time
 }
 
 // Reason says what was wrong with a script, in a word for metrics.
@@ -55,7 +60,7 @@ type Resolver interface {
 
 // Options are the bounds of a script and what it sees of the world. The zero value has the default bounds and no names.
 type Options struct {
-	Engines  int           // at the same time; 0 = the number of CPUs that Go uses, at most 8
+	Engines  int           // that run at the same time; 0 = the number of CPUs that Go uses, at most 8; more of them, see waiting, may wait for names
 	Time     time.Duration // of one call, look-ups aside; 0 = 1 s
 	Memory   int           // bytes of an engine; 0 = 64 MiB
 	Depth    int           // of calls within each other; 0 = 2000
@@ -69,12 +74,15 @@ type Options struct {
 	Alert    func(text string)          // is told what the script says by alert; must not block; nil = nobody is
 	CacheFor time.Duration              // how long an answer is used again for the same query; 0 = 1 min, negative = not at all
 	Cached   int                        // answers; 0 = 4096
+
+	running chan struct{} // a place for each engine that runs; nil = they are not counted
 }
 
 const (
 	maxEngines   = 8
 	maxAlerts    = 50
 	maxAlertText = 300
+	waiting      = 4 // times as many engines as may run are there at most, the others waiting for names
 )
 
 func (o Options) withDefaults() Options {

@@ -3,11 +3,14 @@ package pac
 import (
 	"context"
 	"encoding/binary"
+	"errors"
+	"math"
 	"net"
 	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"viaduct/connmodel"
 )
@@ -41,10 +44,49 @@ func (e *quickJS) date(args []any) (any, error) {
 		return false, nil
 	}
 	n := fieldOf(args[1])
-	if rest := args[2:]; n.ok && 0 <= n.n && n.n <= len(rest) {
-		return dateFunc(text(args, 0), rest[:n.n], e.o.Now().In(e.o.Location)), nil
+	rest := args[2:]
+	if !n.ok || n.n < 0 || n.n > len(rest) {
+		return false, nil
 	}
-	return false, nil
+	name, rest := text(args, 0), rest[:n.n]
+	answer := dateFunc(name, rest, e.o.Now().In(e.o.Location))
+	if c := e.call; c != nil {
+		if same := func(d dated) bool { return d.name == name && slices.Equal(d.args, rest) }; slices.ContainsFunc(c.found.dated, same) {
+			// a loop that asks the same again
+		} else if len(c.found.dated) < maxDated {
+			c.found.dated = append(c.found.dated, dated{name, rest, answer})
+		} else {
+			c.found.Unsteady = true
+		}
+	}
+	return answer, nil
+}
+
+// clock is what the prelude makes Date of: the time of now in milliseconds, or how far the zone of the policy is from UTC at a time. Word of
+// chance comes here, too.
+func (e *quickJS) clock(args []any) (any, error) {
+	if text(args, 0) == "zone" {
+		var at float64
+		switch x := args[1].(type) {
+		case int:
+			at = float64(x)
+		case int32:
+			at = float64(x)
+		case int64:
+			at = float64(x)
+		case float64:
+			at = x
+		}
+		if math.IsNaN(at) || math.Abs(at) > 8.64e15 { // the days that Date knows
+			return 0, nil
+		}
+		_, off := time.UnixMilli(int64(at)).In(e.o.Location).Zone()
+		return off * 1000, nil
+	}
+	if e.call != nil {
+		e.call.found.Unsteady = true
+	}
+	return float64(e.o.Now().UnixMilli()), nil
 }
 
 func (e *quickJS) alert(args []any) (any, error) {
@@ -234,6 +276,10 @@ func (e *quickJS) addresses(host string) []netip.Addr {
 	c.found.Lookups++
 	if err != nil {
 		ips = nil
+		var de *net.DNSError
+		if !errors.As(err, &de) || !de.IsNotFound {
+			c.found.Failed++
+		}
 	}
 	plain := make([]netip.Addr, 0, min(len(ips), 64))
 	for _, ip := range ips[:min(len(ips), 64)] {

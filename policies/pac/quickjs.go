@@ -41,7 +41,7 @@ func newQuickJS(ctx context.Context, text string, o *Options) (e *quickJS, found
 	vm.SetMemoryLimit(uintptr(o.Memory))
 	vm.SetMaxStackSize(uintptr(o.Depth))
 	vm.SetCanBlock(false)
-	for name, f := range map[string]quickjs.HostFunc{"$has": e.has, "$net": e.net, "$date": e.date, "$glob": e.glob, "$alert": e.alert} {
+	for name, f := range map[string]quickjs.HostFunc{"$has": e.has, "$net": e.net, "$date": e.date, "$glob": e.glob, "$alert": e.alert, "$clock": e.clock} {
 		if err := vm.RegisterHostFunc(name, f); err != nil {
 			return e, found, scriptErrorf(ReasonEngine, "function %s: %v", name, err)
 		}
@@ -210,15 +210,23 @@ func (c *call) unwatch() {
 	c.timer.Stop()
 }
 
-// wait stops the clock, and returns what starts it again.
+// wait stops the clock, and returns what starts it again. Another engine may run meanwhile: name servers that are slow or away do
+// not stop scripts which do not need them.
 func (c *call) wait() (done func()) {
 	start := time.Now()
 	c.mu.Lock()
 	c.waiting = true
 	c.mu.Unlock()
+	running := c.e.o.running
+	if running != nil {
+		<-running
+	}
 	return func() {
+		c.found.DNS += time.Since(start)
+		if running != nil {
+			running <- struct{}{} // those that run end within their time
+		}
 		d := time.Since(start)
-		c.found.DNS += d
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		c.until, c.waiting = c.until.Add(d), false

@@ -13,7 +13,8 @@ import (
 type Script struct {
 	text  string
 	o     Options
-	slots chan struct{} // one for each engine that is in use
+	slots chan struct{} // one for each engine that runs
+	all   chan struct{} // one for each engine that is in use
 	cache *cache
 
 	mu     sync.Mutex
@@ -50,11 +51,13 @@ func usualEngines() int { return min(runtime.GOMAXPROCS(0), maxEngines) }
 func New(ctx context.Context, text string, o Options) (*Script, error) {
 	s := &Script{text: text, o: o.withDefaults()}
 	s.slots = make(chan struct{}, s.o.Engines)
+	s.all = make(chan struct{}, waiting*s.o.Engines)
 	s.cache = newCache(s.o.Cached)
 	e, _, err := newQuickJS(ctx, text, &s.o)
 	if err != nil {
 		return nil, err
 	}
+	s.o.running = s.slots // the first engine was made without a place
 	s.idle = append(s.idle, e)
 	s.stats.Engines = 1
 	return s, nil
@@ -62,33 +65,72 @@ func New(ctx context.Context, text string, o Options) (*Script, error) {
 
 // Find asks the script, or the cache. A failure is a *ScriptError or the error of ctx; there never are entries beside it.
 func (s *Script) Find(ctx context.Context, q Query) (Answer, error) {
-	now := time.Now()
-	if s.o.CacheFor > 0 {
-		if k, ok := s.cache.get(q, now); ok {
-			s.mu.Lock()
-			s.stats.Hits++
-			s.mu.Unlock()
-			a := k.answer
-			a.Cached = true
-			return a, k.err
+	if a, err, ok := s.kept(q); ok {
+		return a, err
+	}
+	waited, err := s.enter(ctx)
+	if err != nil {
+		return Answer{}, err
+	}
+	defer s.leave()
+	if waited { // others may have asked the same meanwhile
+		if a, err, ok := s.kept(q); ok {
+			return a, err
 		}
 	}
-	select {
-	case s.slots <- struct{}{}:
-	case <-ctx.Done():
-		return Answer{}, ctx.Err()
-	}
-	defer func() { <-s.slots }()
 	a, err := s.ask(ctx, q)
-	if s.o.CacheFor <= 0 || ctx.Err() != nil {
+	if s.o.CacheFor <= 0 || ctx.Err() != nil || errors.Is(err, errClosed) {
 		return a, err
 	}
 	keep := s.o.CacheFor
-	if err != nil {
+	switch {
+	case err != nil, a.Failed > 0, a.Unasked > 0: // name servers that were away may be back
 		keep = min(keep, keepFailure)
+	case a.Unsteady:
+		return a, nil
 	}
 	s.cache.put(q, known{answer: a, err: err, until: time.Now().Add(keep)})
 	return a, err
+}
+
+// kept returns the answer from the cache, which does not hold any longer when the day or the time says otherwise now.
+func (s *Script) kept(q Query) (Answer, error, bool) {
+	if s.o.CacheFor <= 0 {
+		return Answer{}, nil, false
+	}
+	k, ok := s.cache.get(q, time.Now())
+	if !ok || len(k.answer.dated) > 0 && !holds(k.answer.dated, s.o.Now().In(s.o.Location)) {
+		return Answer{}, nil, false
+	}
+	s.count(func(st *Stats) { st.Hits++ })
+	k.answer.Cached = true
+	return k.answer, k.err, true
+}
+
+// enter waits for a place among the engines, and reports whether it had to.
+func (s *Script) enter(ctx context.Context) (waited bool, err error) {
+	for _, c := range []chan struct{}{s.all, s.slots} {
+		select {
+		case c <- struct{}{}:
+			continue
+		default:
+			waited = true
+		}
+		select {
+		case c <- struct{}{}:
+		case <-ctx.Done():
+			if c == s.slots {
+				<-s.all
+			}
+			return true, ctx.Err()
+		}
+	}
+	return waited, nil
+}
+
+func (s *Script) leave() {
+	<-s.slots
+	<-s.all
 }
 
 func (s *Script) ask(ctx context.Context, q Query) (a Answer, err error) {
@@ -152,7 +194,7 @@ func (s *Script) put(e Engine, err error) {
 	if err != nil {
 		s.stats.Failures++
 	}
-	bad := e.Spoiled() || s.closed
+	bad := e.Spoiled() || s.closed || len(s.idle) >= s.o.Engines
 	if bad {
 		s.stats.Engines--
 		if e.Spoiled() {
