@@ -25,6 +25,9 @@ import (
 // listWait is how long a start or a reload waits for lists of which there is no copy: flows that need one are refused meanwhile.
 const listWait = 5 * time.Second
 
+// listSay is how often it is said that a start or a reload waits.
+const listSay = 2 * time.Second
+
 // listSet is the sources of a configuration by the names of the lists. A set does not change once it is made.
 type listSet map[string]*listSource
 
@@ -99,11 +102,22 @@ func keptList(c *policies.Config, x *policies.List) (string, error) {
 }
 
 // await waits for the first copies of those of which there is none, all of them together for a bounded time.
-func await(fresh []*listSource, log *logrus.Logger) {
+// What takes long is said: to whoever reads the log, and by busy to the supervisor.
+func await(fresh []*listSource, log *logrus.Logger, busy func(with string)) {
 	ctx, cancel := context.WithTimeout(context.Background(), listWait)
 	defer cancel()
 	for _, s := range fresh {
-		if s.Wait(ctx); s.Now() == nil {
+		for {
+			step, stop := context.WithTimeout(ctx, listSay)
+			over := s.Wait(step)
+			if stop(); over || ctx.Err() != nil {
+				break
+			}
+			text := fmt.Sprintf("list %s: waiting for the first copy, of which %s have come", s.list.Name, bytesText(s.Status().Read))
+			busy(text)
+			log.Info(text)
+		}
+		if s.Now() == nil {
 			log.WithField("list", s.list.Name).Warnf("list %s: there is no copy yet; %s", s.list.Name, withoutCopy(&s.list))
 		}
 	}

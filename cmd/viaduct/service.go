@@ -180,6 +180,9 @@ func (s *service) apply(cfg *policies.Config, generation uint64) error {
 		return err
 	}
 	var sources listSet
+	if len(cfg.Lists) > 0 {
+		s.super.busy("reading lists")
+	}
 	sources, freshLists = openLists(cfg, prevLists, s.log, s.dialList(routes))
 	reach = s.newReach(cfg, prevReach) // it may need resolvers, which may need routes
 	commitRecords, abandonRecords, err := s.records.prepare(cfg.Gateway.Records, s.log)
@@ -196,7 +199,7 @@ func (s *service) apply(cfg *policies.Config, generation uint64) error {
 	rc, problems := routerConfig(cfg, generation, routes, resolvers, place.address)
 	rc.Reach = reach
 	if !problems.HasErrors() {
-		await(freshLists, s.log)
+		await(freshLists, s.log, s.super.busy)
 	}
 	if problems.HasErrors() {
 		err = policies.Diagnostics{List: problems}

@@ -20,6 +20,9 @@ func (supervisor) send(states ...string) {
 
 func (s supervisor) ready(status string) { s.send(daemon.SdNotifyReady, "STATUS="+status) }
 
+// busy says what takes so long.
+func (s supervisor) busy(with string) { s.send("STATUS=" + with) }
+
 // reloading must be followed by ready. Type=notify-reload wants the monotonic time to tell this answer from an older one.
 func (s supervisor) reloading() {
 	usec := daemon.SdNotifyMonotonicUsec()

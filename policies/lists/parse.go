@@ -10,6 +10,7 @@ import (
 	"mime"
 	"runtime"
 	"strings"
+	"time"
 
 	"viaduct/policies/match"
 )
@@ -20,6 +21,7 @@ type Options struct {
 	Format     Format
 	Subdomains bool  // every name stands for those below it, too
 	MaxSize    int64 // of the text, in bytes; 0 = DefaultSize
+	gentle     bool  // it may take its time
 }
 
 // DefaultSize bounds a list whose policy says nothing: some three million names.
@@ -170,12 +172,25 @@ func (p *parser) sniff(contentType string) error {
 	return nil
 }
 
+// pause lets connections come first: who decides them must not wait for a processor until the scheduler takes it away.
+func (p *parser) pause() {
+	if p.o.gentle {
+		time.Sleep(breath)
+		return
+	}
+	runtime.Gosched()
+}
+
+// breath is how long a list that may take its time stands still after each thousand lines, which take less than that: a million entries take some three seconds then.
+const breath = time.Millisecond
+
 func (p *parser) run() error {
+	p.hosts.Pause = p.pause
 	for {
 		b, err := p.in.ReadSlice('\n')
 		if len(b) > 0 {
 			if p.line++; p.line%1024 == 0 {
-				runtime.Gosched() // connections come first
+				p.pause()
 			}
 			if err == bufio.ErrBufferFull || len(b) > MaxLine {
 				p.wrong(fmt.Errorf("the line is longer than %d bytes", MaxLine))

@@ -142,13 +142,16 @@ func (s *Source) NetworkChanged() {
 }
 
 // Wait returns when there is a copy in use, when the first look at the server is over, or when ctx is done.
-func (s *Source) Wait(ctx context.Context) {
+// over is false in the last case.
+func (s *Source) Wait(ctx context.Context) (over bool) {
 	if s.now.Load() != nil {
-		return
+		return true
 	}
 	select {
 	case <-s.first:
+		return true
 	case <-ctx.Done():
+		return false
 	}
 }
 
@@ -354,7 +357,9 @@ func (s *Source) parse(f io.ReadSeeker, m *meta) (*Set, time.Duration, error) {
 		return nil, 0, err
 	}
 	begun := time.Now()
-	set, err := Parse(io.LimitReader(f, m.Length), m.ContentType, s.o.List)
+	o := s.o.List
+	o.gentle = s.now.Load() != nil // nobody waits for it
+	set, err := Parse(io.LimitReader(f, m.Length), m.ContentType, o)
 	return set, time.Since(begun), err
 }
 

@@ -15,6 +15,9 @@ var errTooLarge = errors.New("the names of one host index are limited to 4 GiB")
 // A HostBuilder gathers host patterns and the clauses that name them. The zero value is ready to use. It keeps the text
 // of each name once, in one slab, and no reference to what it is given. It is not safe for concurrent use.
 type HostBuilder struct {
+	// Pause is called now and then by what takes long: after every thousand names or so that Build, or Add with a table that grows, goes over. nil = nothing is.
+	Pause func()
+
 	key   hostKey
 	slab  []byte   // the names, end to end
 	ends  []uint32 // of name n in slab; it begins where the one before ends
@@ -119,6 +122,13 @@ func (b *HostBuilder) grow() {
 	for n := range uint32(len(b.ends)) {
 		// Names are unique, so lookup always ends at a free slot here.
 		b.table[b.lookup(b.name(n))] = n + 1
+		b.pause(n)
+	}
+}
+
+func (b *HostBuilder) pause(n uint32) {
+	if b.Pause != nil && n%1024 == 1023 {
+		b.Pause()
 	}
 }
 
@@ -209,6 +219,7 @@ func (b *HostBuilder) hostTable(values []uint32) hostTable {
 		t.slab = binary.AppendUvarint(t.slab, uint64(values[b.state[n]]))
 		t.slab = append(t.slab, name...)
 		t.insert(off, t.key.hash(name))
+		b.pause(n)
 	}
 	return t
 }
