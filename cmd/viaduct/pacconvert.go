@@ -84,11 +84,11 @@ func (x *pacConversion) policy() ([]byte, error) {
 		}
 		fmt.Fprintf(&rules, "%s\n}\n", x.outcome(r.Answer))
 	}
+	o := "deny { reason = \"the PAC script gives no way\" }"
 	if x.read.Otherwise != "" {
-		if o := x.outcome(x.read.Otherwise); strings.HasPrefix(o, "via") {
-			fmt.Fprintf(&rules, "otherwise { %s }\n", o)
-		}
+		o = x.outcome(x.read.Otherwise)
 	}
+	fmt.Fprintf(&rules, "otherwise {\n%s\n}\n", o)
 	var b strings.Builder
 	fmt.Fprintf(&b, "# Made of %s by \"viaduct pac convert\".\n", printable(x.from))
 	for _, l := range x.read.Left {

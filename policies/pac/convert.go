@@ -3,6 +3,7 @@ package pac
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -37,6 +38,7 @@ func Convert(src string) (*Converted, error) {
 		return nil, err
 	}
 	c := &converter{t: append(tokens, token{}), consts: map[string]string{}, out: &Converted{}}
+	c.writes = writes(tokens)
 	if !c.find() {
 		return nil, errors.New("there is no function FindProxyForURL(url, host) { ... } that could be read")
 	}
@@ -54,6 +56,7 @@ type converter struct {
 	host   string
 	ip     []string // variables that hold dnsResolve(host)
 	consts map[string]string
+	writes map[string]int // how often the script gives a variable a value: more than once, and it is no constant
 	out    *Converted
 	texts  []string // host texts and networks of the script, for samples
 	nets   []netip.Prefix
@@ -121,11 +124,36 @@ func (c *converter) find() bool {
 	return body >= 0
 }
 
+// writes counts the places where each name is given a value.
+func writes(tokens []token) map[string]int {
+	n := map[string]int{}
+	at := func(i int) string {
+		if i < 0 || i >= len(tokens) || tokens[i].kind == 's' {
+			return ""
+		}
+		return tokens[i].text
+	}
+	for i, t := range tokens {
+		if t.kind != 'i' || at(i-1) == "." {
+			continue
+		}
+		switch next := at(i + 1); {
+		case next == "=", next == "in", next == "of", at(i+2) == "=" && strings.Contains("+-*/%&|^?", next), at(i+2) == next && (next == "+" || next == "-"):
+			n[t.text]++
+		}
+	}
+	return n
+}
+
 // variable reads `var x = "text";`. Other variables are no constants, which is said where one is used.
 func (c *converter) variable() bool {
 	c.at++
 	name := c.next()
 	if name.kind != 'i' || !c.take("=") {
+		c.skip()
+		return false
+	}
+	if c.writes[name.text] > 1 {
 		c.skip()
 		return false
 	}
@@ -291,7 +319,9 @@ func (c *converter) condition(line int, under []ConvertedMatch) (returns, good b
 		}
 		return false, false
 	}
+	consts, ips := maps.Clone(c.consts), c.ip
 	then, good := c.block(both)
+	c.consts, c.ip = consts, ips // what is declared under a condition has a value there alone
 	if !c.take("else") {
 		return false, good
 	}
@@ -307,9 +337,9 @@ func (c *converter) condition(line int, under []ConvertedMatch) (returns, good b
 
 // pass goes over a statement or block.
 func (c *converter) pass() {
-	out, texts := *c.out, len(c.texts)
+	out, texts, consts, ips := *c.out, len(c.texts), maps.Clone(c.consts), c.ip
 	c.block([]ConvertedMatch{})
-	*c.out, c.texts = out, c.texts[:texts]
+	*c.out, c.texts, c.consts, c.ip = out, c.texts[:texts], consts, ips
 }
 
 func (c *converter) or() ([]ConvertedMatch, bool) {
