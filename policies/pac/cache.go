@@ -10,6 +10,7 @@ import (
 type cache struct {
 	mu    sync.Mutex
 	most  int
+	turn  uint64 // how often everything was forgotten
 	all   map[Query]*list.Element
 	order list.List // of *cached, the last used in front
 }
@@ -51,17 +52,29 @@ func (c *cache) get(q Query, now time.Time) (known, bool) {
 func (c *cache) forget() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.turn++
 	clear(c.all)
 	c.order.Init()
 }
 
-func (c *cache) put(q Query, k known) {
+// now is the turn that an answer belongs to which is asked for now.
+func (c *cache) now() uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.turn
+}
+
+// put keeps an answer, unless everything was forgotten since its turn.
+func (c *cache) put(q Query, k known, turn uint64) {
 	if len(q.URL)+len(q.Host) > maxKey {
 		return
 	}
 	k.answer.Alerts = nil // they were said
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.turn != turn {
+		return
+	}
 	if el := c.all[q]; el != nil {
 		el.Value.(*cached).known = k
 		c.order.MoveToFront(el)

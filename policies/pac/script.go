@@ -19,6 +19,7 @@ type Script struct {
 
 	mu     sync.Mutex
 	idle   []Engine
+	turn   uint64 // engines from before are not used again
 	closed bool
 	stats  Stats
 }
@@ -78,6 +79,7 @@ func (s *Script) Find(ctx context.Context, q Query) (Answer, error) {
 			return a, err
 		}
 	}
+	turn := s.cache.now()
 	a, err := s.ask(ctx, q)
 	if s.o.CacheFor <= 0 || ctx.Err() != nil || errors.Is(err, errClosed) {
 		return a, err
@@ -89,7 +91,7 @@ func (s *Script) Find(ctx context.Context, q Query) (Answer, error) {
 	case a.Unsteady:
 		return a, nil
 	}
-	s.cache.put(q, known{answer: a, err: err, until: time.Now().Add(keep)})
+	s.cache.put(q, known{answer: a, err: err, until: time.Now().Add(keep)}, turn)
 	return a, err
 }
 
@@ -135,13 +137,13 @@ func (s *Script) leave() {
 
 func (s *Script) ask(ctx context.Context, q Query) (a Answer, err error) {
 	for again := false; ; again = true {
-		e, fresh, err := s.engine(ctx)
+		e, fresh, turn, err := s.engine(ctx)
 		if err != nil {
 			return a, err
 		}
 		found, err := e.Find(ctx, q)
 		spoiled := e.Spoiled()
-		s.put(e, err)
+		s.put(e, turn, err)
 		a = Answer{Found: found}
 		var se *ScriptError
 		if err != nil && spoiled && !fresh && !again && errors.As(err, &se) && se.Reason != ReasonTime {
@@ -165,36 +167,37 @@ func (s *Script) count(f func(*Stats)) {
 }
 
 // engine takes one out of the pool, or makes one. There is a slot for it.
-func (s *Script) engine(ctx context.Context) (e Engine, fresh bool, err error) {
+func (s *Script) engine(ctx context.Context) (e Engine, fresh bool, turn uint64, err error) {
 	s.mu.Lock()
+	turn = s.turn
 	if s.closed {
 		s.mu.Unlock()
-		return nil, false, errClosed
+		return nil, false, turn, errClosed
 	}
 	if n := len(s.idle); n > 0 {
 		e, s.idle = s.idle[n-1], s.idle[:n-1]
 	}
 	s.mu.Unlock()
 	if e != nil {
-		return e, false, nil
+		return e, false, turn, nil
 	}
 	made, _, err := newQuickJS(ctx, s.text, &s.o)
 	if err != nil {
 		s.count(func(st *Stats) { st.Failures++ })
-		return nil, true, err
+		return nil, true, turn, err
 	}
 	s.count(func(st *Stats) { st.Engines++ })
-	return made, true, nil
+	return made, true, turn, nil
 }
 
 // put gives an engine back, or throws it away.
-func (s *Script) put(e Engine, err error) {
+func (s *Script) put(e Engine, turn uint64, err error) {
 	s.mu.Lock()
 	s.stats.Calls++
 	if err != nil {
 		s.stats.Failures++
 	}
-	bad := e.Spoiled() || s.closed || len(s.idle) >= s.o.Engines
+	bad := e.Spoiled() || s.closed || len(s.idle) >= s.o.Engines || turn != s.turn
 	if bad {
 		s.stats.Engines--
 		if e.Spoiled() {
@@ -218,6 +221,21 @@ func (s *Script) Stats() Stats {
 
 // Text returns the script.
 func (s *Script) Text() string { return s.text }
+
+// Renew forgets the answers, and begins anew with the script: what it has found out when it was read, such as the address of this machine,
+// may be another.
+func (s *Script) Renew() {
+	s.mu.Lock()
+	s.turn++
+	all := s.idle
+	s.idle = nil
+	s.stats.Engines -= len(all)
+	s.mu.Unlock()
+	s.cache.forget()
+	for _, e := range all {
+		e.Close()
+	}
+}
 
 // Close ends the engines; those in use when their calls end.
 func (s *Script) Close() {

@@ -2,9 +2,11 @@ package pac
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -40,6 +42,7 @@ type Source struct {
 	stop    context.CancelFunc
 	over    chan struct{} // closed when the background has ended; nil = there is none
 	loop    *source.Loop
+	unkept  bool // the script in use is not on the disk yet; the background's alone
 
 	mu      sync.Mutex
 	got     Fetched   // validators
@@ -103,7 +106,7 @@ func (s *Source) Close() {
 // server is looked at anew.
 func (s *Source) NetworkChanged() {
 	if script := s.now.Load(); script != nil {
-		script.cache.forget()
+		script.Renew()
 	}
 	s.loop.Soon()
 }
@@ -203,9 +206,14 @@ func (s *Source) look(ctx context.Context) error {
 		if script, err = New(ctx, got.Text, s.o.Script); err == nil {
 			s.take(script, *got, time.Now())
 			s.log(false, "PAC script %s: a new script is in use (%d bytes)", s.o.Name, len(got.Text))
-			if kerr := s.keep(got); kerr != nil {
-				s.log(true, "PAC script %s: the copy for the next start cannot be kept: %v", s.o.Name, kerr)
-			}
+			s.unkept = s.o.Keep != ""
+		}
+	}
+	if s.unkept && err == nil {
+		if kerr := s.keep(got.Validators, s.now.Load().Text()); kerr != nil { // tried again with the next look
+			s.log(true, "PAC script %s: the copy for the next start cannot be kept: %v", s.o.Name, kerr)
+		} else {
+			s.unkept = false
 		}
 	}
 	s.mu.Lock()
@@ -234,8 +242,13 @@ type kept struct {
 	source.Validators
 	URL  string    `json:"url"`
 	Time time.Time `json:"time"`
+	Sum  string    `json:"sha256"` // of Text: what a disk has changed must not be used, nor be taken for what the server has
 	Text string    `json:"text"`
 }
+
+func sum(text string) string { return fmt.Sprintf("%x", sha256.Sum256([]byte(text))) }
+
+var errOtherURL = errors.New("it is of another URL")
 
 // ReadKept returns the script that was kept of a URL, and when it was got.
 func ReadKept(path, url string) (text string, at time.Time, err error) {
@@ -258,8 +271,13 @@ func readKept(path, url string) (k kept, err error) {
 	if err := json.Unmarshal(b, &k); err != nil {
 		return kept{}, err
 	}
-	if k.URL != url {
-		return kept{}, errors.New("it is of another URL")
+	switch {
+	case k.URL != url:
+		return kept{}, errOtherURL
+	case k.Sum == "": // from before there was one
+		k.Validators = source.Validators{}
+	case k.Sum != sum(k.Text):
+		return kept{}, errors.New("it is damaged: its checksum is that of another text")
 	}
 	return k, nil
 }
@@ -270,11 +288,14 @@ func (s *Source) restore(ctx context.Context) {
 		return
 	}
 	k, err := readKept(s.o.Keep, s.o.URL)
-	if err != nil {
-		return
+	var script *Script
+	if err == nil {
+		script, err = New(ctx, k.Text, s.o.Script)
 	}
-	script, err := New(ctx, k.Text, s.o.Script)
 	if err != nil {
+		if ctx.Err() == nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, errOtherURL) {
+			s.log(true, "PAC script %s: the copy in %s cannot be used: %v", s.o.Name, s.o.Keep, err)
+		}
 		return
 	}
 	s.take(script, Fetched{Validators: k.Validators}, k.Time)
@@ -282,11 +303,8 @@ func (s *Source) restore(ctx context.Context) {
 }
 
 // keep writes the copy, whole or not at all.
-func (s *Source) keep(got *Fetched) error {
-	if s.o.Keep == "" {
-		return nil
-	}
-	b, err := json.Marshal(kept{got.Validators, s.o.URL, time.Now().UTC(), got.Text})
+func (s *Source) keep(v source.Validators, text string) error {
+	b, err := json.Marshal(kept{v, s.o.URL, time.Now().UTC(), sum(text), text})
 	if err != nil {
 		return err
 	}

@@ -1,12 +1,18 @@
 package pac
 
 import (
+	"bytes"
+	"compress/gzip"
 	"context"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
+	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -208,4 +214,172 @@ func TestNetworkChange(t *testing.T) {
 	w.set(200, answering("PROXY two:2"))
 	s.NetworkChanged()
 	eventually(t, "the second script", func() bool { return says(s) == "PROXY two:2" })
+}
+
+// TestNetworkChangeScript: what a script found out when it was read is found out anew in another network, and an answer that was on its way when the
+// network changed is not kept.
+func TestNetworkChangeScript(t *testing.T) {
+	var mine atomic.Value
+	mine.Store("192.0.2.1")
+	f := &flaky{slow: make(chan struct{})}
+	s, err := Open(SourceOptions{Name: "x", Text: `var here = myIpAddress(); function FindProxyForURL(u, h) { if (h == "slow") dnsResolve(h); return "PROXY " + here + ":1" }`,
+		Script: Options{Engines: 2, Resolver: f, Lookup: time.Minute, DNS: time.Minute, CacheFor: time.Hour, Mine: func() (v4, v6 netip.Addr) { return netip.MustParseAddr(mine.Load().(string)), v6 }}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if got := says(s); got != "PROXY 192.0.2.1:1" {
+		t.Error(got)
+	}
+	slow := func() string {
+		a, err := s.Find(context.Background(), Query{"http://slow/", "slow"})
+		if err != nil {
+			return err.Error()
+		}
+		return entries(a)
+	}
+	before := make(chan string)
+	go func() { before <- slow() }()
+	eventually(t, "a look-up", func() bool { return f.n.Load() > 0 })
+	mine.Store("192.0.2.2")
+	s.NetworkChanged()
+	if got := says(s); got != "PROXY 192.0.2.2:1" {
+		t.Errorf("in the other network: %s", got)
+	}
+	close(f.slow)
+	if got := <-before; got != "PROXY 192.0.2.1:1" {
+		t.Errorf("asked before: %s", got)
+	}
+	if got := slow(); got != "PROXY 192.0.2.2:1" {
+		t.Errorf("asked after: %s", got)
+	}
+	if st := s.Status(); st.Engines != 1 || st.Rebuilt != 0 {
+		t.Errorf("%+v", st)
+	}
+}
+
+// TestKeptDamaged: a copy that is damaged is not used, which is said, and the server is not told that we have it.
+func TestKeptDamaged(t *testing.T) {
+	const tag = `"1"`
+	w := serve(t, "")
+	for name, spoil := range map[string]func([]byte) []byte{
+		"cut":       func(b []byte) []byte { return b[:len(b)/2] },
+		"empty":     func([]byte) []byte { return nil },
+		"a bit":     func(b []byte) []byte { return bytes.Replace(b, []byte("PROXY one"), []byte("PROXY ond"), 1) },
+		"too large": func(b []byte) []byte { return append(b, bytes.Repeat([]byte(" "), 8*MaxSource)...) },
+		"no script": func(b []byte) []byte {
+			return bytes.Replace(bytes.Replace(b, []byte("function"), []byte("fun"), 1), []byte("sha256"), []byte("none"), 1)
+		},
+		"no summary": func(b []byte) []byte { return bytes.Replace(b, []byte("sha256"), []byte("none"), 1) },
+	} {
+		keep := filepath.Join(t.TempDir(), "x.json")
+		w.set(200, answering("PROXY one:1"), "ETag", tag)
+		var said atomic.Pointer[string]
+		o := SourceOptions{Name: "x", URL: w.URL + "/proxy.pac", Refresh: time.Hour, Keep: keep, Log: func(problem bool, text string) {
+			if problem && strings.Contains(text, "cannot be used") {
+				said.Store(&text)
+			}
+		}}
+		open := func() {
+			t.Helper()
+			s, err := Open(o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			eventually(t, name, func() bool { return s.Status().State == StateFresh && w.requests() > 0 })
+			if got := says(s); got != "PROXY one:1" {
+				t.Errorf("%s: %s", name, got)
+			}
+		}
+		open()
+		b, err := os.ReadFile(keep)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if said.Load() != nil {
+			t.Errorf("without a copy: %s", *said.Load())
+		}
+		if err := os.WriteFile(keep, spoil(b), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		w.set(200, answering("PROXY one:1"), "ETag", tag)
+		open()
+		w.mu.Lock()
+		if got := w.seen[0].Header.Get("If-None-Match"); got != "" {
+			t.Errorf("%s: the server is asked whether it has another than %s", name, got)
+		}
+		w.mu.Unlock()
+		if (said.Load() == nil) != (name == "no summary") {
+			t.Errorf("%s: said %v", name, said.Load())
+		}
+	}
+}
+
+// TestKeepAgain: a copy that could not be written is written when it can be, though the script is the same.
+func TestKeepAgain(t *testing.T) {
+	w := serve(t, answering("PROXY one:1"))
+	w.set(200, answering("PROXY one:1"), "ETag", `"1"`)
+	dir := filepath.Join(t.TempDir(), "state")
+	if err := os.WriteFile(dir, nil, 0o600); err != nil { // a file where the directory should be
+		t.Fatal(err)
+	}
+	o := SourceOptions{Name: "x", URL: w.URL, Refresh: 20 * time.Millisecond, Keep: filepath.Join(dir, "x.json")}
+	s, err := Open(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	eventually(t, "a few looks", func() bool { return w.requests() > 2 })
+	if err := os.Remove(dir); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the copy", func() bool {
+		text, _, err := ReadKept(o.Keep, o.URL)
+		return err == nil && text == answering("PROXY one:1")
+	})
+}
+
+// TestFetchWithoutEnd: a script that never ends is left after the most that a script may have, and one that drips after the time of a look;
+// what gzip makes large counts as it comes out.
+func TestFetchWithoutEnd(t *testing.T) {
+	stopped := make(chan struct{}, 2)
+	w := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		defer func() { stopped <- struct{}{} }()
+		switch r.URL.Path {
+		case "/large":
+			rw.Header().Set("Content-Length", strconv.Itoa(2<<30))
+			for line := bytes.Repeat([]byte("// x\n"), 10000); r.Context().Err() == nil; {
+				if _, err := rw.Write(line); err != nil {
+					return
+				}
+			}
+		case "/slow":
+			for r.Context().Err() == nil {
+				rw.Write([]byte("/"))
+				rw.(http.Flusher).Flush()
+				time.Sleep(10 * time.Millisecond)
+			}
+		case "/gzip":
+			rw.Header().Set("Content-Encoding", "gzip")
+			z := gzip.NewWriter(rw)
+			for line := bytes.Repeat([]byte(" "), 1<<20); r.Context().Err() == nil; {
+				if _, err := z.Write(line); err != nil {
+					return
+				}
+			}
+		}
+	}))
+	defer w.Close()
+	f := NewFetcher(FetchOptions{Timeout: 2 * time.Second})
+	for path, want := range map[string]string{"/large": "more than 1048576 bytes", "/gzip": "more than 1048576 bytes", "/slow": "broke off"} {
+		start := time.Now()
+		if _, err := f.Fetch(context.Background(), w.URL+path, nil); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", path, err, want)
+		}
+		if took := time.Since(start); took > 30*time.Second {
+			t.Errorf("%s took %v", path, took)
+		}
+		<-stopped // nor does the server go on sending
+	}
 }
