@@ -175,7 +175,7 @@ func TestHostile(t *testing.T) {
 		t.Run(x.name, func(t *testing.T) {
 			t.Parallel()
 			s := script(t, `function FindProxyForURL(url, host) { if (host == "good") return "PROXY good:1"; `+x.body+`}`,
-				Options{Time: 300 * time.Millisecond, Memory: 16 << 20, Engines: 1, CacheFor: -1})
+				Options{Time: 300 * time.Millisecond, Memory: 6 << 20, Engines: 1, CacheFor: -1})
 			for range 2 {
 				start := time.Now()
 				a, err := s.Find(context.Background(), Query{"http://bad/", "bad"})
@@ -189,7 +189,7 @@ func TestHostile(t *testing.T) {
 				if len(err.Error()) > 600 {
 					t.Errorf("the error has %d bytes", len(err.Error()))
 				}
-				if took := time.Since(start); took > 20*time.Second {
+				if took := time.Since(start); took > time.Minute {
 					t.Errorf("it took %v", took)
 				}
 			}
