@@ -194,6 +194,7 @@ type Pair struct {
 	id     Identity
 	broken error        // the state directory cannot be used
 	good   atomic.Int64 // until when it may be shown by any number; 0 = it may not
+	looked atomic.Int64 // when the disk was last asked whether another process closed it
 
 	mu      sync.Mutex
 	state   State
@@ -332,6 +333,9 @@ func (p *Pair) closedError() *Error {
 // ends. It is on the disk then.
 func (p *Pair) Acquire(ctx context.Context) (*Attempt, error) {
 	if p.Proven() {
+		p.look()
+	}
+	if p.Proven() {
 		return &Attempt{p: p}, nil
 	}
 	if p.broken != nil {
@@ -366,6 +370,30 @@ func (p *Pair) Acquire(ctx context.Context) (*Attempt, error) {
 			}
 			return nil, &Error{Kind: Waiting, Text: fmt.Sprintf("credential %q was not accepted yet, and %s", p.id.Credential, text), Err: err}
 		}
+	}
+}
+
+// lookEvery is how long what the disk says of a proven pair is not looked at again: one look for all connections of that time.
+const lookEvery = int64(100 * time.Millisecond)
+
+// look closes a pair that is proven here, if another process was shown since that it is not good any more, and wrote that down. An attempt that
+// others make this moment, or have left unsettled, says nothing yet against what was accepted here.
+func (p *Pair) look() {
+	now, last := ticks(), p.looked.Load()
+	if p.g.store.dir == "" || last != 0 && now-last < lookEvery || !p.looked.CompareAndSwap(last, now) {
+		return
+	}
+	if e, ok, err := p.g.store.load(p.key); !ok || err != nil || e.State != entryClosed {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.state != Proven {
+		return
+	}
+	if e, ok, err := p.g.store.load(p.key); ok && err == nil && e.State == entryClosed { // it may have been opened in between
+		p.shut(e.Time, e.Why)
+		p.g.tell(p.notice("another process was rejected with it, and it is closed here, too, until its secret changes, or \"viaduct upstream reset " + p.id.Upstream + "\": " + e.Why))
 	}
 }
 

@@ -503,3 +503,39 @@ func TestForget(t *testing.T) {
 		t.Fatal(n, err)
 	}
 }
+
+// TestRejectionOfAnotherProcess: what another process was rejected with is shown no more, though it is proven here.
+func TestRejectionOfAnotherProcess(t *testing.T) {
+	dir := t.TempDir()
+	var told []string
+	here := NewGuard(dir, func(n Notice) { told = append(told, n.State.String()+": "+n.Text) }).Pair(identity("secret"))
+	acquire(t, here).Accepted()
+	acquire(t, here) // and the disk was looked at
+	there := NewGuard(dir, nil).Pair(identity("secret"))
+	a := acquire(t, there)
+	soon := func() { time.Sleep(time.Duration(lookEvery)) }
+	if soon(); acquire(t, here).Proving() {
+		t.Fatal("an attempt of others is taken for an answer")
+	}
+	a.Rejected("the password was changed")
+	soon()
+	refused(t, here, Closed, "the password was changed")
+	if s, _, why := here.Status(); s != Shut || why != "the password was changed" || here.Proven() || !here.Shut() {
+		t.Errorf("%v, %q", s, why)
+	}
+	if len(told) != 2 || !strings.HasPrefix(told[1], "closed: another process was rejected with it") {
+		t.Errorf("told %q", told)
+	}
+	if err := here.Reset(); err != nil {
+		t.Fatal(err)
+	}
+	if a := acquire(t, here); !a.Proving() {
+		t.Error("it is proven after it was opened")
+	} else {
+		a.Accepted()
+	}
+	soon()
+	if acquire(t, here).Proving() {
+		t.Error("what was opened and accepted is closed again")
+	}
+}
