@@ -76,10 +76,10 @@ func (b *builder) dynamic(s *DynamicSpec) *route {
 		old.mu.Lock()
 		for name, m := range old.members {
 			if now := b.t.routes[name]; now != nil && sameRoute(m.route, now) {
-				d.members[name] = &member{route: now, seed: m.seed, health: m.health}
+				d.members[name] = &member{route: now, seed: m.seed, health: m.health.of(s.Name, name, b.t.changed)}
 			} else if now == nil && strings.Contains(name, "://") && s.Undeclared {
 				if r, err := d.undeclared(name, m.route.way.hops[0].spec, m.route.way.hops[0]); err == nil {
-					d.members[name] = &member{route: r, seed: m.seed, health: m.health}
+					d.members[name] = &member{route: r, seed: m.seed, health: m.health.of(s.Name, name, b.t.changed)}
 				}
 			}
 		}
@@ -185,7 +185,7 @@ func (d *dynamic) member(name string, undeclared *Spec) (*member, error) {
 		clear(d.members)
 		clear(d.chosen)
 	}
-	m := &member{route: r, seed: hashString(name), health: newHealth(EjectSpec{})}
+	m := &member{route: r, seed: hashString(name), health: newHealth(EjectSpec{}).of(d.spec.Name, name, d.t.changed)}
 	d.members[name] = m
 	return m, nil
 }

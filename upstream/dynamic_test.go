@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"viaduct/connmodel"
 	ut "viaduct/upstream/upstreamtest"
@@ -243,5 +244,34 @@ func TestDynamicBounds(t *testing.T) {
 	}
 	if len(d.members) > maxMembers || len(d.chosen) > maxChosen {
 		t.Errorf("%d members, %d answers", len(d.members), len(d.chosen))
+	}
+}
+
+// TestDynamicChangesAreTold: what becomes of a member that was chosen is told as it is of a member of a pool, also by the table after a reload.
+func TestDynamicChangesAreTold(t *testing.T) {
+	var said changes
+	f := newFarm(t, 1, PoolSpec{}, ut.Options{})
+	dead := "198.51.100.1:9"
+	o := &oracle{}
+	f.config.Dynamic = []DynamicSpec{{Name: "pac.x", Chooser: o, Undeclared: true}}
+	f.config.Changed = func(*Change) { t.Error("the table before is told") }
+	was := table(t, f.config)
+	o.say([]Candidate{proxyAt(connmodel.Address{Host: "198.51.100.1", Port: 9}, "http")}, nil)
+	r, err := was.routes["pac.x"].dynamic.choose(t.Context(), f.to, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.config.Changed = said.tell
+	now, err := NewTable(f.config, was)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(now.Close)
+	m := r.pool.members[0]
+	for range defaultEjectFailures {
+		m.health.failed(time.Now(), faultOfProxy, false)
+	}
+	if got := said.take(); !strings.HasPrefix(got, "pac.x http://"+dead+": healthy > ejected") {
+		t.Errorf("told %q", got)
 	}
 }
