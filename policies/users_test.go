@@ -1,6 +1,8 @@
 package policies
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -58,5 +60,49 @@ func TestUsersRefused(t *testing.T) {
 		if x.name != "twice" && u.Verify("anna", "sesame") {
 			t.Errorf("%s: somebody gets in", x.name)
 		}
+	}
+}
+
+func TestUsersRenew(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "users")
+	put := func(s string) []byte {
+		t.Helper()
+		if err := os.WriteFile(path, []byte(s), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return []byte(s)
+	}
+	first, second := "anna:"+hash(t, "one")+"\n", "anna:"+hash(t, "two")+"\notto:"+hash(t, "three")+"\n"
+	u := newLoader(Options{}).readUsers(put(first), path, hcl.Range{})
+	renew := func(changed bool, says string) {
+		t.Helper()
+		got, err := u.Renew()
+		if got != changed || (err == nil) != (says == "") || err != nil && !strings.Contains(err.Error(), says) {
+			t.Errorf("%v, %v; want %v, %q", got, err, changed, says)
+		}
+	}
+	if renew(false, ""); !u.Verify("anna", "one") {
+		t.Error("not let in")
+	}
+	put(second)
+	if renew(true, ""); u.Verify("anna", "one") || !u.Verify("anna", "two") || !u.Verify("otto", "three") || u.Len() != 2 {
+		t.Error("the file before is still in use") // the password before was remembered as right
+	}
+	renew(false, "")
+	put("otto:" + hash(t, "three") + "\nanna:plain\n")
+	renew(false, "not bcrypt")
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if renew(false, "There is no"); !u.Verify("anna", "two") || u.Len() != 2 {
+		t.Error("what was wrong has changed something")
+	}
+	put("# nobody\n")
+	if renew(true, ""); u.Verify("anna", "two") || u.Len() != 0 {
+		t.Error("somebody is let in")
+	}
+	put(second)
+	if renew(true, ""); !u.Verify("anna", "two") {
+		t.Error("not let in any more")
 	}
 }

@@ -23,7 +23,7 @@ import (
 	"viaduct/upstream"
 )
 
-// This file takes secrets up anew while the gateway runs, when the files they come from change, or what commands print. Nothing else of the policy
+// This file takes secrets up anew while the gateway runs, when the files they come from change, or what commands print, and the users of listeners. Nothing else of the policy
 // is read again: that is what a reload is for.
 
 const (
@@ -35,6 +35,8 @@ const (
 	rotatePoll = time.Minute
 	// rotateAlone is the same where no directory can be watched at all.
 	rotateAlone = 10 * time.Second
+	// maxSecretFile bounds what is looked at of a file: as much as one of users may have.
+	maxSecretFile = 16 << 20
 	// maxLinks bounds how many symbolic links are followed from a file.
 	maxLinks = 10
 )
@@ -66,7 +68,7 @@ func (r *rotation) follow(cfg *policies.Config) {
 	if r.stopped {
 		return
 	}
-	r.files, r.commands = cfg.SecretFiles, refreshed(cfg.SecretCommands)
+	r.files, r.commands = secretFiles(cfg), refreshed(cfg.SecretCommands)
 	switch {
 	case r.running:
 		select {
@@ -78,6 +80,18 @@ func (r *rotation) follow(cfg *policies.Config) {
 		r.running, r.stop = true, stop
 		go r.run(ctx)
 	}
+}
+
+// secretFiles are the files that secrets of cfg come from, those of users included.
+func secretFiles(cfg *policies.Config) []string {
+	files := slices.Clone(cfg.SecretFiles)
+	for i := range cfg.Listeners {
+		if u := cfg.Listeners[i].Users; u != nil && u.File() != "" {
+			files = append(files, u.File())
+		}
+	}
+	slices.Sort(files)
+	return slices.Compact(files)
 }
 
 // close ends it, and what it runs.
@@ -273,7 +287,7 @@ func (w *watching) look() map[string][sha256.Size]byte {
 		h.Write(w.key[:])
 		f, err := os.Open(path)
 		if err == nil {
-			_, err = io.Copy(h, io.LimitReader(f, 1<<20))
+			_, err = io.Copy(h, io.LimitReader(f, maxSecretFile))
 			f.Close()
 		}
 		if err != nil {
@@ -338,6 +352,39 @@ func (s *service) renewSecrets(printed commands, force bool) error {
 	if cur == nil || s.stopped {
 		return nil
 	}
+	var users error
+	if printed == nil {
+		users = s.renewUsers(cur.cfg)
+	}
+	if len(cur.cfg.SecretFiles)+len(cur.cfg.SecretCommands) == 0 {
+		return users
+	}
+	return errors.Join(s.renewCredentials(cur, printed, force), users)
+}
+
+// renewUsers reads the files of the listeners' users again. One that cannot be read leaves its users as they are.
+func (s *service) renewUsers(cfg *policies.Config) (err error) {
+	said := map[string]bool{}
+	for i := range cfg.Listeners {
+		u := cfg.Listeners[i].Users
+		if u == nil || u.File() == "" {
+			continue
+		}
+		changed, fault := u.Renew()
+		if said[u.File()] {
+			continue
+		}
+		said[u.File()] = changed || fault != nil
+		err = errors.Join(err, fault)
+		if changed {
+			s.log.WithFields(logrus.Fields{"file": u.File(), "users": u.Len()}).Info("the file of users has changed, and is used from now on")
+		}
+	}
+	return err
+}
+
+// renewCredentials is renewSecrets for what upstreams are shown.
+func (s *service) renewCredentials(cur *applied, printed commands, force bool) error {
 	o, _, err := s.src.options(nil)
 	if err != nil {
 		return err
