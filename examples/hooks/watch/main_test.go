@@ -24,8 +24,10 @@ func TestWatchTunnel(t *testing.T) {
 	res.Body.Close()
 	c.CloseIdleConnections()
 	addr := origin.Listener.Addr().String()
+	// Which end is the first is left to chance: the client says goodbye in TLS before it closes its socket, and the origin may close its own at
+	// that word; what the origin says after the client has gone, the client's system answers with a reset.
 	l.Wants(t, "Client connected from: 127.0.0.1:", "Connecting to: "+addr+" (attempt 1)", "Connection state: closed", "Connected: Server("+addr+", active) by direct",
-		"Server ready for writing", "Server ready for reading", " connect "+addr+" rule=direct route=direct ", "_closed by=")
+		"Server ready for writing", "Server ready for reading", " connect "+addr+" rule=direct route=direct ", " attempts=1 ", " by=")
 }
 
 func TestWatchTLS(t *testing.T) {
