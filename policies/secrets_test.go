@@ -197,3 +197,64 @@ policy "default" {
 		}
 	}
 }
+
+// TestUnreadSecrets: what a load has not got of a credential is said, so that nobody shows the rest of it.
+func TestUnreadSecrets(t *testing.T) {
+	for _, c := range []struct {
+		auth, scheme string
+		run, lenient bool
+		unread       bool
+	}{
+		{`password = command(["/bin/x"])`, "http", false, false, true},
+		{`password = command(["/bin/x"])`, "socks5", false, true, true},
+		{`password = command(["/bin/x"])`, "socks5", true, false, false},
+		{`password = credential("x")`, "http", true, true, true},
+		{`password = credential("x")`, "socks5", true, true, true},
+		{`password = "written out"`, "http", false, false, false},
+		{`password = local.p`, "http", true, true, true},
+	} {
+		src := `listener "d" { address = "127.0.0.1:1" }
+upstream "p" {
+  url = "` + c.scheme + `://127.0.0.1:8080"
+  auth {
+    username = "svc"
+    ` + c.auth + `
+  }
+}
+locals { p = "x${env("UNSET")}" }
+policy "default" {
+  otherwise { via = upstream.p }
+}
+`
+		o := Options{Source: map[string][]byte{"v.hcl": []byte(src)}, Lenient: c.lenient, Environ: func(string) (string, bool) { return "", false }}
+		if c.run {
+			o.Command = func(SecretCommand) (string, error) { return "out", nil }
+		}
+		if !c.lenient {
+			o.Environ = func(n string) (string, bool) { return "v", n == "UNSET" }
+		}
+		cfg, diags := Load(o)
+		if cfg == nil {
+			t.Errorf("%+v: %v", c, diags.Err())
+			continue
+		}
+		if a := cfg.Upstreams.Upstreams[0].Auth; a.Unread != c.unread {
+			t.Errorf("%+v: unread %v", c, a.Unread)
+		}
+	}
+	o := Options{Source: map[string][]byte{"v.hcl": []byte(`listener "d" { address = "127.0.0.1:1" }
+upstream "p" {
+  url = "http://127.0.0.1:8080"
+  auth {
+    username = env("UNSET")
+    password = "read"
+  }
+}
+policy "default" {
+  otherwise { via = upstream.p }
+}
+`)}, Lenient: true}
+	if cfg, diags := Load(o); cfg == nil || !cfg.Upstreams.Upstreams[0].Auth.Unread {
+		t.Errorf("a user name that is not known: %v", diags.Err())
+	}
+}

@@ -25,6 +25,7 @@ func (l *loader) auth(x *hcl.Block, scheme, host string) *upstream.Auth {
 		return l.fromClient(b, scheme)
 	}
 	a := &upstream.Auth{Credential: b.text("name"), Domain: b.text("domain"), Workstation: b.text("workstation"), Realm: b.text("realm")}
+	voids := l.voids
 	if !b.has("token") && !b.has("ccache") {
 		b.need("username", "the name the proxy knows")
 	}
@@ -35,6 +36,7 @@ func (l *loader) auth(x *hcl.Block, scheme, host string) *upstream.Auth {
 	a.Token, a.Header = upstream.NewSecret(l.authSecret(b, "token", a)), b.text("header")
 	password := l.authSecret(b, "password", a)
 	a.Password = upstream.NewSecret(password)
+	a.Unread = l.voids > voids
 	switch scheme {
 	case "http", "https":
 		a.Schemes = b.authSchemes(a)

@@ -102,6 +102,9 @@ func (a *attempt) walk(c *Conn) (net.Conn, *HopError) {
 	}
 	for i, h := range a.hops {
 		no, err := h.closed(), (*HopError)(nil)
+		if h.unread() {
+			no, err = nil, a.failure(i+1, connmodel.PhaseAuth, errUnread)
+		}
 		if h.fromClient() {
 			var au *auth.Authenticator
 			if au, err = a.auth(i + 1); err == nil {

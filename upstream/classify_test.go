@@ -71,6 +71,7 @@ func classRows() []classRow {
 		{"check", onlyHop, errNotShown, ourSide, 1, authNo, 0, byNobody, false, "corp is there"},
 		{"check", onlyHop, &turnError{context.DeadlineExceeded}, ourSide, 1, limit, 0, byUs, false, "same credential"},
 		{"client's login", onlyHop, &loginError{errNoLogin}, hopSide, 1, connmodel.KindAuth, 0, connmodel.BlameClient, true, "this client has proved none"},
+		{"client's login", onlyHop, errUnread, ourSide, 1, authNo, 0, byUs, true, "nothing is shown to it"},
 		{"client's login", firstOfTwo, &loginError{errors.New("a colon")}, hopSide, 1, connmodel.KindAuth, 0, connmodel.BlameClient, true, "a colon"},
 		{"guard", dialServer, &guardError{errors.New("127.0.0.1 is loopback")}, ourSide, 0, denied, 0, byNobody, false, "127.0.0.1 is loopback"},
 		{"canceled", dialHop, context.Canceled, ourSide, 1, canceled, 0, byNobody, false, "given up"},

@@ -75,6 +75,11 @@ func (c *Conn) Renew(l *ClientLogin) *connmodel.ConnError {
 	return nil
 }
 
+// errUnread says that nothing is sent to a proxy, because what it is to be shown is not known here.
+var errUnread = errors.New("a secret of its credential is not known here, so nothing is shown to it")
+
+func (h *Hop) unread() bool { return h.spec.Auth != nil && h.spec.Auth.Unread }
+
 // clientAuth makes what proves to the proxy who the client is. It is made for each flow, so that no password outlives it.
 func (h *Hop) clientAuth(l *ClientLogin) (*auth.Authenticator, error) {
 	if l == nil || l.User == "" || l.Password.IsZero() {
@@ -119,6 +124,8 @@ func loginRow(e *HopError) (verdict, bool) {
 	case errors.Is(e.Err, errNoLogin):
 		return verdict{whose: clients, kind: connmodel.KindAuth, retry: true, text: "upstream " + e.Upstream + " is shown the user and password of the client (auth { from_client }), and this client has proved none to its listener: " +
 			"it has to log in with a password, not with a certificate or without anything"}, true
+	case errors.Is(e.Err, errUnread):
+		return verdict{whose: ours, kind: connmodel.KindAuth, retry: true, text: "upstream " + e.Upstream + ": " + errUnread.Error()}, true
 	case errors.As(e.Err, &l):
 		return verdict{whose: clients, kind: connmodel.KindAuth, retry: true, text: "upstream " + e.Upstream + ": " + l.Error()}, true
 	}

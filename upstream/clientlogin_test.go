@@ -104,6 +104,36 @@ func TestClientLoginThatBasicCannotSay(t *testing.T) {
 	}
 }
 
+// TestUnreadCredential: a proxy whose secret is not known here is not even connected to, whatever it speaks; where another can be had, that is taken.
+func TestUnreadCredential(t *testing.T) {
+	origin := ut.NewOrigin(t, ut.Echo, ut.Options{})
+	to := addr(t, origin.Addr())
+	good := ut.NewHTTP(t, ut.Options{})
+	for _, scheme := range []string{"http", "socks5h", "socks4a"} {
+		at, conns := asking(t, func(c net.Conn, r *http.Request, _ int) bool { deny(c, "", "Basic realm=x"); return true })
+		tab := table(t, Config{Upstreams: []Spec{{Name: "p", Scheme: scheme, Address: at, Auth: &Auth{Username: "svc", Unread: true}}, {Name: "good", Scheme: "http", Address: addr(t, good.Addr())}},
+			Guard: auth.NewGuard(t.TempDir(), nil), Chains: []ChainSpec{{Name: "c", Hops: []string{"upstream.good", "upstream.p"}}},
+			Pools: []PoolSpec{{Name: "two", Members: []string{"upstream.p", "upstream.good"}}}})
+		for _, route := range []string{"upstream.p", "chain.c"} {
+			for _, plain := range []bool{false, true} {
+				c, err := tab.Dial(t.Context(), &Request{Route: route, Target: to, Plain: plain}, nil)
+				if c != nil || err == nil || err.Blame != connmodel.BlameLocal || err.Kind != connmodel.KindAuth || !strings.Contains(err.Error(), "is not known here") {
+					t.Errorf("%s, %s, plain %v: %v", scheme, route, plain, err)
+				}
+			}
+		}
+		c, err := tab.Dial(t.Context(), &Request{Route: "pool.two", Target: to}, nil)
+		if err != nil {
+			t.Errorf("%s: %v", scheme, err)
+		} else {
+			c.Close()
+		}
+		if conns.Load() != 0 {
+			t.Errorf("%s: the proxy was connected to", scheme)
+		}
+	}
+}
+
 // TestOneLoginForTwoProxies: what one rejected is not shown to the other, unless they have users of their own.
 func TestOneLoginForTwoProxies(t *testing.T) {
 	for _, realm := range []string{"", "own"} {

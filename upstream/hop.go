@@ -145,6 +145,9 @@ func (h *Hop) checkAuth() error {
 	if strings.ContainsFunc(a.Username+a.Password.Reveal(), func(r rune) bool { return r < ' ' || r == 0x7f }) {
 		return errors.New("user name or password holds a control character")
 	}
+	if a.Unread {
+		return nil
+	}
 	switch h.spec.Scheme {
 	case schemeSOCKS5, schemeSOCKS5h:
 		// RFC 1929, section 2: both are 1 to 255 octets.
@@ -271,7 +274,7 @@ func sameAuth(a, b *Auth) bool {
 	}
 	return a.Username == b.Username && a.Password.Equal(b.Password) && a.Token.Equal(b.Token) && slices.Equal(a.Schemes, b.Schemes) &&
 		a.Domain == b.Domain && a.Workstation == b.Workstation && a.Header == b.Header && a.Realm == b.Realm && a.WarmURL == b.WarmURL &&
-		a.FromClient == b.FromClient && a.Keytab == b.Keytab && a.CCache == b.CCache && a.Krb5Conf == b.Krb5Conf && a.SPN == b.SPN && a.Canonical == b.Canonical
+		a.FromClient == b.FromClient && a.Unread == b.Unread && a.Keytab == b.Keytab && a.CCache == b.CCache && a.Krb5Conf == b.Krb5Conf && a.SPN == b.SPN && a.Canonical == b.Canonical
 }
 
 func sameURL(a, b *url.URL) bool {

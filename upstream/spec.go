@@ -87,6 +87,10 @@ type Auth struct {
 	// FromClient says that what is shown is what the client of each flow has proved to us: see ClientLogin. Nothing else but Credential, Realm
 	// and WarmURL has a meaning then.
 	FromClient bool
+
+	// Unread says that a part of it is not known here, such as what a command prints that was not run. Such a route can be looked at; a connection by
+	// it fails before anything is shown, for what is left of the credential would be a failed logon.
+	Unread bool
 }
 
 // HopTimeouts bound the parts of reaching one hop; zero = default.

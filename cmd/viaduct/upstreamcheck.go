@@ -210,6 +210,9 @@ func (q *checkQuery) read(c *cobra.Command) (*practice, error) {
 	if err != nil {
 		return nil, err
 	}
+	if !q.mute { // else nothing is shown, and what it would be is not asked for
+		o.Command = commands{}.run(c.Context())
+	}
 	p := &practice{unreadable: map[string]string{}}
 	cfg, strict := policies.Load(o)
 	if strict.HasErrors() {
@@ -228,7 +231,7 @@ func (q *checkQuery) read(c *cobra.Command) (*practice, error) {
 			}
 		}
 		for _, u := range cfg.Upstreams.Upstreams {
-			if u.Auth != nil && !u.Auth.FromClient && (u.Auth.IsZero() || u.Auth.Username == "" && u.Auth.Token.IsZero() && u.Auth.CCache == "") {
+			if u.Auth != nil && !u.Auth.FromClient && (u.Auth.Unread || u.Auth.IsZero() || u.Auth.Username == "" && u.Auth.Token.IsZero() && u.Auth.CCache == "") {
 				p.unreadable[u.Name] = strings.TrimSuffix(why, ".")
 			}
 		}

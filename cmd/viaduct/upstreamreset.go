@@ -31,7 +31,7 @@ func newUpstreamReset() *cobra.Command {
 			next := "the next connection shows it"
 			if gone := new(noDoor); errors.As(err, &gone) && k.address == "" {
 				next = "the gateway shows it when it is started"
-				res, err = resetStopped(&k, args[0], gone)
+				res, err = resetStopped(c.Context(), &k, args[0], gone)
 			}
 			switch {
 			case err != nil:
@@ -57,7 +57,7 @@ func resetRunning(ctx context.Context, k *control, name string) (res admin.Reset
 }
 
 // resetStopped opens a credential in the directory of state, since nobody answers at the door.
-func resetStopped(k *control, name string, gone *noDoor) (res admin.ResetResult, err error) {
+func resetStopped(ctx context.Context, k *control, name string, gone *noDoor) (res admin.ResetResult, err error) {
 	res = admin.ResetResult{Upstream: name, Found: true, Was: admin.CredentialClosed}
 	var g policies.Gateway
 	if len(k.paths(nil)) > 0 {
@@ -69,7 +69,7 @@ func resetStopped(k *control, name string, gone *noDoor) (res admin.ResetResult,
 	if err != nil {
 		return res, err
 	}
-	if ok, err := k.resetBySecret(name, dir); ok || err != nil {
+	if ok, err := k.resetBySecret(ctx, name, dir); ok || err != nil {
 		return res, err
 	}
 	n, err := auth.Forget(dir, name)
@@ -81,11 +81,12 @@ func resetStopped(k *control, name string, gone *noDoor) (res admin.ResetResult,
 
 // resetBySecret opens the pair that the policy makes of the secret of an upstream. Where the secret is not to be had here, or is another one, it
 // does nothing: the files tell by name whose they are, too, but one that several upstreams share tells one of them alone.
-func (k *control) resetBySecret(name, dir string) (done bool, err error) {
+func (k *control) resetBySecret(ctx context.Context, name, dir string) (done bool, err error) {
 	o, notes, err := k.options(k.paths(nil))
 	if err != nil || notes.HasErrors() {
 		return false, err
 	}
+	o.Command = commands{}.run(ctx)
 	cfg, diags := policies.Load(o)
 	if diags.HasErrors() || cfg == nil {
 		return false, nil
