@@ -216,7 +216,7 @@ func (p *Program) markAddresses(s *scratch, f *connmodel.Facts) {
 	for _, a := range f.Addresses {
 		x.markAddress(b, a)
 	}
-	if p.live != nil {
+	if p.live != nil && len(f.Addresses) > 0 { // what a list holds does not matter to a name without addresses
 		s.mark(p, (*liveList).ofAddresses, func(l *lists.Set) bool { return holdsAny(l, f.Addresses...) })
 	}
 	b.And(x.resolving)

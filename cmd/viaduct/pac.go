@@ -10,6 +10,7 @@ import (
 	"os"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/spf13/cobra"
 
@@ -205,7 +206,12 @@ func millis(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 // printable keeps what a script says from moving the cursor.
 func printable(s string) string {
 	b, _ := json.Marshal(s) // a text cannot fail
-	return string(b[1 : len(b)-1])
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) { // JSON leaves some as they are: 0x7f to 0x9f, what turns the direction of writing
+			return '?'
+		}
+		return r
+	}, string(b[1:len(b)-1]))
 }
 
 func printPAC(w io.Writer, all []pacEvaluation) error {

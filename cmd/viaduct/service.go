@@ -167,6 +167,7 @@ func (s *service) apply(cfg *policies.Config, generation uint64) error {
 			closeLists(freshLists)
 			closePACs(fresh)
 			reach.Close()
+			resolvers.leave(prevResolvers) // lists and probes may have asked them already
 		}
 	}()
 	ways.Dynamic = dynamic(cfg, func(route string) upstream.Chooser { return pacChooser{pacs[route]} }, s.router.Owns)

@@ -22,10 +22,10 @@ const MaxSize = 1 << 30
 // a signal at the next look-up.
 type Database struct {
 	path string
-	read Mark // of the file that Open was given
 	now  atomic.Pointer[content]
 
 	mu     sync.Mutex
+	read   Mark      // of the file in use
 	since  time.Time // when the one in use was read
 	failed string    // why the file that is there now is not in use; "" = it is
 	loads  uint64

@@ -233,6 +233,49 @@ func TestWatch(t *testing.T) {
 	<-done
 }
 
+// TestWatchAgain: a watch that follows another, as after a secret was renewed, takes the file in use for what it is.
+func TestWatchAgain(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "c.mmdb")
+	write := func(country string, day int) {
+		if err := os.WriteFile(path+".new", geotest.Countries(built.Add(time.Duration(day)*24*time.Hour), map[string]string{"192.0.2.0/24": country}), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(path+".new", path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("DE", 0)
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	db, err := Open(path, MarkOf(path), data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, country := range []string{"AT", "CH", "FR"} {
+		told := make(chan string, 10)
+		ctx, stop := context.WithCancel(context.Background())
+		done := make(chan struct{})
+		go func() {
+			db.Watch(ctx, 2*time.Millisecond, func(_ bool, text string) { told <- text })
+			close(done)
+		}()
+		time.Sleep(50 * time.Millisecond) // in which a watch that knows the file says nothing
+		write(country, i+1)
+		select {
+		case <-told:
+		case <-time.After(20 * time.Second):
+			t.Fatal("a new file was not seen")
+		}
+		stop()
+		<-done
+		if got, n := db.Country(netip.MustParseAddr("192.0.2.1")).String(), db.Info().Loads; got != country || n != uint64(i+2) {
+			t.Errorf("%s after %d loads, want %s after %d", got, n, country, i+2)
+		}
+	}
+}
+
 // large has as many networks as GeoLite2-Country has, by the order.
 func large(n int) []byte {
 	nets := make(map[string]string, n)

@@ -18,14 +18,15 @@ const WatchEvery = 3 * time.Second
 func (db *Database) Watch(ctx context.Context, every time.Duration, tell func(problem bool, text string)) {
 	t := time.NewTicker(every)
 	defer t.Stop()
-	used, last, failed := db.read, db.read, db.read
+	last := db.inUse() // by a watch before this one it may be another than that of Open
+	failed := last
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-t.C:
 		}
-		now := MarkOf(db.path)
+		now, used := MarkOf(db.path), db.inUse()
 		settled := now == last // a file that is still being written is left alone
 		last = now
 		switch {
@@ -33,13 +34,13 @@ func (db *Database) Watch(ctx context.Context, every time.Duration, tell func(pr
 			db.note("") // it was away for a while, or is what it was again
 			failed = used
 		case settled && now != failed:
-			if err := db.renew(); err != nil {
+			if err := db.renew(now); err != nil {
 				failed = now
 				db.note(err.Error())
 				tell(true, fmt.Sprintf("the GeoIP database %s cannot be used, and %s stays in use: %v", db.path, db, err))
 				continue
 			}
-			used, failed = now, now
+			failed = now
 			tell(false, fmt.Sprintf("the GeoIP database %s was replaced: %s is in use", db.path, db))
 		}
 	}
@@ -66,8 +67,15 @@ func MarkOf(path string) Mark {
 	return m
 }
 
+// inUse is the mark of the file that is in use.
+func (db *Database) inUse() Mark {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	return db.read
+}
+
 // renew reads the file and takes it into use.
-func (db *Database) renew() error {
+func (db *Database) renew(m Mark) error {
 	data, err := readFile(db.path)
 	if err != nil {
 		return err
@@ -79,7 +87,7 @@ func (db *Database) renew() error {
 	db.mu.Lock()
 	defer db.mu.Unlock()
 	db.now.Store(c)
-	db.since, db.failed = time.Now(), ""
+	db.since, db.failed, db.read = time.Now(), "", m
 	db.loads++
 	return nil
 }

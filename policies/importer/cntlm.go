@@ -170,7 +170,8 @@ func (d *document) cntlmSetting(c *cntlmConfig, s setting) error {
 	case "include":
 		d.leave(s.place, text, "cntlm reads one file. Import the other one by itself.")
 	default:
-		d.leave(s.place, s.key+" ***", "cntlm does not know this setting, or it is of a version that is not known here.")
+		key := s.key[:max(strings.IndexFunc(s.key+"=", func(r rune) bool { return r < '0' || r > 'z' || r > '9' && r < 'a' }), 0)] // Password=x is a key to cntlm
+		d.leave(s.place, key+" ***", "cntlm does not know this setting, or it is of a version that is not known here.")
 	}
 	return nil
 }

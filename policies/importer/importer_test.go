@@ -113,6 +113,10 @@ func TestCntlm(t *testing.T) {
 	}
 	checkImport(t, Cntlm, "Proxy a.example:1\nGateway yes\n", nil, []want{{"8.8.8.8", "x.example:1", "out"}, {"10.0.0.1", "x.example:1", "upstream.a_example"}})
 	checkImport(t, Cntlm, "Proxy a.example 1\nListen 127.0.0.1:99\nNoProxy *\n", nil, []want{{"127.0.0.1", "x.example:1", "direct"}})
+	odd := checkImport(t, Cntlm, "Proxy a.example:1\nPassword=s3cret\nPASSWORD:s3cret\n=s3cret\n", nil, []want{{"127.0.0.1", "x.example:1", "upstream.a_example"}})
+	if strings.Contains(string(odd.Policy), "s3cret") || len(odd.Left) != 3 || !strings.Contains(string(odd.Policy), ":2: password ***") {
+		t.Errorf("%s", odd.Policy)
+	}
 	checkImport(t, Cntlm, "Username x\n", nil, []want{{"127.0.0.1", "x.example:1", "deny"}})
 }
 

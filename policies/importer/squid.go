@@ -161,8 +161,11 @@ func redact(words []string) string {
 	if out[0] == "auth_param" && len(out) > 3 && out[2] == "program" { // helpers are given passwords on their command line
 		return strings.Join(out[:4], " ") + " …"
 	}
-	if out[0] == "external_acl_type" && len(out) > 2 {
+	if out[0] == "external_acl_type" && len(out) > 2 || strings.HasSuffix(out[0], "_program") && len(out) > 2 {
 		return strings.Join(out[:2], " ") + " …"
+	}
+	if out[0] == "acl" && len(out) > 3 && strings.HasPrefix(out[2], "snmp") { // a community is a password
+		return strings.Join(out[:3], " ") + " ***"
 	}
 	return strings.Join(out, " ")
 }

@@ -353,3 +353,20 @@ func (r *rig) compare(t *testing.T, config string) {
 		t.Logf("%s\n%s", config, res.Policy)
 	}
 }
+
+// TestSquidHidesSecrets: lines that did not carry over are repeated without what helpers and sets hold that is a password.
+func TestSquidHidesSecrets(t *testing.T) {
+	r, err := Import(Options{Kind: Squid, Name: "squid.conf", Text: []byte("http_access deny all\nurl_rewrite_program /bin/r -p s3cret\nstore_id_program /bin/s s3cret\nacl c snmp_community s3cret\n" +
+		"auth_param basic program /bin/ldap -w s3cret\ncachemgr_passwd s3cret all\nsnmp_access allow c\n")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text := string(r.Policy); strings.Contains(text, "s3cret") || !strings.Contains(text, "url_rewrite_program /bin/r …") || !strings.Contains(text, "acl c snmp_community ***") {
+		t.Errorf("%s", text)
+	}
+	for _, l := range r.Left {
+		if strings.Contains(l.Text+l.Why, "s3cret") {
+			t.Errorf("%+v", l)
+		}
+	}
+}
