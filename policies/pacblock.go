@@ -50,7 +50,7 @@ func (l *loader) buildPAC(x *pacBlock) {
 	case b.has("url"):
 		if p.URL = b.text("url"); p.URL != "" {
 			if err := pac.CheckURL(p.URL); err != nil {
-				l.errorAt(b.rng("url"), "Wrong URL", upperFirst(strings.TrimSuffix(err.Error(), "."))+".")
+				l.errorAt(b.rng("url"), "Wrong URL", upperFirst(err.Error()))
 			} else if strings.HasPrefix(p.URL, "http://") {
 				l.noteAt(b.rng("url"), "Script in the clear", "Whoever sits between here and the web server can change the script, and with it where connections go. Credentials go to declared upstreams alone, whatever it says. Use https:// if there is one.")
 			}

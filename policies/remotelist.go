@@ -48,7 +48,7 @@ func (l *loader) remoteList(x *list, b *block, o lists.Options) {
 	}
 	if r.URL = b.text("url"); r.URL != "" {
 		if err := source.CheckURL(r.URL, "a list"); err != nil {
-			l.errorAt(b.rng("url"), "Wrong URL", upperFirst(err.Error())+".")
+			l.errorAt(b.rng("url"), "Wrong URL", upperFirst(err.Error()))
 		} else if strings.HasPrefix(r.URL, "http://") && b.one("tls") != nil {
 			l.errorAt(b.one("tls").DefRange, "Without effect", `"tls" is about https://, and the URL begins with http://.`)
 		} else if strings.HasPrefix(r.URL, "http://") {
