@@ -391,7 +391,7 @@ func (s *session) reach(p *pin, rec *connmodel.Recorder, pl *plan, f *connmodel.
 			key := any(p.gen.cfg.Routes.Key(&q, absolute))
 			k := s.takeBound(key)
 			if k == nil {
-				k = s.r.kept.Get(key)
+				k = s.r.keptFor(key)
 			}
 			if k == nil {
 				continue
@@ -418,6 +418,18 @@ func (s *session) reach(p *pin, rec *connmodel.Recorder, pl *plan, f *connmodel.
 		return s.inner.firstStream(&s.life, c, rec)
 	}
 	return newServer(c, rec), nil
+}
+
+// keptFor returns a connection kept for key by a way that would still be chosen, or nil. Others that it meets are closed: or plain requests
+// would stay with a pool's second member as long as they come often enough.
+func (r *Router) keptFor(key any) *forward.Server {
+	for {
+		k := r.kept.Get(key)
+		if k == nil || k.Outdated == nil || !k.Outdated() {
+			return k
+		}
+		k.Close()
+	}
 }
 
 // sentOnce reports whether the request has a body that is not all here: a proxy cannot be sent it a second time.

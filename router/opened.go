@@ -351,7 +351,7 @@ func (o *opened) offer(f *connmodel.Facts, pl *plan) *upstream.TLSOffer {
 func newServer(c *upstream.Conn, rec *connmodel.Recorder) *forward.Server {
 	srv := &forward.Server{
 		Conn: c.Conn, Absolute: c.Absolute, Key: c.Key,
-		Record: rec.Snapshot().Server, Close: c.Close, Reused: c.Kept, Answered: c.Answered,
+		Record: rec.Snapshot().Server, Close: c.Close, Reused: c.Kept, Answered: c.Answered, Outdated: c.Outdated,
 	}
 	if srv.Personal = c.Personal(); c.Credential() != "" {
 		srv.Login = c

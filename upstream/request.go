@@ -126,6 +126,21 @@ type Conn struct {
 	auth    *auth.Authenticator // of hop; nil between two requests where it is the client's
 }
 
+// Outdated reports whether the pools on the way of c would not choose that way now: another member is to be used again, or this one is out.
+// For a connection that waits to be used again.
+func (c *Conn) Outdated() bool {
+	if len(c.lease.picks) == 0 {
+		return false
+	}
+	now := time.Now()
+	for i := range c.lease.picks {
+		if p := &c.lease.picks[i]; p.pool.outdated(p.member, now) {
+			return true
+		}
+	}
+	return false
+}
+
 // Close closes the connection and gives back its place in limits and pools. Calls after the first do nothing.
 func (c *Conn) Close() error {
 	if c.closed.Swap(true) {

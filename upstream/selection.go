@@ -52,6 +52,29 @@ func (p *pool) first(set []*member, now time.Time) *member {
 	return set[0]
 }
 
+// outdated reports whether a connection by way of chosen, kept from before, is not one that a flow would be given now: chosen is out, or for
+// first_healthy a member before it would be taken, or tried. Other selections have no order that a kept connection could be against.
+func (p *pool) outdated(chosen *member, now time.Time) bool {
+	if chosen.bad.Load() {
+		return true
+	}
+	if p.spec.Select != SelectFirstHealthy {
+		return false
+	}
+	for _, m := range p.members {
+		if m == chosen {
+			return false
+		}
+		if !m.available(now) || !m.route.usable(now) {
+			continue
+		}
+		if since, back := m.well(now); m.bad.Load() || !back || p.spec.FailBack < 0 || since >= p.spec.FailBack {
+			return true
+		}
+	}
+	return false
+}
+
 // spreads reports whether the selection gives each member a share of the flows.
 func (p *pool) spreads() bool {
 	switch p.spec.Select {

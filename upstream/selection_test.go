@@ -82,9 +82,15 @@ func TestFailBack(t *testing.T) {
 			if pick() != 1 {
 				t.Error("too early")
 			}
+			if p.outdated(p.members[1], time.Now()) {
+				t.Error("a connection by the second is given up too early")
+			}
 			time.Sleep(time.Nanosecond)
 			if pick() != 0 {
 				t.Error("not back")
+			}
+			if !p.outdated(p.members[1], time.Now()) || p.outdated(first, time.Now()) {
+				t.Error("a connection by the second would do for good")
 			}
 			knockOut(first)
 			heal(t, first)

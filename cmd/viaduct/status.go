@@ -163,7 +163,7 @@ func closedLine(upstream string, c *admin.CredentialStatus) string {
 	if c.Since != nil {
 		since = " since " + c.Since.Local().Format("2006-01-02 15:04:05")
 	}
-	return fmt.Sprintf("credential %q of %s is closed%s: %s. Change the secret and reload, or say \"viaduct upstream reset %s\".", c.Name, upstream, since, c.Why, upstream)
+	return fmt.Sprintf("credential %q of %s is closed%s: %s. It is used again when its secret changes, or after \"viaduct upstream reset %s\".", c.Name, upstream, since, c.Why, upstream)
 }
 
 func printPACs(w io.Writer, s *admin.Status) {

@@ -30,6 +30,8 @@ type Server struct {
 	// Answered is told of each answer: its status and nil, or the error of a proxy that answers 407, which is for it or our credentials to
 	// account for, not for the client; nil = nobody is told.
 	Answered func(status int, err *connmodel.ConnError)
+	// Outdated reports whether the connection, kept from before, leads by a way that would not be chosen any more; nil = never.
+	Outdated func() bool
 	// Close closes the connection and gives back what it counts for. It must be safe to call twice.
 	Close func() error
 
