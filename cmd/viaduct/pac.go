@@ -27,6 +27,10 @@ func newPAC() *cobra.Command {
 		Short:   "Look at PAC scripts",
 		Long:    pacLong,
 		Example: "  viaduct pac eval proxy.pac https://www.example.com/\n  viaduct pac eval http://wpad.corp.example/wpad.dat http://intranet/ https://www.example.com/\n  viaduct pac convert proxy.pac > viaduct.hcl",
+		Args:    cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			return usageError("what of the script? eval or convert")
+		},
 	}
 	c.AddCommand(newPACEval(), newPACConvert())
 	return c
