@@ -314,10 +314,19 @@ func TestTrunksThatComeAndGo(t *testing.T) {
 		}
 	})
 	var dials sync.WaitGroup
+	var refused atomic.Uint64
 	for i := range 12 {
 		dials.Go(func() {
 			for n := range 25 {
 				c, err := tab.Dial(t.Context(), &Request{Route: "upstream.p", Target: to}, recorder(to))
+				for range 20 { // on a busy machine the server may take no further stream three times in a row, and then says so
+					if err == nil || err.Kind != connmodel.KindLimit {
+						break
+					}
+					refused.Add(1)
+					time.Sleep(10 * time.Millisecond)
+					c, err = tab.Dial(t.Context(), &Request{Route: "upstream.p", Target: to}, recorder(to))
+				}
 				if err != nil {
 					t.Errorf("%v: %v", err, err.Cause)
 					return
@@ -330,8 +339,11 @@ func TestTrunksThatComeAndGo(t *testing.T) {
 	dials.Wait()
 	close(stop)
 	wg.Wait()
-	if n := tab.Status()[0]; n.Open != 0 || n.Failures != 0 {
-		t.Errorf("%+v", n)
+	if n := tab.Status()[0]; n.Open != 0 || n.Failures > refused.Load() {
+		t.Errorf("%d refused: %+v", refused.Load(), n)
+	}
+	if refused.Load() > 30 { // of 300
+		t.Errorf("%d were refused", refused.Load())
 	}
 }
 
