@@ -120,7 +120,12 @@ func TestPACFunctionsOracle(t *testing.T) {
 				continue
 			}
 			differ := 0
+			// libpacparser holds the clock of GMT against hours of the local day: while it is another day there, nothing is in any range.
+			otherDay := began.In(where).Day() != began.UTC().Day()
 			for i, x := range all {
+				if otherDay && strings.HasPrefix(x, "timeRange(") && strings.HasSuffix(x, `"GMT")`) {
+					continue
+				}
 				if theirs[i] != ours[i] {
 					if differ++; differ <= 40 {
 						t.Errorf("%s in %s: we say %q, libpacparser %q", x, zone, ours[i], theirs[i])
