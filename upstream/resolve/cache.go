@@ -22,6 +22,14 @@ type cache struct {
 	mu      sync.RWMutex
 	entries map[string]*entry
 	size    int
+	flushed uint64 // how often
+}
+
+// state is what an entry is put for: once the cache was flushed it is another.
+func (c *cache) state() uint64 {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.flushed
 }
 
 // get returns the entry of a name, which may have ended; nil = there is none.
@@ -32,9 +40,13 @@ func (c *cache) get(name string) *entry {
 	return e
 }
 
-func (c *cache) put(name string, e *entry, now time.Time) {
+// put keeps an entry, unless the cache was flushed since of.
+func (c *cache) put(name string, e *entry, of uint64, now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if of != c.flushed {
+		return
+	}
 	if _, there := c.entries[name]; !there && len(c.entries) >= c.size {
 		c.makeRoom(now)
 	}
@@ -80,6 +92,7 @@ func (c *cache) remove(name string, e *entry) {
 func (c *cache) flush(now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.flushed++
 	for name, e := range c.entries {
 		if e.err != nil || !e.stale.After(now) {
 			delete(c.entries, name)

@@ -118,9 +118,12 @@ func (c *Client) SetWays(w Ways) { c.way.Store(&w) }
 func (c *Client) ways() Ways { return *c.way.Load() }
 
 // NetworkChanged forgets what was not found, which servers did not answer, and the connections to them, and takes no kept answer for good
-// any more: other name servers may say otherwise.
+// any more: other name servers may say otherwise. What is being asked goes on for those who wait, and is neither kept nor waited for by others.
 func (c *Client) NetworkChanged() {
 	c.cache.flush(c.now())
+	c.mu.Lock()
+	clear(c.flights)
+	c.mu.Unlock()
 	for _, g := range c.groups {
 		for _, s := range g.servers {
 			s.forget()
@@ -219,7 +222,8 @@ func (c *Client) special(host string) (addrs []netip.Addr, special bool, err err
 type search struct {
 	done    chan struct{} // closed when e is set
 	e       *entry
-	stale   bool // e is past its time, because nobody answered
+	of      uint64 // state of the cache when it was begun
+	stale   bool   // e is past its time, because nobody answered
 	waiters int
 	cancel  context.CancelFunc
 }
@@ -268,7 +272,7 @@ func (c *Client) join(host string, old *entry) (*search, error) {
 		return nil, (&Error{Name: host, Resolver: c.o.Name, Result: Failed, Reason: "too many names are being looked up"}).finish()
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), wholeTime)
-	f := &search{done: make(chan struct{}), waiters: 1, cancel: cancel}
+	f := &search{done: make(chan struct{}), of: c.cache.state(), waiters: 1, cancel: cancel}
 	c.flights[host] = f
 	go c.fly(ctx, host, f, old)
 	return f, nil
@@ -291,14 +295,13 @@ func (c *Client) fly(ctx context.Context, host string, f *search, old *entry) {
 	e, ttl := c.find(ctx, host)
 	now := c.now()
 	switch {
+	case ctx.Err() == context.Canceled: // nobody waits, and nothing was learnt of the servers: what is there does not become any better
 	case e.err != nil && e.err.Result >= ServFail && old != nil && old.stale.After(now):
 		e = &entry{addrs: old.addrs, server: old.server, from: FromStale, until: now.Add(staleTTL), stale: old.stale}
 		if !e.stale.After(e.until) {
 			e.until = e.stale
 		}
 		f.e, f.stale = old, true
-	case ctx.Err() == context.Canceled: // nobody waits, and nothing was learnt
-		ttl = 0
 	case e.err == nil:
 		e.until = now.Add(ttl)
 		if c.o.ServeStale > 0 {
@@ -308,7 +311,7 @@ func (c *Client) fly(ctx context.Context, host string, f *search, old *entry) {
 		e.until = now.Add(ttl)
 	}
 	if e.until.After(now) || e.stale.After(now) {
-		c.cache.put(host, e, now)
+		c.cache.put(host, e, f.of, now)
 	}
 	if f.e == nil {
 		f.e = e

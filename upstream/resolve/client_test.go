@@ -5,11 +5,13 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"golang.org/x/net/dns/dnsmessage"
@@ -679,5 +681,119 @@ func TestNobodyListens(t *testing.T) {
 			})
 		}
 		wg.Wait()
+	}
+}
+
+// pipes are ways to a server that is a function of the connection, the first being 1.
+type pipes struct {
+	serve func(n int, c net.Conn)
+	made  int
+}
+
+func (p *pipes) Stream(context.Context, string, string, uint16) (net.Conn, error) {
+	ours, theirs := net.Pipe()
+	p.made++
+	go p.serve(p.made, theirs)
+	return ours, nil
+}
+
+func (p *pipes) Datagrams(context.Context, netip.AddrPort) (net.Conn, error) {
+	return nil, errors.New("there is no way for datagrams")
+}
+
+// TestDeadWay: a connection whose way is gone without a word is given up, though names are asked for all the time; one on which a single query
+// is never answered is not.
+func TestDeadWay(t *testing.T) {
+	for name, wanted := range map[string]int{"dead": 2, "one is swallowed": 1} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := &pipes{}
+				p.serve = func(n int, c net.Conn) {
+					defer c.Close()
+					for i := 0; ; i++ {
+						head := make([]byte, 2)
+						if _, err := io.ReadFull(c, head); err != nil {
+							return
+						}
+						q := make([]byte, int(head[0])<<8|int(head[1]))
+						if _, err := io.ReadFull(c, q); err != nil {
+							return
+						}
+						if i == 1 || name == "dead" && n == 1 && i > 0 {
+							continue
+						}
+						q[2], q[3] = q[2]|0x80, q[3]&0xf0|3 // there is no such name
+						if _, err := c.Write(append(head, q...)); err != nil {
+							return
+						}
+					}
+				}
+				c := client(t, Config{Family: OnlyV4, Attempts: 1}, nil, "tcp://192.0.2.53")
+				c.SetWays(p)
+				var last error
+				for i := range 40 {
+					_, last = c.Lookup(t.Context(), fmt.Sprintf("n%d.example", i))
+					time.Sleep(time.Second)
+				}
+				var e *Error
+				if !errors.As(last, &e) || e.Result != NXDomain {
+					t.Errorf("in the end: %v", last)
+				}
+				if p.made != wanted {
+					t.Errorf("%d connections, want %d", p.made, wanted)
+				}
+				c.Close()
+				synctest.Wait()
+			})
+		})
+	}
+}
+
+// TestGivenUpIsNoFailure: a search that nobody waited for to its end does not make an answer past its time good for a while.
+func TestGivenUpIsNoFailure(t *testing.T) {
+	d := upstreamtest.NewDNS(t, some(), nil)
+	c := client(t, Config{Family: OnlyV4, ServeStale: time.Hour}, nil, "udp://"+d.Addr)
+	c.Lookup(t.Context(), "a.example")
+	ahead(c, 2*time.Minute)
+	d.Fault(upstreamtest.DNSFault{Drop: true})
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if a, err := c.Find(ctx, "a.example"); err == nil {
+		t.Fatalf("%+v", a)
+	}
+	for c.Status().InFlight > 0 {
+		time.Sleep(time.Millisecond)
+	}
+	time.Sleep(50 * time.Millisecond) // the search ends beside us
+	d.Set("a.example", upstreamtest.DNSName{Addrs: []string{"192.0.2.2"}, TTL: 60})
+	d.Fault(upstreamtest.DNSFault{})
+	if a, err := c.Find(t.Context(), "a.example"); err != nil || a.From != FromServer || fmt.Sprint(a.Addrs) != "[192.0.2.2]" {
+		t.Errorf("%+v, %v", a, err)
+	}
+}
+
+// TestNetworkChangesMeanwhile: what the servers of the network before say late is for those who wait for it, and not for those who come now.
+func TestNetworkChangesMeanwhile(t *testing.T) {
+	d := upstreamtest.NewDNS(t, some(), nil)
+	d.Fault(upstreamtest.DNSFault{Delay: time.Second})
+	c := client(t, Config{Family: OnlyV4, Timeout: 5 * time.Second}, nil, "udp://"+d.Addr)
+	before := make(chan error, 1)
+	go func() {
+		_, err := c.Lookup(t.Context(), "later.example")
+		before <- err
+	}()
+	for d.Count("later.example") == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	d.Fault(upstreamtest.DNSFault{})
+	d.Set("later.example", upstreamtest.DNSName{Addrs: []string{"192.0.2.7"}, TTL: 60})
+	c.NetworkChanged()
+	for i := range 2 {
+		if i == 1 {
+			<-before
+		}
+		if a, err := c.Find(t.Context(), "later.example"); err != nil || fmt.Sprint(a.Addrs) != "[192.0.2.7]" {
+			t.Errorf("%d: %+v, %v", i, a, err)
+		}
 	}
 }

@@ -17,7 +17,7 @@ const (
 	maxStreams    = 4                // at once
 	maxPipelined  = 100              // queries under way on one, before another is opened
 	streamIdle    = 10 * time.Second // without a query: closed (RFC 7766, section 6.2.3)
-	streamStall   = 10 * time.Second // without a byte while queries are under way: given up
+	streamStall   = 10 * time.Second // without a message while answers are owed: given up
 	maxUnasked    = 100              // messages that answer nothing
 	streamConnect = 10 * time.Second // TCP and TLS
 )
@@ -41,6 +41,7 @@ type stream struct {
 
 	mu      sync.Mutex
 	waiting map[uint16]chan []byte
+	owed    time.Time // since when an answer is owed, or since the last message while others are; zero = none is
 	err     error
 	used    bool // it has carried an answer
 	ended   chan struct{}
@@ -159,13 +160,14 @@ func (t *stream) connect(ctx context.Context) (net.Conn, error) {
 	return c, nil
 }
 
-// rest sets how long the connection may be silent. The lock is held.
+// rest sets until when the connection may be silent. The lock is held. A query that nobody waits for any more is owed its answer all the same, and
+// those that come later give it no more time: else a connection whose way is gone would be kept for as long as somebody asks.
 func (t *stream) rest() {
-	wait := streamIdle
-	if len(t.waiting) > 0 {
-		wait = streamStall
+	until := time.Now().Add(streamIdle)
+	if !t.owed.IsZero() {
+		until = t.owed.Add(streamStall)
 	}
-	t.conn.SetReadDeadline(time.Now().Add(wait))
+	t.conn.SetReadDeadline(until)
 }
 
 func (t *stream) read() error {
@@ -189,6 +191,9 @@ func (t *stream) read() error {
 		delete(t.waiting, id)
 		if to != nil {
 			t.used = true
+		}
+		if t.owed = (time.Time{}); len(t.waiting) > 0 {
+			t.owed = time.Now()
 		}
 		t.rest()
 		t.mu.Unlock()
@@ -239,6 +244,9 @@ func (t *stream) exchange(ctx context.Context, q *question, padded bool) ([]byte
 		q.id = uint16(rand.Uint32())
 	}
 	t.waiting[q.id] = to
+	if t.owed.IsZero() {
+		t.owed = time.Now()
+	}
 	t.rest()
 	t.mu.Unlock()
 	defer t.leave(q.id, to)
@@ -277,9 +285,6 @@ func (t *stream) leave(id uint16, to chan []byte) {
 	defer t.mu.Unlock()
 	if t.waiting[id] == to {
 		delete(t.waiting, id)
-		if t.err == nil {
-			t.rest()
-		}
 	}
 }
 
