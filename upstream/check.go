@@ -221,6 +221,7 @@ func (t *Table) ask(ctx context.Context, r *route, c *Check, deadline time.Time)
 	res.Took = max(time.Since(res.At), 1)
 	if res.Err != nil && errors.Is(res.Err.Cause, errNotShown) {
 		res.Short, res.Err = "as far as "+cmp.Or(res.Err.HopName, "a proxy")+": "+errNotShown.Error(), nil
+		res.Route, res.Status = 0, 0 // a proxy may ask only when it is to fetch
 	}
 	return res
 }
@@ -254,21 +255,25 @@ func (t *Table) fetch(ctx context.Context, conn *Conn, c *Check, deadline time.T
 	if c.host() != c.Target.String() {
 		req.Target.Authority.Port = 0
 	}
-	form := http1.OriginForm
+	form, shown := http1.OriginForm, true
 	if conn.Absolute {
 		form = http1.AbsoluteForm
 		if h := conn.hop; h != nil {
-			done, werr := h.login.wait(ctx)
+			turn, cancel := context.WithDeadline(ctx, deadline)
+			defer cancel()
+			done, werr := h.login.wait(turn)
 			if werr != nil {
 				return 0, fetchError(conn, c, werr)
 			}
 			defer done()
-			name, value, aerr := conn.Authorize(c.Method, c.scheme()+"://"+c.host()+c.Path)
-			if aerr != nil {
-				return 0, aerr
-			}
-			if name != "" {
-				req.Header = append(req.Header, http1.Field{Name: name, Value: value})
+			if shown = h.proven() || h.closed() != nil; shown { // what is closed is told by Authorize
+				name, value, aerr := conn.Authorize(c.Method, c.scheme()+"://"+c.host()+c.Path)
+				if aerr != nil {
+					return 0, aerr
+				}
+				if name != "" {
+					req.Header = append(req.Header, http1.Field{Name: name, Value: value})
+				}
 			}
 		}
 	}
@@ -289,7 +294,10 @@ func (t *Table) fetch(ctx context.Context, conn *Conn, c *Check, deadline time.T
 	if rerr := in.ReadFinal(c.Method, &resp, func(*http1.Response) error { return nil }); rerr != nil {
 		return 0, fetchError(conn, c, rerr)
 	}
-	if resp.Status == 407 && conn.Absolute {
+	switch {
+	case resp.Status == 407 && conn.Absolute && !shown:
+		return 0, classify(conn.failure(errNotShown))
+	case resp.Status == 407 && conn.Absolute:
 		return resp.Status, rejectedFetch(conn, c, &resp)
 	}
 	conn.Answered(resp.Status, nil)

@@ -326,3 +326,39 @@ func TestCheckEndsWithItsContext(t *testing.T) {
 		}
 	}
 }
+
+// TestChecksNeverProveWhatIsAskedForLate: a proxy may let a HEAD in, and ask who we are when it is to fetch.
+func TestChecksNeverProveWhatIsAskedForLate(t *testing.T) {
+	for _, open := range []bool{true, false} {
+		var shown, fetched atomic.Int32
+		at, _ := asking(t, func(c net.Conn, r *http.Request, _ int) bool {
+			if r.Header.Get("Proxy-Authorization") != "" {
+				shown.Add(1)
+			}
+			switch {
+			case r.Method == "HEAD":
+				io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+			case open:
+				fetched.Add(1)
+				io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+			default:
+				fetched.Add(1)
+				deny(c, "", "Basic realm=x")
+			}
+			return true
+		})
+		for _, guard := range []*auth.Guard{auth.NewGuard(t.TempDir(), nil), nil} {
+			tab := table(t, Config{Guard: guard, Upstreams: []Spec{loginSpec("p", at)}})
+			fetched.Store(0)
+			for range 3 {
+				res := tab.Check(t.Context(), "upstream.p", httpCheck(t, "http://a.example/"), soonish())
+				if res.Err != nil || (res.Short == "") != open || (res.Route == 0) == open {
+					t.Errorf("open %v: %+v", open, res)
+				}
+			}
+			if shown.Load() != 0 || fetched.Load() != 3 {
+				t.Errorf("open %v: shown %d times, asked %d times", open, shown.Load(), fetched.Load())
+			}
+		}
+	}
+}

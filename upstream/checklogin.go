@@ -15,6 +15,7 @@ import (
 // proxies are shown it; and never first: whether it is good is found out by a flow, which somebody wants.
 type login struct {
 	turn    chan struct{} // room for one
+	worked  atomic.Bool   // a flow has got through where it is shown
 	refused atomic.Bool   // a check has seen it rejected where nobody guards it; a flow that gets through ends that
 }
 
@@ -71,7 +72,17 @@ func (h *Hop) proven() bool {
 	if p := h.pair(); p != nil {
 		return p.Proven()
 	}
-	return h.state.worked.Load() && !h.login.refused.Load()
+	return h.state.worked.Load() && h.login.worked.Load() && !h.login.refused.Load()
+}
+
+// passed notes that a flow got through. It writes only what changes.
+func (l *login) passed() {
+	if !l.worked.Load() {
+		l.worked.Store(true)
+	}
+	if l.refused.Load() {
+		l.refused.Store(false)
+	}
 }
 
 // guardedTurn is for hops that show a credential in their handshake: it waits for the turn of a check. What it returns is called behind the handshake.

@@ -29,8 +29,8 @@ func (a *attempt) connected(start time.Time) {
 		h.state.attempts.Add(1)
 		if !open || i < n-1 {
 			h.state.well()
-			if h.login != nil && !a.d.q.check && h.login.refused.Load() {
-				h.login.refused.Store(false)
+			if h.login != nil && !a.d.q.check {
+				h.login.passed()
 			}
 		}
 	}
