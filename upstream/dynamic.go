@@ -76,11 +76,14 @@ func (b *builder) dynamic(s *DynamicSpec) *route {
 		old.mu.Lock()
 		for name, m := range old.members {
 			if now := b.t.routes[name]; now != nil && sameRoute(m.route, now) {
-				d.members[name] = &member{route: now, seed: m.seed, health: m.health.of(s.Name, name, b.t.changed)}
+				d.members[name] = &member{route: now, seed: m.seed, health: m.health}
 			} else if now == nil && strings.Contains(name, "://") && s.Undeclared {
 				if r, err := d.undeclared(name, m.route.way.hops[0].spec, m.route.way.hops[0]); err == nil {
-					d.members[name] = &member{route: r, seed: m.seed, health: m.health.of(s.Name, name, b.t.changed)}
+					d.members[name] = &member{route: r, seed: m.seed, health: m.health}
 				}
+			}
+			if d.members[name] != nil {
+				b.rule(func() { m.health.of(s.Name, name, b.t.changed) })
 			}
 		}
 		old.mu.Unlock()

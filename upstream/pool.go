@@ -71,7 +71,7 @@ func (b *builder) pool(name string, s *PoolSpec) *route {
 		if old := prev.member(part); old != nil {
 			m.health = old.health
 		}
-		m.health.of(name, n, b.t.changed).with(s.Eject, s.Health)
+		b.rule(func() { m.health.of(name, n, b.t.changed).with(s.Eject, s.Health) })
 		p.members = append(p.members, m)
 	}
 	b.t.pools = append(b.t.pools, p)

@@ -31,6 +31,8 @@ type Config struct {
 
 	// NoChecks keeps the table from checking anything by itself: nothing will be dialled.
 	NoChecks bool
+	// Later says that the table is not in force yet, and may never be: Table.Begin is called when it is.
+	Later bool
 	// Changed is told when a member of a pool, or an upstream that is checked, is taken out or comes back, from many goroutines. It must not
 	// block. nil = nobody is told.
 	Changed func(*Change)

@@ -33,6 +33,8 @@ type Table struct {
 	settled   settled
 	watcher   *watcher      // nil = nothing is checked
 	changed   func(*Change) // may be nil
+	rules     []func()      // what the table says of what tables before know, too: until Begin
+	checks    bool          // there are to be some
 
 	life    context.Context // until Close
 	stop    context.CancelFunc
@@ -65,7 +67,8 @@ type way struct {
 }
 
 // NewTable builds a table. Health, counters and limits of upstreams and pool members that did not change go on from prev,
-// which may be nil and stays usable; closing prev is the caller's. All errors are reported, joined.
+// which may be nil and stays usable; closing prev is the caller's. All errors are reported, joined. A table that was not made, or is thrown away
+// without Begin where Config.Later says so, has changed nothing of prev.
 func NewTable(c Config, prev *Table) (*Table, error) {
 	t := &Table{
 		id:       tableIDs.Add(1),
@@ -76,6 +79,7 @@ func NewTable(c Config, prev *Table) (*Table, error) {
 		routes:   make(map[string]*route),
 		certs:    certWatch{c.WarnBefore, c.CertificateWarning},
 		changed:  c.Changed,
+		checks:   !c.NoChecks,
 	}
 	if t.resolver == nil {
 		t.resolver = resolve.System()
@@ -89,10 +93,22 @@ func NewTable(c Config, prev *Table) (*Table, error) {
 	ctx, stop := context.WithCancel(context.Background())
 	t.life, t.stop = ctx, stop
 	t.lanes.open = make(map[string]*lane)
-	if !c.NoChecks {
-		t.startChecks(ctx)
+	if !c.Later {
+		t.Begin()
 	}
 	return t, nil
+}
+
+// Begin puts the rules of the table in force for what it shares with tables before, and starts its checks. It is for tables made with Config.Later,
+// once, before Close.
+func (t *Table) Begin() {
+	for _, rule := range t.rules {
+		rule()
+	}
+	t.rules = nil
+	if t.checks {
+		t.startChecks(t.life)
+	}
 }
 
 // Close ends the active checks and waits for them. Connections and dials under way go on; connections to proxies that are kept for further
@@ -132,6 +148,9 @@ func (b *builder) fail(format string, args ...any) {
 	b.errs = append(b.errs, fmt.Errorf(format, args...))
 }
 
+// rule is what is done once the table is in force.
+func (b *builder) rule(f func()) { b.t.rules = append(b.t.rules, f) }
+
 func (b *builder) build(c *Config) {
 	b.t.routes[connmodel.RouteDirect] = &route{name: connmodel.RouteDirect, way: &way{name: connmodel.RouteDirect}, choices: 1}
 	for i := range c.Upstreams {
@@ -152,7 +171,7 @@ func (b *builder) build(c *Config) {
 			if h.vital = newHealth(EjectSpec{Disabled: true}); prev != nil && prev.vital != nil && prev.state == h.state {
 				h.vital = prev.vital
 			}
-			h.vital.of("", name, c.Changed).with(EjectSpec{Disabled: true}, s.Health)
+			b.rule(func() { h.vital.of("", name, c.Changed).with(EjectSpec{Disabled: true}, s.Health) })
 		}
 		if h.resolver = s.Resolver; h.resolver == nil {
 			h.resolver = b.t.resolver

@@ -452,3 +452,62 @@ func TestNetworkChangeEndsHangingChecks(t *testing.T) {
 		t.Errorf("%+v", m[0].Check)
 	}
 }
+
+// TestTableThatIsNotTaken: one that is made and thrown away, since something else of its configuration is wrong, changes nothing of what the one
+// in force knows and does.
+func TestTableThatIsNotTaken(t *testing.T) {
+	f := newFarm(t, 2, PoolSpec{Health: &HealthSpec{Every: 10 * time.Millisecond, Unhealthy: 1}}, ut.Options{})
+	f.config.Pools[0].Health.Target = f.to
+	f.config.Upstreams[1].Health = &HealthSpec{Every: 10 * time.Millisecond}
+	f.proxies[0].Script(ut.Silence)
+	f.config.Pools[0].Health.Timeout = 50 * time.Millisecond
+	var said, other changes
+	f.config.Changed = said.tell
+	tab := table(t, f.config)
+	awaitMembers(t, tab, func(m []MemberStatus) bool {
+		return m[0].State == StateDown && m[1].Check != nil && m[1].Check.Made > 0
+	})
+	said.take()
+
+	next := f.config
+	next.Upstreams = append([]Spec(nil), f.config.Upstreams...)
+	next.Upstreams[1].Health = nil
+	next.Pools = append([]PoolSpec(nil), f.config.Pools...)
+	next.Pools[0].Health, next.Pools[0].Eject = nil, EjectSpec{Disabled: true}
+	next.Changed, next.Later = other.tell, true
+	trial, err := NewTable(next, tab)
+	if err != nil {
+		t.Fatal(err)
+	}
+	trial.Close()
+	next.Pools[0].Members = []string{"upstream.none"}
+	if _, err := NewTable(next, tab); err == nil {
+		t.Fatal("no error")
+	}
+	before := tab.Pools()[0].Members
+	if before[0].State != StateDown || before[0].Check == nil || before[1].Check == nil {
+		t.Fatalf("%+v", before)
+	}
+	m := awaitMembers(t, tab, func(m []MemberStatus) bool {
+		return m[0].Check.Made > before[0].Check.Made+1 && m[1].Check.Made > before[1].Check.Made+1
+	})
+	if m[0].State != StateDown || tab.Status()[1].Check == nil {
+		t.Errorf("%+v", m)
+	}
+	f.proxies[0].Script()
+	awaitMembers(t, tab, func(m []MemberStatus) bool { return m[0].State == StateHealthy })
+	if a, b := said.take(), other.take(); !strings.Contains(a, "down > healthy") || b != "" {
+		t.Errorf("told: %q, %q", a, b)
+	}
+
+	next.Pools[0].Members = f.config.Pools[0].Members
+	taken, err := NewTable(next, tab)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	taken.Begin()
+	if m := taken.Pools()[0].Members; m[0].Check != nil || taken.Status()[1].Check != nil {
+		t.Errorf("the new one has begun: %+v", m)
+	}
+}

@@ -154,7 +154,7 @@ func (s *service) apply(cfg *policies.Config, generation uint64) error {
 	ways := cfg.Upstreams
 	ways.Guard = s.guardFor(&cfg.Gateway)
 	ways.CertificateWarning = s.router.CertificateWarning
-	ways.Changed = s.wellbeingChanged
+	ways.Changed, ways.Later = s.wellbeingChanged, true
 	pacs, fresh, err := openPACs(cfg, prevPACs, s.log)
 	if err != nil {
 		return err
@@ -225,6 +225,7 @@ func (s *service) apply(cfg *policies.Config, generation uint64) error {
 		s.door, door, s.place = door, s.door, place
 	}
 	done = true
+	routes.Begin()
 	resolvers.reach(routes)
 	prevResolvers.leave(resolvers) // flows under way make new connections
 	s.now.Store(&applied{generation, cfg, routes, pacs, sources, resolvers, reach, watchGeoIP(cfg, s.log)})

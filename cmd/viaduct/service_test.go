@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/sirupsen/logrus"
+
+	"viaduct/upstream"
 )
 
 // TestResolversOfAPolicyThatIsNotTaken: they may have been asked before a later step fails, and keep no connection then.
@@ -96,4 +98,80 @@ policy "default" {
 	if took := time.Since(begun); took > 5*time.Second { // by itself it would end after ten
 		t.Errorf("it ended after %v", took)
 	}
+}
+
+// TestChecksOfAPolicyThatIsNotTaken: what is known of the members of a pool, and the checks that found it out, are those of the policy in force.
+func TestChecksOfAPolicyThatIsNotTaken(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone := ln.Addr().String()
+	ln.Close()
+	dir := t.TempDir()
+	for _, f := range []string{"file", "token"} {
+		if err := os.WriteFile(filepath.Join(dir, f), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	path := filepath.Join(dir, "viaduct.hcl")
+	write := func(gateway, pool string) {
+		t.Helper()
+		text := `gateway {
+  state = "` + dir + `/state"
+  admin { address = "unix:` + dir + `/admin.sock" }
+  ` + gateway + `
+}
+listener "desk" {
+  address = "unix:` + dir + `/desk.sock"
+}
+upstream "gone" { url = "http://` + gone + `" }
+upstream "other" { url = "http://` + gone + `/" }
+pool "p" {
+  members = [upstream.gone, upstream.other]
+  ` + pool + `
+}
+policy "default" {
+  otherwise { via = pool.p }
+}
+`
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("", `health {
+    every     = "1s"
+    unhealthy = 1
+  }`)
+	log := logrus.New()
+	log.SetOutput(io.Discard)
+	s := newService(&source{}, []string{path}, log)
+	if _, err := s.load(); err != nil {
+		t.Fatal(err)
+	}
+	defer s.stop(t.Context())
+	await := func(what string, f func(m []upstream.MemberStatus) bool) (m []upstream.MemberStatus) {
+		t.Helper()
+		for end := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+			if m = s.now.Load().routes.Pools()[0].Members; f(m) {
+				return m
+			}
+			if time.Now().After(end) {
+				t.Fatalf("%s: %+v", what, m)
+			}
+		}
+	}
+	before := await("down", func(m []upstream.MemberStatus) bool { return m[0].State == upstream.StateDown })
+	write(`records { path = "`+dir+`/file/records" }`, "")
+	if _, err := s.load(); err == nil {
+		t.Fatal("it was taken")
+	}
+	await("still down, and checked", func(m []upstream.MemberStatus) bool {
+		return m[0].State == upstream.StateDown && m[0].Check != nil && m[0].Check.Made > before[0].Check.Made
+	})
+	write("", "")
+	if _, err := s.load(); err != nil {
+		t.Fatal(err)
+	}
+	await("taken", func(m []upstream.MemberStatus) bool { return m[0].State == upstream.StateHealthy && m[0].Check == nil })
 }
