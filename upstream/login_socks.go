@@ -77,12 +77,11 @@ func (l *socksLogin) before() error {
 
 // after tells the guard how the handshake ended.
 func (l *socksLogin) after(s *steps, err error) {
-	var no *socks5.AuthError
 	switch {
 	case l == nil:
 	case err == nil, s.phase == connmodel.PhaseConnect: // the request is sent when the password was accepted
 		l.attempt.Accepted()
-	case errors.As(err, &no):
+	case errors.As(err, new(*socks5.AuthError)):
 		l.attempt.Rejected("the proxy rejected it (SOCKS5, RFC 1929)")
 	default:
 		l.attempt.Silent()

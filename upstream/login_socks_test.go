@@ -247,3 +247,16 @@ func TestNothingIsShownToTheSilent(t *testing.T) {
 		t.Errorf("%+v, shown %d times", s, shown.Load())
 	}
 }
+
+// TestNoGuardCostsNothing: a handshake that nobody guards allocates nothing for the guard.
+func TestNoGuardCostsNothing(t *testing.T) {
+	var l *socksLogin
+	s := &steps{}
+	if n := testing.AllocsPerRun(100, func() {
+		if l.before() == nil {
+			l.after(s, nil)
+		}
+	}); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
