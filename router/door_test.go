@@ -177,9 +177,9 @@ func TestClientNetworksAndLimits(t *testing.T) {
 	})
 	if c, err := net.Dial("tcp", g.addr); err == nil { // the reset may come before connect returns
 		c.SetDeadline(time.Now().Add(30 * time.Second))
-		io.WriteString(c, "CONNECT x:1 HTTP/1.1\r\n")
-		if b, err := io.ReadAll(c); len(b) != 0 || err == nil {
-			t.Errorf("a client outside the networks got %q, %v", b, err)
+		_, werr := io.WriteString(c, "CONNECT x:1 HTTP/1.1\r\n") // a reset is told once: to whoever asks first
+		if b, err := io.ReadAll(c); len(b) != 0 || err == nil && werr == nil {
+			t.Errorf("a client outside the networks got %q, %v and %v", b, werr, err)
 		}
 		c.Close()
 	}
