@@ -40,6 +40,7 @@ func (o *Options) read(line string, add sink) (kind, error) {
 		return blank, nil
 	}
 	if o.Format == Adblock || o.Format == Auto {
+		line = uncomment(line)
 		if k, err, ok := o.rule(line, add); ok {
 			return k, err
 		}
@@ -63,7 +64,7 @@ func (o *Options) read(line string, add sink) (kind, error) {
 	}
 	found := blank
 	for rest != "" {
-		if first, rest = cutField(rest); localNames[first] {
+		if first, rest = cutField(rest); localNames[strings.ToLower(strings.TrimSuffix(first, "."))] {
 			continue
 		}
 		k, err := o.name(first, add)
@@ -73,6 +74,20 @@ func (o *Options) read(line string, add sink) (kind, error) {
 		found = entry
 	}
 	return found, nil
+}
+
+// uncomment takes off a comment behind an entry, which is anything: a path or a URL in it makes no rule of the line. What divides hosts from the
+// elements of their pages is no comment, with a blank before it either.
+func uncomment(line string) string {
+	for i := max(1, strings.IndexByte(line, '#')); i < len(line); i++ {
+		if line[i] == '#' && (line[i-1] == ' ' || line[i-1] == '\t') {
+			if divides(line[i+1:]) {
+				return line
+			}
+			return strings.TrimSpace(line[:i])
+		}
+	}
+	return line
 }
 
 func cutField(s string) (first, rest string) {
@@ -199,8 +214,7 @@ func readOptions(s string) (important, alone bool) {
 // cosmetic reports whether a line is about the elements of pages.
 func cosmetic(line string) bool {
 	for i := strings.IndexByte(line, '#'); i >= 0 && i < len(line)-1; {
-		if rest := line[i+1:]; rest[0] == '#' && (i == 0 || line[i-1] != ' ') || strings.HasPrefix(rest, "@#") || strings.HasPrefix(rest, "?#") || strings.HasPrefix(rest, "$#") ||
-			strings.HasPrefix(rest, "%#") || strings.HasPrefix(rest, "@?#") || strings.HasPrefix(rest, "@$#") || strings.HasPrefix(rest, "$?#") || strings.HasPrefix(rest, "@%#") {
+		if rest := line[i+1:]; rest[0] == '#' && (i == 0 || line[i-1] != ' ') || divides(rest) {
 			return true
 		}
 		next := strings.IndexByte(line[i+1:], '#')
@@ -210,6 +224,19 @@ func cosmetic(line string) bool {
 		i += 1 + next
 	}
 	return strings.Contains(line, "$$")
+}
+
+// divides reports whether what stands behind a # makes it one that divides hosts from the elements of their pages; ## is told by what is before it.
+func divides(rest string) bool {
+	i := strings.IndexByte(rest, '#')
+	if i < 0 {
+		return false
+	}
+	switch rest[:i] {
+	case "@", "?", "$", "%", "@?", "@$", "$?", "@%":
+		return true
+	}
+	return false
 }
 
 // network takes a line of a list of networks.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -197,9 +198,10 @@ func (s *Source) Status() Status {
 func (s *Source) log(problem bool, format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
 	s.mu.Lock()
-	again := problem && text == s.said
+	same := wordsOf(text)
+	again := problem && same == s.said
 	if problem {
-		s.said = text
+		s.said = same
 	} else {
 		s.said = ""
 	}
@@ -207,6 +209,16 @@ func (s *Source) log(problem bool, format string, args ...any) {
 	if s.o.Log != nil && !again { // a server that is away is said once
 		s.o.Log(problem, text)
 	}
+}
+
+// wordsOf leaves out the numbers: ports, bytes and the names of temporary files are others each time, and the trouble is the same.
+func wordsOf(text string) string {
+	return strings.Map(func(r rune) rune {
+		if '0' <= r && r <= '9' {
+			return -1
+		}
+		return r
+	}, text)
 }
 
 // look asks the server once. What it sends is used only when it is a list that can be believed; else the one of now stays.
@@ -221,6 +233,9 @@ func (s *Source) look(ctx context.Context, force bool) error {
 	s.mu.Unlock()
 	err := s.ask(ctx, have, force)
 	s.mu.Lock()
+	if err == nil && s.failed != nil {
+		s.said = "" // when it fails again, that is another failure
+	}
 	s.looking, s.failed = false, err
 	s.looks++
 	if err == nil {
@@ -249,7 +264,7 @@ func (s *Source) ask(ctx context.Context, have source.Validators, force bool) er
 		return nil
 	}
 	defer got.Body.Close()
-	switch got.Encoding {
+	switch strings.ToLower(got.Encoding) { // RFC 9110, section 8.4.1
 	case "", "identity", "gzip", "x-gzip":
 	default:
 		return fmt.Errorf("the server sent it in the encoding %q, which was not asked for", got.Encoding)
