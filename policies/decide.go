@@ -249,6 +249,8 @@ func (p *Program) walk(s *scratch, direct bool, f *connmodel.Facts, t *tracer) (
 	var shadow []connmodel.ShadowVerdict
 	var noted *rule     // shadow rule that has been noted already
 	var waiting *clause // holds if facts that are lacking are right; the rest of its rule may hold without them
+	var open uint32     // the first clause that waits for a list alone
+	var listed bool
 	var need connmodel.Need
 	for id, ok := found.Next(0); ok; id, ok = found.Next(id + 1) {
 		c := &p.clauses[id]
@@ -276,6 +278,9 @@ func (p *Program) walk(s *scratch, direct bool, f *connmodel.Facts, t *tracer) (
 			if need |= v.need(); waiting == nil {
 				waiting = c
 			}
+			if !listed && v == unknown(needList) {
+				open, listed = id, true
+			}
 		case waiting == nil || waiting.decision == c.decision:
 			t.took(id)
 			return withShadow(c.decision, shadow), 0
@@ -284,7 +289,7 @@ func (p *Program) walk(s *scratch, direct bool, f *connmodel.Facts, t *tracer) (
 	if waiting != nil {
 		t.waits(waiting)
 		if need == needList { // no fact will tell
-			return withShadow(p.unlisted(waiting, s.in), shadow), 0
+			return withShadow(p.unlisted(open, f, s.in), shadow), 0
 		}
 		return nil, first(need &^ needList)
 	}

@@ -103,8 +103,8 @@ func (p *Program) explainRule(t *tracer, f *connmodel.Facts, id, end int) (match
 		switch v := t.outcome[uint32(c)]; {
 		case v == yes && (p.clauses[c].rule.shadow || t.taken == c):
 			return true, p.whyYes(&p.clauses[c], f, t.in)
-		case v == unknown(needList) && t.taken < 0:
-			name, why := p.absent(p.clauses[c].tests, t.in)
+		case v == unknown(needList) && (t.taken < 0 || p.clauses[c].rule.shadow):
+			name, why := p.absent(uint32(c), f, t.in)
 			return false, fmt.Sprintf("it depends on list.%s, of which there is no copy: %s", name, short(why))
 		case v > yes && t.taken < 0 && p.clauses[c].rule.shadow:
 			return false, lackingWords(v.need(), f) + ", and a shadow rule causes none to be gathered"

@@ -7,6 +7,7 @@ import (
 
 	"viaduct/connmodel"
 	"viaduct/policies/lists"
+	"viaduct/policies/match"
 )
 
 // Lists that change while the policy stays are no part of its indexes: a decision takes the sets of now, all of them once, and asks each list
@@ -166,42 +167,96 @@ func (l *liveList) ofClients() []uint32   { return l.clients }
 func (l *liveList) ofAddresses() []uint32 { return l.addresses }
 
 // unlisted is the decision for a flow of which it depends on a list that is not there whether a rule takes it: it is refused, and told why.
-func (p *Program) unlisted(c *clause, in sets) *connmodel.Decision {
-	d := &connmodel.Decision{
+func (p *Program) unlisted(id uint32, f *connmodel.Facts, in sets) *connmodel.Decision {
+	c := &p.clauses[id]
+	name, why := p.absent(id, f, in)
+	return &connmodel.Decision{
 		Generation: c.decision.Generation, Policy: p.name, Rule: c.rule.name, File: c.rule.decl.Filename, Line: c.rule.decl.Start.Line,
-		Outcome: connmodel.OutcomeDeny, Denial: &connmodel.Denial{Status: 503, Reason: "this rule needs a list that is not there"},
+		Outcome: connmodel.OutcomeDeny, Denial: &connmodel.Denial{Status: 503, Reason: fmt.Sprintf("this rule needs list.%s, and there is no copy of it yet: %s", name, short(why))},
 	}
-	if name, why := p.absent(c.tests, in); name != "" {
-		d.Denial.Reason = fmt.Sprintf("this rule needs list.%s, and there is no copy of it yet: %s", name, short(why))
-	}
-	return d
 }
 
-// absent names the first list of a block that is not there.
-func (p *Program) absent(t *tests, in sets) (name, why string) {
-	find := func(live []int) {
-		for _, i := range live {
-			if name == "" && in[i] == nil {
-				name, why = p.live[i].name, p.live[i].ref.Why()
+// absent names the list that is not there and on which it depends whether a clause holds: that of the first test which nothing else decides.
+func (p *Program) absent(id uint32, f *connmodel.Facts, in sets) (name, why string) {
+	x, held := &p.index, match.NewBits(len(p.clauses))
+	i := p.clauses[id].tests.absent(f, in, func(a attribute) bool { // by what is written out, which the indexes know
+		held.Reset()
+		switch a {
+		case byHost:
+			if p.clauses[id].tests.hosts.takes(f, in) == yes { // by a wild pattern, which the other half of the block has
+				return true
+			}
+			x.hosts.Mark(held, f.Target.Host)
+			x.hosts.Mark(held, addressBeside(f))
+		case byClient:
+			x.clients.Mark(held, f.Client.Addr())
+		case byAddress:
+			for _, ip := range append([]netip.Addr{f.TargetIP}, f.Addresses...) {
+				x.markAddress(held, ip)
 			}
 		}
+		return held.Has(id)
+	})
+	if i < 0 { // two tests that need each other's list: any will do
+		i = max(slices.Index(in, nil), 0)
 	}
-	for _, h := range []*hosts{t.hosts, t.snis} {
-		if h != nil {
-			find(h.live)
+	return p.live[i].name, p.live[i].ref.Why()
+}
+
+// absent returns the number of the first list that is not there and that a test of t needs; -1 = none. written reports whether a test holds by what is
+// not in such a list.
+func (t *tests) absent(f *connmodel.Facts, in sets, written func(attribute) bool) int {
+	if h := t.hosts; h != nil && f.Lacks(connmodel.NeedName) == 0 {
+		v := in.host(h.live, f.Target.Host)
+		if ip := addressBeside(f); ip != "" {
+			v = v.or(in.host(h.live, ip))
+		}
+		if v.lists() && !written(byHost) {
+			return in.gone(h.live)
 		}
 	}
-	for _, n := range []*networks{t.clients, t.addresses} {
-		if n != nil {
-			find(n.live)
+	if n := t.clients; n != nil && in.network(n.live, f.Client.Addr()).lists() && !written(byClient) {
+		return in.gone(n.live)
+	}
+	if n := t.addresses; n != nil {
+		v := no
+		for _, ip := range append([]netip.Addr{f.TargetIP}, f.Addresses...) {
+			v = v.or(in.network(n.live, ip)).or(in.network(n.live, connmodel.Embedded(ip)))
 		}
+		if v.lists() && !written(byAddress) {
+			return in.gone(n.live)
+		}
+	}
+	if t.snis != nil && f.Hello != nil && t.snis.take(f.Hello.SNI, in).lists() {
+		return in.gone(t.snis.live)
 	}
 	for _, n := range t.nots {
-		if name == "" {
-			name, why = p.absent(n, in)
+		if _, v := n.first(f, in); v.lists() {
+			return n.absent(f, in, func(a attribute) bool { // no index decides what is in a not block
+				switch a {
+				case byHost:
+					return n.hosts.takes(f, in) == yes
+				case byClient:
+					return n.clients.client(f, in) == yes
+				}
+				return n.takesAddress(f, in) == yes
+			})
 		}
 	}
-	return name, why
+	return -1
+}
+
+// lists reports whether the verdict depends on a list.
+func (v verdict) lists() bool { return v > yes && v.need()&needList != 0 }
+
+// gone is the first of the lists that is not there; -1 = all are.
+func (in sets) gone(live []int) int {
+	for _, i := range live {
+		if in[i] == nil {
+			return i
+		}
+	}
+	return -1
 }
 
 // entryOf says by which entry of a list a host is taken, in the words of an explanation; "" = by none.

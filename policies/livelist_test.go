@@ -430,3 +430,56 @@ policy "plain" {
 		t.Error("one list is two")
 	}
 }
+
+// TestListedNamesTheRightList: of several lists that are not there, the one is named that the flow depends on.
+func TestListedNamesTheRightList(t *testing.T) {
+	p := loadListed(t, `
+rule "shadow" {
+  match { host = list.soft }
+  shadow = true
+  deny {}
+}
+rule "watched" {
+  match { host = list.more }
+  shadow = true
+  deny {}
+}
+rule "two" {
+  match {
+    host   = [list.ads, "own.example", "*.wild*.example"]
+    client = [list.nets, "10.0.0.0/8"]
+    not {
+      address = [list.far, "203.0.113.0/24"]
+      resolve = false
+    }
+  }
+  deny {}
+}
+rule "rest" {
+  match { port = 2 }
+  via = direct
+}`)
+	for _, c := range []struct {
+		f    *connmodel.Facts
+		want string
+	}{
+		{flow("www.example", 1, "client=10.0.0.7"), "list.ads"},
+		{flow("own.example", 1, "client=192.0.2.7"), "list.nets"},
+		{flow("a.wildly.example", 1, "client=192.0.2.7"), "list.nets"},
+		{flow("www.example", 1, "client=192.0.2.7"), "list.ads"},
+		{flow("192.0.2.9", 1, "client=10.0.0.7"), "list.ads"},
+	} {
+		d, _ := p.Decide(c.f)
+		if d == nil || d.Denial == nil || d.Denial.Status != 503 || !strings.Contains(d.Denial.Reason, c.want+",") {
+			t.Errorf("%s: %+v, expected %s", c.f.Target.Host, d, c.want)
+		}
+	}
+	p.use(t, "ads", "192.0.2.9\n")
+	if d, _ := p.Decide(flow("192.0.2.9", 1, "client=10.0.0.7")); d.Denial == nil || !strings.Contains(d.Denial.Reason, "list.far,") {
+		t.Errorf("%+v", d)
+	}
+	// a shadow rule says so also when a later one takes the flow
+	if m, reason := p.step(flow("203.0.113.9", 2, "client=192.0.2.7"), "watched"); m || !strings.Contains(reason, "depends on list.more") {
+		t.Errorf("%v, %q", m, reason)
+	}
+}
