@@ -37,8 +37,8 @@ func (l *loader) functions(dir string) map[string]function.Function {
 	all[reachPlain] = textFunction("address", "Known in conditions alone.", func(string) (string, error) {
 		return "", errors.New("network.reachable is known only in the `when` of a rule: what it gives changes while the gateway runs, and this is read once, at load")
 	})
-	all["env"] = l.forgiving(all["env"], "Environment variable not set")
-	all["file"] = l.forgiving(all["file"], "Cannot read file")
+	all["env"] = l.forgiving(all["env"], absentHere["env"])
+	all["file"] = l.forgiving(all["file"], absentHere["file"])
 	all["credential"] = l.secret("name", "A secret from the credentials directory, read once at load.", l.credential)
 	all["netrc"] = l.netrcFunction(dir, "The password of a machine in a netrc file.", true, func(e netrcEntry) string { return e.password })
 	all["netrc_login"] = l.netrcFunction(dir, "The user name of a machine in a netrc file.", false, func(e netrcEntry) string { return e.login })
@@ -54,6 +54,9 @@ func (l *loader) functions(dir string) map[string]function.Function {
 	})
 	return all
 }
+
+// absentHere are the summaries for functions that found nothing on this machine.
+var absentHere = map[string]string{"env": "Environment variable not set", "file": "Cannot read file"}
 
 // textFunction makes a function of one text.
 func textFunction(param, description string, f func(string) (string, error)) function.Function {

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/hashicorp/hcl/v2"
+	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/zclconf/go-cty/cty"
 
 	"viaduct/connmodel"
@@ -363,7 +364,29 @@ func (l *loader) ofValue(diags hcl.Diagnostics) {
 			}
 		}
 	}
-	l.ofHCL(diags)
+	var rest hcl.Diagnostics
+	for _, d := range diags {
+		if !l.ofSecret && l.ofFunction(d) {
+			continue
+		}
+		rest = append(rest, d)
+	}
+	l.ofHCL(rest)
+}
+
+// ofFunction reports in our words that a function found nothing here, and whether d says that. The name of a variable or file is no secret, also where
+// what it holds is one; what HCL says of such a place would not be repeated.
+func (l *loader) ofFunction(d *hcl.Diagnostic) bool {
+	call, ok := hcl.DiagnosticExtra[hclsyntax.FunctionCallDiagExtra](d)
+	if !ok || call.FunctionCallError() == nil || d.Subject == nil {
+		return false
+	}
+	summary := absentHere[call.CalledFunctionName()]
+	if summary == "" {
+		return false
+	}
+	l.errorAt(*d.Subject, summary, upperFirst(call.FunctionCallError().Error()))
+	return true
 }
 
 // ofSecretDetail stands for what is wrong with a value that is made of a secret.

@@ -82,7 +82,7 @@ func (l *socksLogin) after(s *steps, err error) {
 	case err == nil, s.phase == connmodel.PhaseConnect: // the request is sent when the password was accepted
 		l.attempt.Accepted()
 	case errors.As(err, new(*socks5.AuthError)):
-		l.attempt.Rejected("the proxy rejected it (SOCKS5, RFC 1929)")
+		l.attempt.Rejected("the proxy of " + l.a.hops[l.n-1].spec.Name + " rejected it (SOCKS5, RFC 1929)")
 	default:
 		l.attempt.Silent()
 	}

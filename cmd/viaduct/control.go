@@ -164,6 +164,14 @@ func (k *control) ask(ctx context.Context, method, path string, v any) (refused 
 	return refused, nil
 }
 
+// status asks how the gateway is. A policy that cannot be read does not keep anybody from that.
+func (k *control) status(c *cobra.Command) (*admin.Status, error) {
+	k.guess, k.notes = true, c.ErrOrStderr()
+	s := new(admin.Status)
+	_, err := k.ask(c.Context(), http.MethodGet, "/v1/status", s)
+	return s, err
+}
+
 func unreachable(address string, err error) error {
 	var op *net.OpError
 	if errors.As(err, &op) {

@@ -53,15 +53,14 @@ func newListStatus() *cobra.Command {
 		Example: "  viaduct list status\n  viaduct list status --json",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			var s admin.Status
-			k.guess, k.notes = true, c.ErrOrStderr()
-			if _, err := k.ask(c.Context(), http.MethodGet, "/v1/status", &s); err != nil {
+			s, err := k.status(c)
+			if err != nil {
 				return err
 			}
 			if asJSON {
 				return writeJSON(c.OutOrStdout(), append([]admin.ListStatus{}, s.Lists...))
 			}
-			printLists(c.OutOrStdout(), &s)
+			printLists(c.OutOrStdout(), s)
 			return nil
 		},
 	}
@@ -75,7 +74,7 @@ func printLists(w io.Writer, s *admin.Status) {
 		return
 	}
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
-	fmt.Fprint(t, "\nLIST\tFROM\tSTATE\tENTRIES\tLEFT OUT\tAGE\tLAST ERROR\n")
+	fmt.Fprint(t, "LIST\tFROM\tSTATE\tENTRIES\tLEFT OUT\tAGE\tLAST ERROR\n")
 	for _, l := range s.Lists {
 		age, state := "-", l.State
 		if l.Since != nil {

@@ -130,22 +130,6 @@ func withoutCopy(x *policies.List) string {
 	return "flows whose rules depend on it are refused till then"
 }
 
-func closeLists(all []*listSource) {
-	for _, s := range all {
-		s.Close()
-	}
-}
-
-// left returns the sources that set has and next has not.
-func (set listSet) left(next listSet) (gone []*listSource) {
-	for name, s := range set {
-		if next[name] != s {
-			gone = append(gone, s)
-		}
-	}
-	return gone
-}
-
 // dialList connects to the web server of a list by a route of the configuration in force, or, before there is one, of the table that is to be.
 func (s *service) dialList(next *upstream.Table) func(ctx context.Context, route string, target connmodel.Address) (net.Conn, error) {
 	return func(ctx context.Context, route string, target connmodel.Address) (net.Conn, error) {

@@ -90,7 +90,7 @@ func openPACs(c *policies.Config, prev pacSet, log *logrus.Logger) (set pacSet, 
 				}
 			}})
 		if err != nil {
-			closePACs(fresh)
+			closeAll(fresh)
 			return nil, nil, fmt.Errorf("pac %q: %w", p.Name, err)
 		}
 		x := &pacSource{s, key}
@@ -127,14 +127,15 @@ func keptPAC(c *policies.Config, p *policies.PAC) (string, error) {
 	return filepath.Join(dir, "pac", url.PathEscape(p.Name)+".json"), nil
 }
 
-func closePACs(all []*pacSource) {
+// closeAll closes sources that nobody has any more.
+func closeAll[S interface{ Close() }](all []S) {
 	for _, s := range all {
 		s.Close()
 	}
 }
 
 // left returns the sources that set has and next has not.
-func (set pacSet) left(next pacSet) (gone []*pacSource) {
+func left[M ~map[string]S, S comparable](set, next M) (gone []S) {
 	for name, s := range set {
 		if next[name] != s {
 			gone = append(gone, s)

@@ -218,9 +218,7 @@ func TestSquidWithDigest(t *testing.T) {
 func sambaWith(t *testing.T, user, password string) *peers.Samba {
 	t.Helper()
 	peers.Need(t, append([]string{"squid"}, peers.SambaNeeds...)...)
-	if os.Getuid() != 0 {
-		t.Skip("winbindd needs root")
-	}
+	peers.NeedRoot(t, "winbindd needs it")
 	samba, err := peers.NewSamba(t.Context(), t.TempDir(), user, password)
 	if err != nil {
 		t.Fatal(err)

@@ -164,8 +164,8 @@ func (s *service) apply(cfg *policies.Config, generation uint64) error {
 	done := false
 	defer func() {
 		if !done {
-			closeLists(freshLists)
-			closePACs(fresh)
+			closeAll(freshLists)
+			closeAll(fresh)
 			reach.Close()
 			resolvers.leave(prevResolvers) // lists and probes may have asked them already
 		}
@@ -233,10 +233,10 @@ func (s *service) apply(cfg *policies.Config, generation uint64) error {
 	if cur != nil {
 		cur.geoip.stop()
 	}
-	if gone := prevPACs.left(pacs); len(gone) > 0 {
-		time.AfterFunc(pacGrace, func() { closePACs(gone) }) // flows that were decided before may still ask them
+	if gone := left(prevPACs, pacs); len(gone) > 0 {
+		time.AfterFunc(pacGrace, func() { closeAll(gone) }) // flows that were decided before may still ask them
 	}
-	closeLists(prevLists.left(sources)) // flows under way keep the copies they know
+	closeAll(left(prevLists, sources)) // flows under way keep the copies they know
 	if door != nil {
 		go closeDoor(door) // the request for this reload may have come through it
 	}
@@ -380,8 +380,8 @@ func (s *service) stop(hurry context.Context) (cut int) {
 	if cur != nil {
 		cur.routes.Close()
 		cur.reach.Close()
-		closePACs(cur.pacs.left(nil))
-		closeLists(cur.lists.left(nil))
+		closeAll(left(cur.pacs, nil))
+		closeAll(left(cur.lists, nil))
 		cur.resolvers.leave(nil)
 		cur.geoip.stop()
 	}

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"io"
-	"net/http"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -33,15 +32,14 @@ func newStatus() *cobra.Command {
 		Example: "  viaduct status\n  viaduct status --config /etc/viaduct --json",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			var s admin.Status
-			k.guess, k.notes = true, c.ErrOrStderr()
-			if _, err := k.ask(c.Context(), http.MethodGet, "/v1/status", &s); err != nil {
+			s, err := k.status(c)
+			if err != nil {
 				return err
 			}
 			if asJSON {
-				return writeJSON(c.OutOrStdout(), &s)
+				return writeJSON(c.OutOrStdout(), s)
 			}
-			return printStatus(c.OutOrStdout(), &s)
+			return printStatus(c.OutOrStdout(), s)
 		},
 	}
 	k.flags(c)
@@ -102,6 +100,9 @@ func printStatus(w io.Writer, s *admin.Status) error {
 	printListeners(w, s)
 	printUpstreams(w, s)
 	printPACs(w, s)
+	if len(s.Lists) > 0 {
+		fmt.Fprintln(w)
+	}
 	printLists(w, s)
 	printResolvers(w, s)
 	printReach(w, s)

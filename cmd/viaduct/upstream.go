@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"fmt"
-	"net/http"
 	"strings"
 	"text/tabwriter"
 
@@ -47,9 +46,8 @@ func newUpstreamList() *cobra.Command {
 		Example: "  viaduct upstream list\n  viaduct upstream list --json",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			var s admin.Status
-			k.guess, k.notes = true, c.ErrOrStderr()
-			if _, err := k.ask(c.Context(), http.MethodGet, "/v1/status", &s); err != nil {
+			s, err := k.status(c)
+			if err != nil {
 				return err
 			}
 			if asJSON {

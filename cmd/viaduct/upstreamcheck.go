@@ -223,12 +223,14 @@ func (q *checkQuery) read(c *cobra.Command) (*practice, error) {
 			_ = policyErrors(c, diags, q.asJSON) // that there are some is the error
 			return nil, quiet(exitTrouble)
 		}
-		why := "see viaduct validate"
+		why, n := "", 0
 		for _, d := range strict.List {
 			if d.Severity == hcl.DiagError {
-				why = d.Detail
-				break
+				why, n = d.Detail, n+1
 			}
+		}
+		if n > 1 { // which of them is about which proxy is not known here
+			why = fmt.Sprintf("%d things of the policy cannot be had here, which \"viaduct validate\" names", n)
 		}
 		for _, u := range cfg.Upstreams.Upstreams {
 			if u.Auth != nil && !u.Auth.FromClient && (u.Auth.Unread || u.Auth.IsZero() || u.Auth.Username == "" && u.Auth.Token.IsZero() && u.Auth.CCache == "") {

@@ -319,9 +319,7 @@ func TestCheckKerberos(t *testing.T) {
 
 func TestCheckDante(t *testing.T) {
 	peers.Need(t, "danted")
-	if os.Getuid() != 0 {
-		t.Skip("users of dante need root")
-	}
+	peers.NeedRoot(t, "users of dante need it")
 	dante, err := peers.Dante(t.Context(), t.TempDir(), peers.DanteOptions{User: "jump", Password: "p4ss"})
 	if err != nil {
 		t.Fatal(err)
@@ -375,9 +373,7 @@ func TestCheckBesideAGateway(t *testing.T) {
 
 // A state that belongs to another user is not written into: the gateway could not read it.
 func TestCheckLeavesOthersState(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("it takes root to give a directory away")
-	}
+	peers.NeedRoot(t, "it takes root to give a directory away")
 	p := upstreamtest.NewHTTP(t, upstreamtest.Options{User: "svc", Password: "p4ss"})
 	s := newSurgery(t, "http://"+p.Addr(), "username = \"svc\"\n password = \"p4ss\"")
 	dir := filepath.Join(s.dir, "viaduct", "auth")

@@ -181,7 +181,7 @@ func (s *Source) restore() {
 		one.Unlock()
 		if err == nil {
 			s.take(set, *m, time.Since(begun))
-			s.log(false, "list %s: the copy of %s is in use until the server answers, with %s", s.o.Name, m.Time.Format(time.RFC3339), set.Report)
+			s.tell.Say(false, "list %s: the copy of %s is in use until the server answers, with %s", s.o.Name, m.Time.Format(time.RFC3339), set.Report)
 			return
 		}
 	}
@@ -189,11 +189,11 @@ func (s *Source) restore() {
 	if m == nil && !errors.Is(err, fs.ErrPermission) || errors.Is(err, errChecksum) {
 		aside := s.o.Keep + ".broken"
 		if rerr := os.Rename(s.o.Keep, aside); rerr == nil {
-			s.log(true, "list %s: %s; it has been set aside as %s", s.o.Name, s.broken, aside)
+			s.tell.Say(true, "list %s: %s; it has been set aside as %s", s.o.Name, s.broken, aside)
 			return
 		}
 	}
-	s.log(true, "list %s: %s", s.o.Name, s.broken)
+	s.tell.Say(true, "list %s: %s", s.o.Name, s.broken)
 }
 
 // temp makes the file that a copy is written to: beside the one that is kept, or, where none is kept, one without a name.
@@ -206,7 +206,7 @@ func (s *Source) temp() (f *os.File, path string, err error) {
 		if err == nil {
 			return f, f.Name(), nil
 		}
-		s.log(true, "list %s: the copy for the next start cannot be kept: %v", s.o.Name, err)
+		s.tell.Say(true, "list %s: the copy for the next start cannot be kept: %v", s.o.Name, err)
 	}
 	if f, err = os.CreateTemp("", "viaduct-list-*"); err == nil {
 		os.Remove(f.Name())

@@ -277,7 +277,7 @@ func (p *parser) finish() (*Set, error) {
 	case r.Wrong > r.Entries+r.Unsupported:
 		return nil, fmt.Errorf("it is no list of %s: %d of %d lines are no entries (%s)", map[bool]string{true: "networks", false: "hosts"}[p.o.Networks], r.Wrong, p.line, r.FirstWrong)
 	case r.Entries == 0 && r.Unsupported > 0:
-		return nil, fmt.Errorf("it has no entry: all of its %d rules are about more than hosts", r.Unsupported)
+		return nil, fmt.Errorf("it has no entry: all of its %d rules are about more than hosts (is it of networks?)", r.Unsupported)
 	case r.Entries == 0 && r.Size == 0:
 		return nil, errors.New("it is empty")
 	case r.Entries == 0:

@@ -47,6 +47,7 @@ type Source struct {
 	fetcher *source.Fetcher
 	now     atomic.Pointer[Set]
 	loop    *source.Loop
+	tell    *source.Teller
 	stop    context.CancelFunc
 	over    chan struct{}
 	first   chan struct{} // closed when the first look is over
@@ -61,8 +62,7 @@ type Source struct {
 	read    int64  // bytes of the look that is under way
 	looking bool
 	took    time.Duration // to read the copy in use and make its index
-	said    string
-	broken  string // what was wrong with the copy on disk
+	broken  string        // what was wrong with the copy on disk
 }
 
 // Status is a source at a moment.
@@ -99,7 +99,7 @@ func Open(o SourceOptions) *Source {
 	}
 	o.Fetch.Raw = true
 	o.Fetch.Accept = "text/plain, */*;q=0.5"
-	s := &Source{o: o, fetcher: source.NewFetcher(o.Fetch), loop: source.NewLoop(o.Refresh), over: make(chan struct{}), first: make(chan struct{})}
+	s := &Source{o: o, tell: source.NewTeller(o.Log), fetcher: source.NewFetcher(o.Fetch), loop: source.NewLoop(o.Refresh), over: make(chan struct{}), first: make(chan struct{})}
 	ctx, stop := context.WithCancel(context.Background())
 	s.stop = stop
 	s.restore()
@@ -195,32 +195,6 @@ func (s *Source) Status() Status {
 	return st
 }
 
-func (s *Source) log(problem bool, format string, args ...any) {
-	text := fmt.Sprintf(format, args...)
-	s.mu.Lock()
-	same := wordsOf(text)
-	again := problem && same == s.said
-	if problem {
-		s.said = same
-	} else {
-		s.said = ""
-	}
-	s.mu.Unlock()
-	if s.o.Log != nil && !again { // a server that is away is said once
-		s.o.Log(problem, text)
-	}
-}
-
-// wordsOf leaves out the numbers: ports, bytes and the names of temporary files are others each time, and the trouble is the same.
-func wordsOf(text string) string {
-	return strings.Map(func(r rune) rune {
-		if '0' <= r && r <= '9' {
-			return -1
-		}
-		return r
-	}, text)
-}
-
 // look asks the server once. What it sends is used only when it is a list that can be believed; else the one of now stays.
 func (s *Source) look(ctx context.Context, force bool) error {
 	s.mu.Lock()
@@ -234,7 +208,7 @@ func (s *Source) look(ctx context.Context, force bool) error {
 	err := s.ask(ctx, have, force)
 	s.mu.Lock()
 	if err == nil && s.failed != nil {
-		s.said = "" // when it fails again, that is another failure
+		s.tell.Over()
 	}
 	s.looking, s.failed = false, err
 	s.looks++
@@ -249,7 +223,7 @@ func (s *Source) look(ctx context.Context, force bool) error {
 		if now := s.now.Load(); now != nil {
 			with = fmt.Sprintf("the last good copy stays in use, with %d entries", now.Report.Entries)
 		}
-		s.log(true, "list %s: nothing to use from %s: %v; %s", s.o.Name, s.o.URL, err, with)
+		s.tell.Say(true, "list %s: nothing to use from %s: %v; %s", s.o.Name, s.o.URL, err, with)
 	}
 	return err
 }
@@ -313,7 +287,7 @@ func (s *Source) ask(ctx context.Context, have source.Validators, force bool) er
 		return err
 	}
 	s.take(set, m, took)
-	s.log(false, "list %s: a new copy is in use, with %s", s.o.Name, set.Report)
+	s.tell.Say(false, "list %s: a new copy is in use, with %s", s.o.Name, set.Report)
 	if path == "" {
 		return nil
 	}
@@ -323,9 +297,9 @@ func (s *Source) ask(ctx context.Context, have source.Validators, force bool) er
 		if err == nil {
 			return nil
 		}
-		s.log(true, "list %s: the copy for the next start cannot be kept: %v", s.o.Name, err)
+		s.tell.Say(true, "list %s: the copy for the next start cannot be kept: %v", s.o.Name, err)
 	} else {
-		s.log(true, "list %s: the copy for the next start cannot be kept: %v", s.o.Name, err)
+		s.tell.Say(true, "list %s: the copy for the next start cannot be kept: %v", s.o.Name, err)
 	}
 	return nil
 }

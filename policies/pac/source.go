@@ -42,6 +42,7 @@ type Source struct {
 	stop    context.CancelFunc
 	over    chan struct{} // closed when the background has ended; nil = there is none
 	loop    *source.Loop
+	tell    *source.Teller
 	unkept  bool // the script in use is not on the disk yet; the background's alone
 
 	mu      sync.Mutex
@@ -52,7 +53,6 @@ type Source struct {
 	loads   uint64    // scripts that were taken
 	fails   uint64    // looks that failed
 	past    Stats     // of scripts before this one
-	said    string    // problem that was logged last
 }
 
 // SourceStatus is a source at a moment.
@@ -73,7 +73,7 @@ func Open(o SourceOptions) (*Source, error) {
 	if o.Refresh <= 0 {
 		o.Refresh = usualRefresh
 	}
-	s := &Source{o: o, loop: source.NewLoop(o.Refresh)}
+	s := &Source{o: o, loop: source.NewLoop(o.Refresh), tell: source.NewTeller(o.Log)}
 	ctx, stop := context.WithCancel(context.Background())
 	s.stop = stop
 	if o.URL == "" {
@@ -169,21 +169,6 @@ func (s *Source) take(script *Script, got Fetched, since time.Time) {
 	}
 }
 
-func (s *Source) log(problem bool, format string, args ...any) {
-	text := fmt.Sprintf(format, args...)
-	s.mu.Lock()
-	again := problem && text == s.said
-	if problem {
-		s.said = text
-	} else {
-		s.said = ""
-	}
-	s.mu.Unlock()
-	if s.o.Log != nil && !again { // a server that is away is said once
-		s.o.Log(problem, text)
-	}
-}
-
 // run is the background.
 func (s *Source) run(ctx context.Context) {
 	defer close(s.over)
@@ -205,13 +190,18 @@ func (s *Source) look(ctx context.Context) error {
 		var script *Script
 		if script, err = New(ctx, got.Text, s.o.Script); err == nil {
 			s.take(script, *got, time.Now())
-			s.log(false, "PAC script %s: a new script is in use (%d bytes)", s.o.Name, len(got.Text))
+			s.tell.Say(false, "PAC script %s: a new script is in use (%d bytes)", s.o.Name, len(got.Text))
 			s.unkept = s.o.Keep != ""
 		}
 	}
+	s.mu.Lock()
+	if err == nil && s.failed != nil {
+		s.tell.Over()
+	}
+	s.mu.Unlock()
 	if s.unkept && err == nil {
 		if kerr := s.keep(got.Validators, s.now.Load().Text()); kerr != nil { // tried again with the next look
-			s.log(true, "PAC script %s: the copy for the next start cannot be kept: %v", s.o.Name, kerr)
+			s.tell.Say(true, "PAC script %s: the copy for the next start cannot be kept: %v", s.o.Name, kerr)
 		} else {
 			s.unkept = false
 		}
@@ -232,7 +222,7 @@ func (s *Source) look(ctx context.Context) error {
 		if s.now.Load() != nil {
 			with = "the last good script stays in use"
 		}
-		s.log(true, "PAC script %s: nothing to use from %s: %v; %s", s.o.Name, s.o.URL, err, with)
+		s.tell.Say(true, "PAC script %s: nothing to use from %s: %v; %s", s.o.Name, s.o.URL, err, with)
 	}
 	return err
 }
@@ -294,12 +284,12 @@ func (s *Source) restore(ctx context.Context) {
 	}
 	if err != nil {
 		if ctx.Err() == nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, errOtherURL) {
-			s.log(true, "PAC script %s: the copy in %s cannot be used: %v", s.o.Name, s.o.Keep, err)
+			s.tell.Say(true, "PAC script %s: the copy in %s cannot be used: %v", s.o.Name, s.o.Keep, err)
 		}
 		return
 	}
 	s.take(script, Fetched{Validators: k.Validators}, k.Time)
-	s.log(false, "PAC script %s: the copy of %s is in use until the server answers", s.o.Name, k.Time.Format(time.RFC3339))
+	s.tell.Say(false, "PAC script %s: the copy of %s is in use until the server answers", s.o.Name, k.Time.Format(time.RFC3339))
 }
 
 // keep writes the copy, whole or not at all.

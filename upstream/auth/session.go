@@ -181,7 +181,7 @@ func find(offers []Challenge, scheme string) (found *Challenge) {
 }
 
 func (s *Session) rejected(r *Request) *Error {
-	why := "the proxy rejected it (407 after " + s.scheme + ", when asked for " + r.Method + " " + plainly(r.URI) + ")"
+	why := "the proxy of " + s.a.c.Upstream + " rejected it (407 after " + s.scheme + ", when asked for " + r.Method + " " + plainly(r.URI) + ")"
 	if s.a.pair != nil && s.a.pair.Proven() {
 		why += "; it had been accepted before: was the password changed, or does this proxy say 407 where it means 403?"
 	}

@@ -5,8 +5,8 @@ variable "typed" {
   default = "x" # ERROR: Wrong type
 }
 locals {
-  gone = env("NOSUCH") # ERROR: Invalid function argument
-  file = file("nosuch") # ERROR: Invalid function argument
+  gone = env("NOSUCH") # ERROR: Environment variable not set
+  file = file("nosuch") # ERROR: Cannot read file
   name = var.nosuch # ERROR: Unknown name
 }
 gateway {

@@ -77,6 +77,19 @@ type Tester interface {
 	Fatalf(format string, args ...any)
 }
 
+// NeedRoot skips the test unless it runs as root, saying what for. With
+// VIADUCT_REQUIRE_PEERS=1 it fails the test instead.
+func NeedRoot(t Tester, what string) {
+	t.Helper()
+	switch {
+	case os.Getuid() == 0:
+	case os.Getenv(RequireEnv) == "1":
+		t.Fatalf("%s=1, but not root: %s", RequireEnv, what)
+	default:
+		t.Skipf("not root: %s", what)
+	}
+}
+
 // Need skips the test, naming what is missing, unless all programs are there.
 // With VIADUCT_REQUIRE_PEERS=1 it fails the test instead.
 func Need(t Tester, names ...string) {
