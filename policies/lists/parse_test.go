@@ -449,7 +449,7 @@ func FuzzComment(f *testing.F) {
 	f.Add("example.com", "@#.banner")
 	f.Add("@@||x.example^", "\x00^|")
 	f.Fuzz(func(t *testing.T, line, comment string) {
-		if strings.ContainsRune(line, '#') || divides(comment) || strings.ContainsAny(comment+line, "\r\n\v\f\x85\u00a0\u2028") || strings.TrimSpace(line) == "" {
+		if strings.ContainsRune(line, '#') || divides(comment) || strings.ContainsAny(comment+line, "\r\n\v\f\u0085\ufffd\u00a0\u2028") || strings.TrimSpace(line) == "" {
 			return
 		}
 		for _, form := range []Format{Lines, HostsFile, Adblock, Auto} {
