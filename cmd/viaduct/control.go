@@ -1,18 +1,13 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -111,57 +106,14 @@ func (k *control) usualPlace() string {
 	return "unix:" + here
 }
 
-// maxAnswer bounds what is read from the door.
-const maxAnswer = 64 << 20
-
 // ask sends one request and decodes the answer into v. refused is true when the gateway said no with an answer of that form.
 func (k *control) ask(ctx context.Context, method, path string, v any) (refused bool, err error) {
-	address, token, err := k.find()
+	d, err := k.open()
 	if err != nil {
 		return false, err
 	}
-	client := &http.Client{Timeout: 2 * time.Minute, Transport: &http.Transport{
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			var d net.Dialer
-			if path, ok := strings.CutPrefix(address, "unix:"); ok {
-				return d.DialContext(ctx, "unix", path)
-			}
-			return d.DialContext(ctx, "tcp", address)
-		},
-		DisableKeepAlives: true,
-	}}
-	host := "localhost"
-	if !strings.HasPrefix(address, "unix:") {
-		host = address
-	}
-	req, err := http.NewRequestWithContext(ctx, method, "http://"+host+path, nil)
-	if err != nil {
-		return false, fmt.Errorf("--admin %s: %w", address, err)
-	}
-	if token != "" {
-		req.Header.Set("Authorization", "Bearer "+token)
-	}
-	res, err := client.Do(req)
-	if err != nil {
-		return false, unreachable(address, err)
-	}
-	defer res.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
-	if err != nil {
-		return false, fmt.Errorf("the answer from %s ended early: %w", address, err)
-	}
-	refused = res.StatusCode != http.StatusOK
-	if refused && res.Header.Get("Content-Type") == "application/problem+json" {
-		var p struct{ Detail string }
-		if json.Unmarshal(body, &p) != nil || p.Detail == "" {
-			p.Detail = res.Status
-		}
-		return true, fmt.Errorf("the gateway at %s says: %s", address, p.Detail)
-	}
-	if err := json.NewDecoder(bytes.NewReader(body)).Decode(v); err != nil {
-		return refused, fmt.Errorf("what answers at %s is not a gateway (%s): %w", address, res.Status, err)
-	}
-	return refused, nil
+	defer d.close()
+	return d.ask(ctx, method, path, nil, v)
 }
 
 // status asks how the gateway is. A policy that cannot be read does not keep anybody from that.
@@ -171,22 +123,3 @@ func (k *control) status(c *cobra.Command) (*admin.Status, error) {
 	_, err := k.ask(c.Context(), http.MethodGet, "/v1/status", s)
 	return s, err
 }
-
-func unreachable(address string, err error) error {
-	var op *net.OpError
-	if errors.As(err, &op) {
-		err = op.Err
-	}
-	return &noDoor{address, err}
-}
-
-// noDoor says that nobody answers where the control door should be.
-type noDoor struct {
-	address string
-	err     error
-}
-
-func (e *noDoor) Error() string {
-	return fmt.Sprintf("no gateway answers at %s: %v. Does it run? Is its door elsewhere (--admin, --config)?", e.address, e.err)
-}
-func (e *noDoor) Unwrap() error { return e.err }
