@@ -40,6 +40,7 @@ type attempt struct {
 	clients     [MaxHops]*auth.Authenticator // of proxies that are shown what the client has proved; nil = not asked for yet
 	timed       timed
 	steps       steps
+	number      int        // from 1
 	found       resolution // of the last name that was looked up
 
 	hopRoom  [MaxHops]*Hop
@@ -303,8 +304,9 @@ func (a *attempt) first(to connmodel.Address) (net.Conn, *HopError) {
 	a.base = c
 	if a.rec.Recorder() != nil {
 		local, peer := ends(c)
-		rec.TCPConnected(local, peer, dns, time.Since(start)-dns)
+		tcp := time.Since(start) - dns
 		rec.Resolved(a.found.said)
+		rec.TCPConnected(local, peer, dns, tcp)
 	}
 	return c, nil
 }

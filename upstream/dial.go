@@ -156,7 +156,7 @@ func (d *dialing) try(rt *route, r *connmodel.Recorder, start time.Time) (*Conn,
 
 // begin chooses the way.
 func (a *attempt) begin(d *dialing, rt *route, now time.Time) {
-	*a = attempt{d: d}
+	*a = attempt{d: d, number: len(d.failed) + 1}
 	if rt.way != nil { // nothing to choose: the table's own slice and name
 		a.hops, a.name = rt.way.hops, rt.way.name
 		return
@@ -176,8 +176,11 @@ func (a *attempt) choose(rt *route, now time.Time) {
 	case rt.way != nil:
 		a.hops = append(a.hops, rt.way.hops...)
 	case rt.pool != nil:
-		m, probe := rt.pool.choose(a.d, now)
 		i := len(a.picks)
+		m, probe := rt.pool.pinned(a.d.q.Pin, i), false
+		if m == nil {
+			m, probe = rt.pool.choose(a.d, now)
+		}
 		a.picks = append(a.picks, pick{pool: rt.pool, member: m, first: len(a.hops), probe: probe})
 		if i == 0 && m.route.way != nil && len(a.hops) == 0 {
 			a.name = m.route.way.name

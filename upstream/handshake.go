@@ -43,7 +43,7 @@ func (a *attempt) through(n int, conn net.Conn, to connmodel.Address) (net.Conn,
 	}
 	s := &a.steps
 	in := a.withEarly(conn)
-	*s = steps{conn: in, at: start, phase: connmodel.PhaseConnect, via: a.d.q.Via}
+	*s = steps{conn: in, at: start, phase: connmodel.PhaseConnect, via: a.d.q.Via, look: a.onlooker(n)}
 	s.login = a.guardLogin(n)
 	bound, early, werr := h.speak(s, host, to.Port)
 	s.login.after(s, werr)
@@ -140,6 +140,7 @@ func (h *Hop) speak(s *steps, host string, port uint16) (bound string, early []b
 			req.Header = http1.Header{{Name: "Via", Value: s.via}}
 		}
 		res, err := httpconnect.Connect(s, req)
+		s.look.http(s, &res, err)
 		var no *httpconnect.StatusError
 		if errors.As(err, &no) {
 			// Error pages quote requests, ours with the credentials: the record of a failure keeps the status.
@@ -153,10 +154,12 @@ func (h *Hop) speak(s *steps, host string, port uint16) (bound string, early []b
 			user, s.showed = h.spec.Auth.Username, true
 		}
 		b, early, err := socks4.Connect(s, host, port, user, h.takesNames())
+		s.look.socks(s, h.spec.Scheme, err)
 		return boundText(b.Addr(), "", b.Port()), early, err
 	case schemeSOCKS5, schemeSOCKS5h:
 		s.socks5 = true
 		b, early, err := socks5.Connect(s, host, port, h.socks5Auth())
+		s.look.socks(s, h.spec.Scheme, err)
 		return boundText(b.IP, b.Name, b.Port), early, err
 	}
 	return "", nil, errors.New("scheme " + h.spec.Scheme + " is not built in")
@@ -184,6 +187,7 @@ type steps struct {
 	hint   string
 	via    string
 	login  *socksLogin // nil = nobody guards what is shown
+	look   *onlooker   // nil = nobody looks on
 
 	greeting, auth, connect time.Duration
 }

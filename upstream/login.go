@@ -137,6 +137,7 @@ func (a *attempt) talk(n int, sess *auth.Session, s *steps, r *auth.Request, k a
 		}
 		if f.Name != "" {
 			s.showed = true
+			s.look.shows(f)
 		}
 		status, challenges, err := k.ask(f)
 		if err != nil {
@@ -145,6 +146,7 @@ func (a *attempt) talk(n int, sess *auth.Session, s *steps, r *auth.Request, k a
 				sess.Unsent()
 			case sess.Proving() && errors.Is(err, os.ErrDeadlineExceeded) && a.base != nil && s != &a.steps:
 				sess.Late()
+				s.look = nil // whoever looks on is gone by then
 				a.outlive(sess, r, k)
 			default:
 				sess.Broken()
@@ -254,7 +256,7 @@ func (a *attempt) tunnel(n int, conn net.Conn, host string, to connmodel.Address
 	for moves := 0; ; moves++ {
 		s := a.loginSteps(au)
 		in := a.withEarly(conn)
-		*s = steps{conn: in, at: time.Now(), phase: connmodel.PhaseConnect, via: a.d.q.Via}
+		*s = steps{conn: in, at: time.Now(), phase: connmodel.PhaseConnect, via: a.d.q.Via, look: a.onlooker(n)}
 		k := &connector{hs: httpconnect.NewHandshake(s, http1.Limits{}), req: httpconnect.Request{Host: host, Port: to.Port}}
 		if s.via != "" {
 			k.req.Header = http1.Header{{Name: "Via", Value: s.via}}
@@ -348,6 +350,10 @@ func (k *connector) await() (int, []string, error) { return k.heed(k.hs.Await())
 // heed says what an answer is.
 func (k *connector) heed(res httpconnect.Result, err error) (int, []string, error) {
 	k.heard = k.heard || err == nil || errors.As(err, new(*httpconnect.StatusError))
+	s, ok := k.hs.Conn().(*steps)
+	if ok {
+		s.look.http(s, &res, err)
+	}
 	var no *httpconnect.StatusError
 	switch {
 	case err == nil:
@@ -359,7 +365,7 @@ func (k *connector) heed(res httpconnect.Result, err error) (int, []string, erro
 		return 407, no.ProxyAuthenticate, nil
 	}
 	// Error pages quote requests, ours with the credentials: the record of a failure keeps the status.
-	if s, ok := k.hs.Conn().(*steps); ok {
+	if ok {
 		s.hint = hintOf(no.Header)
 	}
 	no.Header, no.BodySnippet, no.ProxyAuthenticate, no.Reason = nil, nil, nil, ""
@@ -384,7 +390,7 @@ func (a *attempt) logIn(n int, conn net.Conn) (net.Conn, *auth.Session, *HopErro
 	}
 	for moves := 0; ; moves++ {
 		s := a.loginSteps(au)
-		*s = steps{conn: a.withEarly(conn), at: time.Now(), phase: connmodel.PhaseConnect, via: a.d.q.Via}
+		*s = steps{conn: a.withEarly(conn), at: time.Now(), phase: connmodel.PhaseConnect, via: a.d.q.Via, look: a.onlooker(n)}
 		k := newKnocker(s, url)
 		sess := au.NewSession(tlsState(conn))
 		if a.d.q.Login && sess != nil {
@@ -462,6 +468,7 @@ func (k *knocker) await() (int, []string, error) {
 	if k.resp.Status == 101 {
 		return 0, nil, &httpconnect.ProtocolError{Saw: "101 (Switching Protocols)"}
 	}
+	k.s.look.answer(k.s, k.resp.Status, k.resp.Reason, k.resp.Header)
 	var challenges []string
 	for v := range k.resp.Header.Values("Proxy-Authenticate") {
 		challenges = append(challenges, v)

@@ -261,6 +261,19 @@ func (p *pool) choose(d *dialing, now time.Time) (*member, bool) {
 	return m, probe
 }
 
+// pinned is the member that the caller wants for pool number i of the way; nil = it does not say, or there is none of that name.
+func (p *pool) pinned(names []string, i int) *member {
+	if i >= len(names) {
+		return nil
+	}
+	for _, m := range p.members {
+		if m.route.name == names[i] {
+			return m
+		}
+	}
+	return nil
+}
+
 func without(set []*member, m *member) []*member {
 	for i := range set {
 		if set[i] == m {

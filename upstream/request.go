@@ -70,6 +70,14 @@ type Request struct {
 	// Tried holds the pool members that failed this flow, so that a second Dial goes on to others; nil = nobody cares.
 	Tried *Tried
 
+	// Watch is told what each proxy answers, on the goroutine that dials, before the next thing is done; nil = nobody looks on. It is for
+	// people who try a way.
+	Watch func(Said)
+
+	// Pin names the member that each pool on the way is to take, in the order in which the way meets the pools, by the name of its route
+	// ("upstream.corp_a"); nil = the pools choose. It is for people who try one way after the other: health and limits are not asked.
+	Pin []string
+
 	// Choices keeps what choosers said of the flow, so that they are asked once for several requests about the same; nil = each request asks.
 	Choices *Choices
 }
