@@ -32,17 +32,24 @@ type plan struct {
 	offer     *upstream.TLSOffer                  // what the server is asked for in the name of a TLS client; nil = what the policy says
 }
 
+// planOf is what a decision alone says of the dialling.
+func planOf(g *generation, f *connmodel.Facts, d *connmodel.Decision) plan {
+	pl := plan{d: d, timeouts: g.cfg.Limits.timeouts(d), plain: f.Protocol == connmodel.ProtocolHTTP}
+	pl.to = connmodel.ServerPlan{Address: Destination(f, d), Route: d.Route, TLS: d.TLS}
+	if !d.Server.IsZero() {
+		pl.to.Address = d.Server
+	}
+	return pl
+}
+
 // newPlan turns a decision into a plan and lets hooks edit or refuse it. An edited address passes the same check as any other.
 func (s *session) newPlan(p *pin, rec *connmodel.Recorder, f *connmodel.Facts, d *connmodel.Decision) (plan, *connmodel.ConnError) {
-	pl := plan{d: d, timeouts: p.gen.cfg.Limits.timeouts(d), plain: f.Protocol == connmodel.ProtocolHTTP, via: s.via}
+	pl := planOf(p.gen, f, d)
+	pl.via = s.via
 	pl.switches = pl.plain && s.req.Upgrade != ""
 	pl.proved = s.login(p, f)
 	if pl.via == "" {
 		pl.via = "1.1 " + s.r.proxyName(p)
-	}
-	pl.to = connmodel.ServerPlan{Address: Destination(f, d), Route: d.Route, TLS: d.TLS}
-	if !d.Server.IsZero() {
-		pl.to.Address = d.Server
 	}
 	if d.ProxyProtocol != 0 {
 		pl.header = s.introduction(d.ProxyProtocol, f)
@@ -64,11 +71,11 @@ func (s *session) newPlan(p *pin, rec *connmodel.Recorder, f *connmodel.Facts, d
 	if s.inner != nil {
 		pl.offer = s.inner.offer(f, &pl)
 	}
-	return pl, s.checkPlan(p, &pl, f)
+	return pl, checkPlan(p, &pl, f)
 }
 
 // checkPlan looks at the address before anything is resolved or dialled.
-func (s *session) checkPlan(p *pin, pl *plan, f *connmodel.Facts) *connmodel.ConnError {
+func checkPlan(p *pin, pl *plan, f *connmodel.Facts) *connmodel.ConnError {
 	pl.addrs, pl.resolved = nil, nil
 	switch {
 	case pl.to.Address != f.Target:
@@ -128,7 +135,7 @@ func (s *session) reachServer(ctx context.Context, p *pin, rec *connmodel.Record
 		if !more || !time.Now().Before(deadline) {
 			return nil, err
 		}
-		if e := s.checkPlan(p, pl, f); e != nil {
+		if e := checkPlan(p, pl, f); e != nil {
 			return nil, e
 		}
 	}

@@ -157,17 +157,7 @@ func refusal(format string, args ...any) *connmodel.ConnError {
 // network: for literal addresses, for localhost, and for addrs, which the name is known to have. l is the listener that the flow came by,
 // or nil. nil = allowed. It is the check that flows pass, for tools that explain.
 func CheckTarget(c *Config, l *Listener, d *connmodel.Decision, target connmodel.Address, addrs []netip.Addr) *connmodel.ConnError {
-	g := &generation{cfg: c}
-	for i := range c.Listeners {
-		if n := c.Listeners[i].Network; n == "tcp" || n == "" {
-			for _, ap := range listenAddrs(c.Listeners[i].Address) {
-				g.own.add(ap)
-			}
-		}
-	}
-	for _, ap := range c.OwnAddresses {
-		g.own.add(ap)
-	}
+	g := offline(c)
 	server := target
 	if !d.Server.IsZero() {
 		server, addrs = d.Server, nil
@@ -181,4 +171,20 @@ func CheckTarget(c *Config, l *Listener, d *connmodel.Decision, target connmodel
 		}
 	}
 	return nil
+}
+
+// offline is the generation of a configuration that does not run, for tools: its listeners are where they say.
+func offline(c *Config) *generation {
+	g := &generation{cfg: c}
+	for i := range c.Listeners {
+		if n := c.Listeners[i].Network; n == "tcp" || n == "" {
+			for _, ap := range listenAddrs(c.Listeners[i].Address) {
+				g.own.add(ap)
+			}
+		}
+	}
+	for _, ap := range c.OwnAddresses {
+		g.own.add(ap)
+	}
+	return g
 }

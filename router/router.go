@@ -2,8 +2,6 @@ package router
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"math"
@@ -56,9 +54,7 @@ type generation struct {
 // New returns a router that listens nowhere until Apply gives it a configuration.
 func New(o Options) *Router {
 	r := &Router{opt: o, doors: make(map[doorKey]*door)}
-	var b [8]byte
-	rand.Read(b[:])
-	r.name = "viaduct-" + hex.EncodeToString(b[:])
+	r.name = randomName()
 	r.gate.init()
 	r.sessions.init()
 	r.handshakes.q.init()

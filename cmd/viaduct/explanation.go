@@ -65,6 +65,17 @@ type explanation struct {
 	Resolver string `json:"resolver,omitempty"`
 	// Inside is what is done with the request of an https:// URL, where the tunnel is opened.
 	Inside *explanation `json:"inside,omitempty"`
+
+	asked answered
+}
+
+// answered is what an explanation was made of, for those who go on from it.
+type answered struct {
+	facts    *connmodel.Facts
+	decision *connmodel.Decision // nil = there is none
+	trace    *connmodel.Trace
+	choices  upstream.Choices // what scripts said
+	hops     []upstream.HopInfo
 }
 
 type ruleStep struct {
@@ -100,13 +111,34 @@ type memberStep struct {
 
 // explainFlow decides f as the service would, and looks at the way it would take.
 func explainFlow(ctx context.Context, cfg *policies.Config, l *policies.Listener, f *connmodel.Facts, q *question) (*explanation, error) {
-	keptLists(cfg) // without a copy the explanation says so
-	once := &pacOnce{cfg: cfg, noDNS: q.noDNS}
-	rc, table, resolvers, _, err := wireUp(cfg, once.chooser) // problems of other listeners are not asked about
+	x, err := newExplainer(cfg, q)
 	if err != nil {
 		return nil, err
 	}
-	defer table.Close()
+	defer x.table.Close()
+	return x.flow(ctx, l, f)
+}
+
+// explainer answers questions about a configuration, joined as for the service.
+type explainer struct {
+	cfg       *policies.Config
+	q         *question
+	once      *pacOnce
+	rc        *router.Config
+	table     *upstream.Table // the caller closes it
+	resolvers resolverSet
+}
+
+func newExplainer(cfg *policies.Config, q *question) (x *explainer, err error) {
+	keptLists(cfg) // without a copy the explanation says so
+	x = &explainer{cfg: cfg, q: q, once: &pacOnce{cfg: cfg, noDNS: q.noDNS}}
+	x.rc, x.table, x.resolvers, _, err = wireUp(cfg, x.once.chooser) // problems of other listeners are not asked about
+	return x, err
+}
+
+// flow explains one.
+func (x *explainer) flow(ctx context.Context, l *policies.Listener, f *connmodel.Facts) (*explanation, error) {
+	cfg, q, resolvers := x.cfg, x.q, x.resolvers
 	e := &explanation{
 		Target: f.Target.String(), Protocol: string(f.Protocol), User: f.User, Listener: l.Name, Policy: l.Policy, Time: f.Time,
 		Accept: atTheDoor(l, f), Rules: []ruleStep{},
@@ -143,6 +175,7 @@ func explainFlow(ctx context.Context, cfg *policies.Config, l *policies.Listener
 		}
 	}
 	e.Reach = reach.steps()
+	e.asked.facts, e.asked.trace = f, trace
 	if d == nil {
 		e.Open = stillOpen(f, need)
 		return e, nil
@@ -151,11 +184,12 @@ func explainFlow(ctx context.Context, cfg *policies.Config, l *policies.Listener
 		return e, nil
 	}
 	e.Resolver = cmp.Or(l.Resolver, cfg.Gateway.Resolver)
-	e.decided(ctx, rc, table, f, d, once)
+	e.asked.decision = d
+	e.decided(ctx, x.rc, x.table, f, d, x.once)
 	if d.TLS.Opens() && q.inside != nil && f.Request == nil {
 		in := *f
 		in.Request, in.Scheme, in.Tunnel = q.inside, "https", f.Target
-		e.Inside, err = explainFlow(ctx, cfg, l, &in, q)
+		e.Inside, err = x.flow(ctx, l, &in)
 	}
 	return e, err
 }
@@ -334,11 +368,12 @@ func (e *explanation) decided(ctx context.Context, rc *router.Config, table *ups
 	}
 	hops, _ := table.Describe(d.Route) // load has checked that there is such a route
 	q := requestOf(f, d)
+	q.Choices = &e.asked.choices
 	if chosen, ok := table.Choose(ctx, q); ok {
 		hops = chosen.Hops
 		e.chosen(once, q, &chosen)
 	}
-	e.Route = hopSteps(hops)
+	e.Route, e.asked.hops = hopSteps(hops), hops
 	e.ResolvedBy = resolvedBy(f, d, hops)
 	if f.Protocol == connmodel.ProtocolUDP {
 		if e.Refused = router.CheckDatagrams(rc, d); e.Refused != "" {

@@ -138,7 +138,7 @@ func (q *checkQuery) run(c *cobra.Command, names []string) error {
 		}
 		ws = u
 	}
-	p, err := q.read(c)
+	p, err := q.control.practise(c, q.mute, q.asJSON)
 	if err != nil {
 		return err
 	}
@@ -152,7 +152,7 @@ func (q *checkQuery) run(c *cobra.Command, names []string) error {
 	}
 	ctx, stop := signal.NotifyContext(c.Context(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	p.ask(ctx, q)
+	p.ask(ctx, q.control, q.mute)
 	out := &checkPrinter{w: c.OutOrStdout(), p: palette(colourful(c.OutOrStdout())), live: colourful(c.ErrOrStderr()), err: c.ErrOrStderr()}
 	if q.asJSON {
 		out = nil
@@ -204,13 +204,13 @@ type practice struct {
 	asking    resolverSet // those that have been told of a table
 }
 
-// read reads the policy as run does; where something is missing here, as far as it goes.
-func (q *checkQuery) read(c *cobra.Command) (*practice, error) {
-	o, notes, err := q.options(q.paths(nil))
+// practise reads the policy as run does; where something is missing here, as far as it goes. mute says that no credential is shown.
+func (k *control) practise(c *cobra.Command, mute, asJSON bool) (*practice, error) {
+	o, notes, err := k.options(k.paths(nil))
 	if err != nil {
 		return nil, err
 	}
-	if !q.mute { // else nothing is shown, and what it would be is not asked for
+	if !mute { // else nothing is shown, and what it would be is not asked for
 		o.Command = commands{}.run(c.Context())
 	}
 	p := &practice{unreadable: map[string]string{}}
@@ -220,7 +220,7 @@ func (q *checkQuery) read(c *cobra.Command) (*practice, error) {
 		var diags policies.Diagnostics
 		if cfg, diags = policies.Load(o); diags.HasErrors() || notes.HasErrors() {
 			diags.List = append(notes.List, diags.List...)
-			_ = policyErrors(c, diags, q.asJSON) // that there are some is the error
+			_ = policyErrors(c, diags, asJSON) // that there are some is the error
 			return nil, quiet(exitTrouble)
 		}
 		why, n := "", 0
@@ -246,11 +246,10 @@ func (q *checkQuery) read(c *cobra.Command) (*practice, error) {
 }
 
 // ask looks for a running gateway, which knows the directory of its state, and decides whether credentials may be shown.
-func (p *practice) ask(ctx context.Context, q *checkQuery) {
+func (p *practice) ask(ctx context.Context, k control, mute bool) {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
 	var s admin.Status
-	k := q.control
 	k.guess, k.notes = true, discard{}
 	if _, p.gatewayErr = k.ask(ctx, http.MethodGet, "/v1/status", &s); p.gatewayErr == nil {
 		p.gateway = &s
@@ -260,7 +259,7 @@ func (p *practice) ask(ctx context.Context, q *checkQuery) {
 		dir, err = p.gateway.StateDir, nil // its environment may be another
 	}
 	switch {
-	case q.mute:
+	case mute:
 		p.mute = "--no-credentials says so"
 	case err != nil:
 		p.mute = "there is no directory for state in which that could be written down: " + err.Error()
