@@ -66,17 +66,16 @@ func (t *Try) met() netip.AddrPort {
 	if t.f.KernelSent() || t.f.NamedInside() {
 		return netip.AddrPortFrom(t.f.TargetIP, t.f.Target.Port)
 	}
-	for _, a := range listenAddrs(t.p.l.Address) {
-		if a.Addr().IsUnspecified() { // any address of this machine
-			ip := loopback4
-			if t.f.Client.Addr().Is6() {
-				ip = netip.IPv6Loopback()
-			}
-			return netip.AddrPortFrom(ip, a.Port())
-		}
-		return a
+	all := listenAddrs(t.p.l.Address)
+	switch {
+	case len(all) == 0:
+		return netip.AddrPort{}
+	case !all[0].Addr().IsUnspecified():
+		return all[0]
+	case t.f.Client.Addr().Is6(): // any address of this machine
+		return netip.AddrPortFrom(netip.IPv6Loopback(), all[0].Port())
 	}
-	return netip.AddrPort{}
+	return netip.AddrPortFrom(loopback4, all[0].Port())
 }
 
 // Request is what the service would ask the dialling for. The caller may edit it.
