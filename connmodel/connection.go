@@ -12,8 +12,8 @@ type Connection struct {
 	Peer    netip.AddrPort // the remote end of our socket; for a server behind hops, the first hop's
 	Local   netip.AddrPort // our end of the socket
 	State   State
-	Error   *ConnError // this endpoint should not be tried again as is; an ordinary end does not set it
 	TLS     bool       // TLS is wanted on this connection, by us or by the peer
+	Error   *ConnError // this endpoint should not be tried again as is; an ordinary end does not set it
 	TLSInfo *TLSInfo   // TLS as established, or what is known of a client's handshake that failed; nil before, and without TLS
 
 	// Wall clock for people, monotonic for durations; zero = never happened.
@@ -123,8 +123,9 @@ type Request struct {
 	Method string
 	Scheme string
 	Host   string
-	Path   string // bounded
-	Tunnel ID     // the flow of the tunnel that it came in; zero = it came by itself
+	Path   string  // bounded
+	Tunnel ID      // the flow of the tunnel that it came in; zero = it came by itself
+	Within Address // that tunnel's target
 	Start  time.Time
 	End    time.Time // last byte of the body sent on
 }
@@ -174,7 +175,8 @@ type Flow struct {
 	Target     Address
 	Protocol   Protocol
 	Decision   *Decision
-	Trace      *Trace // only when it was asked for
+	Gathered   *Gathered // what the decision looked at that stands nowhere else; nil = nothing
+	Trace      *Trace    // only when it was asked for
 	Error      *ConnError
 	Request    *Request // nil for tunnels, but for one that was refused for the request it began with
 	Response   *Response

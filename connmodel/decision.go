@@ -68,6 +68,8 @@ type Decision struct {
 
 	// Shadow holds what shadow rules would have said, in written order. Only deciders with shadow rules fill it, in a copy.
 	Shadow []ShadowVerdict
+	// ShadowPolicy is what another policy would have decided for the flow; nil when none was asked. It, too, is filled in a copy.
+	ShadowPolicy *ShadowDecision
 }
 
 // Denied reports whether d refuses the flow.
@@ -94,6 +96,47 @@ type ShadowVerdict struct {
 	Line    int
 	Outcome Outcome
 	Route   string
+}
+
+// ShadowDecision is what a shadow policy would have decided with the facts that were at hand for the real decision: none is gathered for it.
+type ShadowDecision struct {
+	Policy  string
+	Rule    string // that would have taken the flow, or that asks for what was not known; "" = none would have
+	File    string
+	Line    int
+	Outcome Outcome // "" when Undecided says why
+	Route   string
+	Server  Address // zero = the target
+	TLS     TLSMode // "" = passthrough
+	// Undecided says which facts the rule asks for that nobody had gathered, as "addresses" or "client_hello+request", or what else kept it
+	// from a decision; "" = there is one.
+	Undecided string
+}
+
+// ShadowDiffers reports whether a shadow rule that held, or the shadow policy, would have done something else than d does. What a shadow policy
+// could not decide is no difference.
+func (d *Decision) ShadowDiffers() bool {
+	if d == nil {
+		return false
+	}
+	for i := range d.Shadow {
+		if v := &d.Shadow[i]; v.Outcome != d.Outcome || v.Route != d.Route {
+			return true
+		}
+	}
+	return d.ShadowPolicy.Differs(d)
+}
+
+// Differs reports whether s would have done something else than d does: another outcome, and for those that go on another route, server or TLS mode.
+// s and d may be nil, which differs from nothing.
+func (s *ShadowDecision) Differs(d *Decision) bool {
+	switch {
+	case s == nil || d == nil || s.Undecided != "":
+		return false
+	case s.Outcome != d.Outcome:
+		return true
+	}
+	return s.Outcome == OutcomeVia && (s.Route != d.Route || s.Server != d.Server || plainMode(s.TLS) != d.TLS.ModeOf())
 }
 
 // Retry says how often and when a failed attempt is followed by another.
@@ -127,6 +170,21 @@ const (
 	TLSTerminate   TLSMode = "terminate"
 	TLSIntercept   TLSMode = "intercept"
 )
+
+// ModeOf is what p does about TLS; TLSPassthrough for nil.
+func (p *TLSPlan) ModeOf() TLSMode {
+	if p == nil {
+		return TLSPassthrough
+	}
+	return plainMode(p.Mode)
+}
+
+func plainMode(m TLSMode) TLSMode {
+	if m == "" {
+		return TLSPassthrough
+	}
+	return m
+}
 
 // Opens reports whether TLS of the client ends here. p may be nil.
 func (p *TLSPlan) Opens() bool {

@@ -357,6 +357,34 @@ type wireDecision struct {
 		Outcome Outcome `json:"outcome"`
 		Route   string  `json:"route"`
 	} `json:"shadow"`
+	TLS          TLSMode           `json:"tls"`
+	ShadowPolicy *wireShadowPolicy `json:"shadow_policy"`
+}
+
+type wireShadowPolicy struct {
+	Policy    string      `json:"policy"`
+	Rule      string      `json:"rule"`
+	File      string      `json:"file"`
+	Line      int         `json:"line"`
+	Outcome   Outcome     `json:"outcome"`
+	Route     string      `json:"route"`
+	Server    wireAddress `json:"server"`
+	TLS       TLSMode     `json:"tls"`
+	Undecided string      `json:"undecided"`
+}
+
+func (w *wireShadowPolicy) value() *ShadowDecision {
+	if w == nil {
+		return nil
+	}
+	s := &ShadowDecision{
+		Policy: w.Policy, Rule: w.Rule, File: w.File, Line: w.Line, Outcome: w.Outcome, Route: w.Route, Server: Address(w.Server),
+		TLS: w.TLS, Undecided: w.Undecided,
+	}
+	if s.TLS == TLSPassthrough {
+		s.TLS = ""
+	}
+	return s
 }
 
 func (w *wireDecision) value() *Decision {
@@ -373,6 +401,10 @@ func (w *wireDecision) value() *Decision {
 	for _, v := range w.Shadow {
 		d.Shadow = append(d.Shadow, ShadowVerdict(v))
 	}
+	if plainMode(w.TLS) != TLSPassthrough {
+		d.TLS = &TLSPlan{Mode: w.TLS}
+	}
+	d.ShadowPolicy = w.ShadowPolicy.value()
 	return d
 }
 
@@ -423,20 +455,21 @@ var tlsVersionByName = func() map[string]uint16 {
 }()
 
 type wireRequest struct {
-	Method string     `json:"method"`
-	Scheme string     `json:"scheme"`
-	Host   string     `json:"host"`
-	Path   string     `json:"path"`
-	Tunnel ID         `json:"tunnel"`
-	Start  *time.Time `json:"timestamp_start"`
-	End    *time.Time `json:"timestamp_end"`
+	Method string      `json:"method"`
+	Scheme string      `json:"scheme"`
+	Host   string      `json:"host"`
+	Path   string      `json:"path"`
+	Tunnel ID          `json:"tunnel"`
+	Within wireAddress `json:"tunnel_target"`
+	Start  *time.Time  `json:"timestamp_start"`
+	End    *time.Time  `json:"timestamp_end"`
 }
 
 func (w *wireRequest) value() *Request {
 	if w == nil {
 		return nil
 	}
-	return &Request{Method: w.Method, Scheme: w.Scheme, Host: w.Host, Path: w.Path, Tunnel: w.Tunnel, Start: orZero(w.Start), End: orZero(w.End)}
+	return &Request{Method: w.Method, Scheme: w.Scheme, Host: w.Host, Path: w.Path, Tunnel: w.Tunnel, Within: Address(w.Within), Start: orZero(w.Start), End: orZero(w.End)}
 }
 
 type wireResponse struct {
@@ -511,6 +544,7 @@ type wireFlow struct {
 	Client     *wireClient       `json:"client_conn"`
 	Server     *wireServer       `json:"server_conn"`
 	Decision   *wireDecision     `json:"decision"`
+	Gathered   *wireGathered     `json:"gathered"`
 	Trace      *[]wireStep       `json:"trace"`
 	Request    *wireRequest      `json:"request"`
 	Response   *wireResponse     `json:"response"`
@@ -546,6 +580,9 @@ func (w *wireFlow) value() (*Flow, error) {
 		}
 	}
 	var err error
+	if f.Gathered, err = w.Gathered.value(); err != nil {
+		return nil, err
+	}
 	if f.Client, err = w.Client.value(); err != nil {
 		return nil, err
 	}

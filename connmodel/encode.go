@@ -12,15 +12,15 @@ const MaxRecord = 64 << 10
 
 // detail is how much of a record is written.
 type detail struct {
-	longest, attempts, hops, certificates, sans, offers, suites, trace, metadata, shadow, tags int
+	longest, attempts, hops, certificates, sans, offers, suites, trace, metadata, shadow, tags, samples int
 }
 
 // details go from everything to what always fits into MaxRecord.
 var details = [...]detail{
-	{longest: 4 << 10, attempts: maxAttempts, hops: maxHops, certificates: maxCertificates, sans: maxSANs, offers: maxALPNOffers, suites: 128, trace: 1000, metadata: maxMetadata, shadow: 50, tags: 50},
-	{longest: 512, attempts: 8, hops: 8, certificates: 2, sans: 10, offers: maxALPNOffers, suites: 64, trace: 20, metadata: maxMetadata, shadow: 10, tags: 20},
-	{longest: 128, attempts: 3, hops: 4, certificates: 1, sans: 2, offers: 4, suites: 8, trace: 0, metadata: 8, shadow: 2, tags: 4},
-	{longest: 64, attempts: 2, hops: 3, certificates: 0, sans: 0, offers: 2, suites: 0, trace: 0, metadata: 4, shadow: 0, tags: 2},
+	{longest: 4 << 10, attempts: maxAttempts, hops: maxHops, certificates: maxCertificates, sans: maxSANs, offers: maxALPNOffers, suites: 128, trace: 1000, metadata: maxMetadata, shadow: 50, tags: 50, samples: maxSampledFields},
+	{longest: 512, attempts: 8, hops: 8, certificates: 2, sans: 10, offers: maxALPNOffers, suites: 64, trace: 20, metadata: maxMetadata, shadow: 10, tags: 20, samples: 8},
+	{longest: 128, attempts: 3, hops: 4, certificates: 1, sans: 2, offers: 4, suites: 8, trace: 0, metadata: 8, shadow: 2, tags: 4, samples: 2},
+	{longest: 64, attempts: 2, hops: 3, certificates: 0, sans: 0, offers: 2, suites: 0, trace: 0, metadata: 4, shadow: 0, tags: 2, samples: 0},
 }
 
 type encoder struct {
@@ -90,6 +90,10 @@ func (e *encoder) flow(f *Flow) {
 	e.server(f.Server)
 	e.raw(`,"decision":`)
 	e.decision(f.Decision)
+	if f.Gathered != nil {
+		e.raw(`,"gathered":`)
+		e.gathered(f.Gathered)
+	}
 	if f.Trace != nil {
 		e.raw(`,"trace":`)
 		e.trace(f.Trace)
@@ -489,7 +493,42 @@ func (e *encoder) decision(d *Decision) {
 		e.comma(i)
 		e.shadowVerdict(&list[i])
 	}
-	e.raw(`]}`)
+	e.raw(`]`)
+	if m := d.TLS.ModeOf(); m != TLSPassthrough {
+		e.raw(`,"tls":`)
+		e.str(string(m))
+	}
+	if d.ShadowPolicy != nil {
+		e.raw(`,"shadow_policy":`)
+		e.shadowPolicy(d.ShadowPolicy)
+	}
+	e.raw(`}`)
+}
+
+func (e *encoder) shadowPolicy(s *ShadowDecision) {
+	e.raw(`{"policy":`)
+	e.str(s.Policy)
+	e.raw(`,"rule":`)
+	e.strOrNull(s.Rule)
+	e.raw(`,"file":`)
+	e.str(s.File)
+	e.raw(`,"line":`)
+	e.int(int64(s.Line))
+	e.raw(`,"outcome":`)
+	e.strOrNull(string(s.Outcome))
+	e.raw(`,"route":`)
+	e.strOrNull(s.Route)
+	e.raw(`,"server":`)
+	e.address(s.Server)
+	if m := plainMode(s.TLS); m != TLSPassthrough {
+		e.raw(`,"tls":`)
+		e.str(string(m))
+	}
+	if s.Undecided != "" {
+		e.raw(`,"undecided":`)
+		e.str(s.Undecided)
+	}
+	e.raw(`}`)
 }
 
 func (e *encoder) shadowVerdict(v *ShadowVerdict) {
@@ -588,6 +627,8 @@ func (e *encoder) request(q *Request) {
 	if q.Tunnel != (ID{}) {
 		e.raw(`,"tunnel":`)
 		e.id(q.Tunnel)
+		e.raw(`,"tunnel_target":`)
+		e.address(q.Within)
 	}
 	e.raw(`,"timestamp_start":`)
 	e.time(q.Start)

@@ -40,6 +40,10 @@ const (
 	// NeedName asks for the name that a client asks for inside, where a firewall sent its connection here (Facts.Named): that of its
 	// ClientHello or of its plain HTTP request. It is had with either, or with NeedHello and NeedRequest together.
 	NeedName
+	// NeedHeader and NeedReach are facts that flows have at once, and that a record does not keep: the fields of a request (those that were
+	// not sampled), and what the machine could reach. They are lacking in Facts of the past alone: see Facts.Gone.
+	NeedHeader
+	NeedReach
 )
 
 // String names the facts, for logs and explain.
@@ -56,6 +60,12 @@ func (n Need) String() string {
 	}
 	if n&NeedName != 0 {
 		parts = append(parts, "name")
+	}
+	if n&NeedHeader != 0 {
+		parts = append(parts, "header")
+	}
+	if n&NeedReach != 0 {
+		parts = append(parts, "reach")
 	}
 	return strings.Join(parts, "+")
 }
@@ -95,6 +105,28 @@ type Facts struct {
 	// HelloUnread says that the client began a ClientHello that could not be read, and RequestUnread the same of an HTTP request: a
 	// rule whose outcome depends on it has none, and nothing fails open.
 	HelloUnread, RequestUnread bool
+
+	// Gone says of which facts something may not be known, and cannot be had any more: these are facts of the past, as a record tells them
+	// (Flow.Facts). 0 = the flow is here.
+	Gone Need
+}
+
+// LacksField reports whether it is not known whether the request has more lines of a header field than Request.Header knows.
+func (f *Facts) LacksField(name string) bool {
+	if f.Gone&NeedHeader == 0 || f.Request == nil {
+		return false
+	}
+	k, ok := f.Request.Header.(interface{ Knows(name string) bool })
+	return ok && !k.Knows(name)
+}
+
+// LacksReach reports whether it is not known whether an address could be reached.
+func (f *Facts) LacksReach(to Address) bool {
+	if f.Gone&NeedReach == 0 {
+		return false
+	}
+	k, ok := f.Reach.(interface{ Knows(to Address) bool })
+	return !ok || !k.Knows(to)
 }
 
 // Reach says what this machine can reach. What it says was found out before: it does no I/O.
@@ -106,7 +138,7 @@ type Reach interface {
 // Lacks returns which of the facts in n are not known for f: they would have to be gathered, or were begun and could not be read. A
 // literal target is its own address; what was not asked for by way of a tunnel has no ClientHello.
 func (f *Facts) Lacks(n Need) Need {
-	have := f.Have
+	have := f.Have | NeedHeader | NeedReach
 	if f.TargetIP.IsValid() {
 		have |= NeedAddresses
 	}
@@ -114,7 +146,7 @@ func (f *Facts) Lacks(n Need) Need {
 		have |= NeedName
 	}
 	if n&(NeedHello|NeedRequest) == 0 {
-		return n &^ have
+		return n&^have | n&f.Gone
 	}
 	if f.HelloUnread {
 		have &^= NeedHello
@@ -122,7 +154,7 @@ func (f *Facts) Lacks(n Need) Need {
 	if f.RequestUnread {
 		have &^= NeedRequest
 	}
-	return n &^ (have | f.never())
+	return n&^(have|f.never()) | n&f.Gone
 }
 
 // never is what cannot be had of a flow's first bytes, because there is no tunnel, or because they are known to be a request.

@@ -23,6 +23,7 @@ var update = flag.Bool("update", false, "write the golden files anew")
 var equal = cmp.Options{
 	cmp.Comparer(func(a, b time.Time) bool { return a.Equal(b) }),
 	cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b }),
+	cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
 	cmpopts.IgnoreFields(ConnError{}, "Cause"),
 	cmpopts.EquateEmpty(),
 }
@@ -88,6 +89,14 @@ func full() *Flow {
 	f.Client.Hello = &ClientHello{SNI: "host.example", ALPN: []string{"h2", "\x1b\n"}, Versions: []uint16{0x0304, 0x0303, 0x0399}, CipherSuites: []uint16{0x1301, 0xc02b}, ECH: true,
 		JA4: "t13d1516h2_8daaf6152771_e5627efa2ab1", Truncated: true, SNIError: "is an address"}
 	f.Request = &Request{Method: "GET", Scheme: "http", Host: "host.example", Path: "/api?q=\x1b[31m\"\\\u0000", Tunnel: testID(9), Start: at(0), End: at(60)}
+	f.Request.Within = hostA
+	f.Decision.TLS = &TLSPlan{Mode: TLSIntercept}
+	f.Decision.ShadowPolicy = &ShadowDecision{Policy: "next", Rule: "partners", File: "b.hcl", Line: 12, Route: "pool.corp", Server: hostB, TLS: TLSUpgrade, Undecided: "addresses"}
+	f.Gathered = &Gathered{
+		Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")}, MoreAddresses: true, Name: "host.example", TargetIP: netip.MustParseAddr("192.0.2.1"),
+		Looked: NeedHello | NeedRequest, Unread: NeedRequest, First: &Request{Method: "GET", Path: "/\x1b"},
+		Headers: []HeaderSample{{"user-agent", []string{"curl/8 \x1b[31m\u202e", "two"}}, {"x-none", nil}},
+	}
 	f.Response = &Response{Status: 200, Start: at(70), End: at(80)}
 	f.Metadata = map[string]string{"zeta": "1", "alpha": "two\nlines\u2028\u202e", "🚀": "\U000e0041"}
 	f.Panicked = true
@@ -181,7 +190,7 @@ func TestEveryTypeRoundTrips(t *testing.T) {
 func TestUnknownKeysAreRefusedAtAnyDepth(t *testing.T) {
 	line := string(full().AppendJSON(nil))
 	for i := 0; i < len(line); i++ {
-		if line[i] != '{' || strings.HasPrefix(line[i:], `{"alpha"`) { // metadata is free
+		if line[i] != '{' || strings.HasPrefix(line[i:], `{"alpha"`) || strings.HasPrefix(line[i:], `{"user-agent"`) { // metadata and header fields are free
 			continue
 		}
 		if err := new(Flow).UnmarshalJSON([]byte(line[:i+1] + `"nosuch":null,` + line[i+1:])); err == nil {
@@ -257,9 +266,12 @@ func TestHugeRecordsAreCut(t *testing.T) {
 			Client: &Client{Connection: c, Listener: big, Protocol: Protocol(big), User: big,
 				Hello: &ClientHello{SNI: big, SNIError: big, ALPN: list, Versions: make([]uint16, 1000), CipherSuites: make([]uint16, 1000), JA4: big}}, Server: &s, Target: c.Address, Protocol: Protocol(big), Error: e, Trace: &Trace{},
 			Decision: &Decision{Policy: big, Rule: big, File: big, Outcome: Outcome(big), Route: big, Server: c.Address, Denial: &Denial{Reason: big}, Tags: list},
-			Request:  &Request{big, big, big, big, testID(9), at(0), at(1)}, Metadata: map[string]string{}, First: Side(big), Reason: CloseReason(big),
+			Request:  &Request{big, big, big, big, testID(9), c.Address, at(0), at(1)}, Metadata: map[string]string{}, First: Side(big), Reason: CloseReason(big),
 		}
+		f.Gathered = &Gathered{Addresses: make([]netip.Addr, 1000), Name: big, First: f.Request, TargetIP: c.Peer.Addr()}
+		f.Decision.ShadowPolicy = &ShadowDecision{Policy: big, Rule: big, File: big, Outcome: Outcome(big), Route: big, Server: c.Address, TLS: TLSMode(big), Undecided: big}
 		for i := range 100 {
+			f.Gathered.Headers = append(f.Gathered.Headers, HeaderSample{fmt.Sprint(i) + big, list})
 			f.Trace.Steps = append(f.Trace.Steps, TraceStep{Rule: big, File: big, Reason: big})
 			f.Decision.Shadow = append(f.Decision.Shadow, ShadowVerdict{Rule: big, File: big, Outcome: Outcome(big), Route: big})
 			f.Metadata[fmt.Sprint(i)+big] = big

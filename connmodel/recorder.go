@@ -112,6 +112,23 @@ func (r *Recorder) Decided(d *Decision, trace *Trace) {
 	r.unlock()
 }
 
+// Gathered notes what the decision looked at that stands nowhere else in the record; nil = nothing. g is not changed any more.
+func (r *Recorder) Gathered(g *Gathered) {
+	if g == nil {
+		return
+	}
+	if r.lock() {
+		r.flow.Gathered = g
+	}
+	r.unlock()
+}
+
+// Target is what the flow asks for.
+func (r *Recorder) Target() Address { return r.flow.Target }
+
+// Start is when the flow's first byte came: the time that rules see.
+func (r *Recorder) Start() time.Time { return r.flow.Start }
+
 // ClientHello notes what the TLS client in the tunnel said first. The first one stays.
 func (r *Recorder) ClientHello(h *ClientHello) {
 	open := r.lock()
