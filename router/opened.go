@@ -68,6 +68,7 @@ func (s *session) serveOpened(p *pin, rec *connmodel.Recorder, proto connmodel.P
 	o := &opened{rec: rec, target: f.Target, address: Destination(f, pl.d), proto: proto, user: f.User, proved: s.proved, scheme: "https", timeouts: pl.timeouts, by: s}
 	o.held.Store(pl.d.VerifyName && f.NamedInside())
 	s.inner = o
+	s.inside.Store(o)
 	if err := s.yesEarly(rec, proto); err != nil {
 		s.endOpened(clientError(connmodel.PhaseConnect, err))
 		return
@@ -159,6 +160,7 @@ func (s *session) finishOpened() {
 	}
 	o.closeFars()
 	end.Up, end.Down = o.up.Load(), o.down.Load()
+	s.inside.Store(nil)
 	s.finish(o.rec, end)
 }
 

@@ -41,6 +41,7 @@ type session struct {
 	*desk // nil while relaying
 
 	flow   atomic.Pointer[connmodel.Recorder] // open flow, for the control door
+	inside atomic.Pointer[opened]             // inner of the tunnel's own session, for the control door
 	assoc  atomic.Pointer[association]        // nil unless this is the control connection of a UDP association
 	tunnel relay.Tunnel
 	plain  forward.Canceler // ends a plain request

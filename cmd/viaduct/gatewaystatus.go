@@ -68,6 +68,20 @@ func (s *service) Status() *admin.Status {
 	return st
 }
 
+// vitals is what the history of the gateway wants to know every second.
+func (s *service) vitals() (v admin.Vitals) {
+	v.Open, v.Up, v.Down = s.router.Carried()
+	cur := s.now.Load()
+	if cur == nil {
+		return v
+	}
+	for _, u := range cur.routes.Status() {
+		x := upstreamStatus(&u)
+		v.Upstreams = append(v.Upstreams, admin.UpstreamVital{Name: x.Name, State: x.State, Up: x.Up, Open: x.Open, Attempts: x.Attempts, Failures: x.Failures})
+	}
+	return v
+}
+
 // openedStatus returns nil where no tunnel is opened.
 func openedStatus(c *router.Config, n *router.OpenedStats) *admin.OpenedStatus {
 	if (c == nil || c.CA == nil) && n.Tunnels+n.Rejected == 0 {

@@ -76,6 +76,7 @@ func run(src *source, args []string, dumpable bool) error {
 	}
 	entry.Info("viaduct runs")
 	s.watchNetwork()
+	s.history.Begin()
 	ctx, end := context.WithCancel(context.Background())
 	defer end()
 	s.super.watch(ctx, func() { s.router.Stats() })

@@ -31,6 +31,7 @@ type service struct {
 	router  *router.Router
 	records recordSink
 	metrics *admin.Metrics
+	history *admin.History
 	started time.Time
 
 	loading sync.Mutex // one configuration is read at a time; guards what follows
@@ -68,6 +69,7 @@ func newService(src *source, paths []string, log *logrus.Logger) *service {
 	s := &service{src: src, paths: paths, log: log, started: time.Now()}
 	s.last.Store(&admin.ReloadResult{})
 	s.metrics = admin.NewMetrics(s)
+	s.history = admin.NewHistory(s.metrics.Meter(), s.vitals)
 	s.rotation = newRotation(log, s.renewSecrets)
 	s.router = router.New(router.Options{Records: &s.records, Log: router.LogrusLog{L: log, Lines: true}, Meter: s.metrics.Meter()})
 	return s
@@ -277,7 +279,7 @@ func (s *service) openDoor(cfg *policies.Config) (*admin.Door, doorPlace, error)
 	if s.door != nil && place.address == s.place.address {
 		return nil, place, nil
 	}
-	o := admin.Options{Gateway: s, Metrics: s.metrics, CA: s.authorityPEM, PAC: s.proxyPAC, Problem: func(text string) { s.log.Warn(text) }}
+	o := admin.Options{Gateway: s, Metrics: s.metrics, History: s.history, CA: s.authorityPEM, PAC: s.proxyPAC, Problem: func(text string) { s.log.Warn(text) }}
 	if !strings.HasPrefix(place.address, "unix:") {
 		if o.Token, err = doorToken(cfg.Gateway.State, s.log); err != nil {
 			return nil, place, fmt.Errorf("token of the control door: %w", err)
@@ -374,6 +376,7 @@ func (s *service) stop(hurry context.Context) (cut int) {
 		s.guard.Close()
 	}
 	s.records.close(s.log)
+	s.history.Close()
 	if s.door != nil {
 		closeDoor(s.door)
 	}

@@ -26,6 +26,7 @@ func routes(o *Options) http.Handler {
 		answer(w, code, res)
 	})
 	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, gw.Status()) })
+	mux.HandleFunc("GET /v1/history", func(w http.ResponseWriter, r *http.Request) { serveHistory(w, r, o.History) })
 	mux.HandleFunc("GET /v1/connections", func(w http.ResponseWriter, r *http.Request) { connections(w, r, gw) })
 	mux.HandleFunc("POST /v1/upstreams/{name}/reset", func(w http.ResponseWriter, r *http.Request) {
 		res := gw.ResetCredential(r.PathValue("name"))
@@ -59,7 +60,7 @@ func routes(o *Options) http.Handler {
 }
 
 // methods are what the endpoints are asked with.
-var methods = map[string]string{"/v1/reload": "POST", "/v1/status": "GET, HEAD", "/v1/connections": "GET, HEAD", "/v1/ca.pem": "GET, HEAD", "/proxy.pac": "GET, HEAD", "/metrics": "GET, HEAD"}
+var methods = map[string]string{"/v1/reload": "POST", "/v1/status": "GET, HEAD", "/v1/connections": "GET, HEAD", "/v1/history": "GET, HEAD", "/v1/ca.pem": "GET, HEAD", "/proxy.pac": "GET, HEAD", "/metrics": "GET, HEAD"}
 
 func unknown(w http.ResponseWriter, r *http.Request) {
 	if allow, ok := methods[r.URL.Path]; ok {
@@ -67,7 +68,7 @@ func unknown(w http.ResponseWriter, r *http.Request) {
 		problem(w, http.StatusMethodNotAllowed, r.URL.Path+" is asked with "+allow)
 		return
 	}
-	problem(w, http.StatusNotFound, "there is no such endpoint; see POST /v1/reload, POST /v1/upstreams/NAME/reset, POST /v1/lists/NAME/refresh, GET /v1/status, GET /v1/connections, GET /v1/ca.pem, GET /proxy.pac, GET /metrics")
+	problem(w, http.StatusNotFound, "there is no such endpoint; see POST /v1/reload, POST /v1/upstreams/NAME/reset, POST /v1/lists/NAME/refresh, GET /v1/status, GET /v1/connections, GET /v1/history, GET /v1/ca.pem, GET /proxy.pac, GET /metrics")
 }
 
 // authority hands out the certificate that clients are to trust.

@@ -58,3 +58,18 @@ func (c *cache[K, V]) put(k, overflow K, create func(K) V) V {
 	}
 	return v
 }
+
+// each calls f for everything there is. f must not call the cache.
+func (c *cache[K, V]) each(f func(K, V)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	m := c.all
+	if m == nil {
+		if p := c.published.Load(); p != nil {
+			m = *p
+		}
+	}
+	for k, v := range m {
+		f(k, v)
+	}
+}

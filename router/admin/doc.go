@@ -4,6 +4,7 @@
 //	POST /v1/reload        reads the policy again; says why it could not
 //	GET  /v1/status        version, configuration, listeners, upstreams, counters
 //	GET  /v1/connections   the open flows, bounded by ?limit=
+//	GET  /v1/history       what went on in the last minutes, hour or day, as numbers to draw
 //	GET  /metrics          for Prometheus
 //
 // It is not part of the data path and knows neither router, policies nor upstream: what it shows it gets through the Gateway

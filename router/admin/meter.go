@@ -36,8 +36,9 @@ type Meter struct {
 }
 
 type listenerMetrics struct {
-	open  prometheus.Gauge
-	total prometheus.Counter
+	open     prometheus.Gauge
+	total    prometheus.Counter
+	up, down prometheus.Counter
 }
 
 type refusalKey struct{ listener, reason string }
@@ -51,7 +52,7 @@ type flowKey struct {
 type flowMetrics struct {
 	flows    prometheus.Counter
 	seconds  prometheus.Observer
-	up, down prometheus.Counter
+	listener *listenerMetrics
 }
 
 type ruleKey struct{ policy, rule string }
@@ -85,10 +86,13 @@ type certificateKey struct {
 	reason   connmodel.ChainVerdict
 }
 
+// numConnectBuckets is how many connectBuckets there are.
+const numConnectBuckets = 16
+
 // Buckets in seconds: connecting goes from a socket on loopback to the deadline of a minute; flows last from one request to a
 // day of ssh.
 var (
-	connectBuckets = []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60}
+	connectBuckets = [numConnectBuckets]float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60}
 	flowBuckets    = []float64{.001, .005, .01, .05, .1, .5, 1, 5, 10, 60, 300, 1800, 3600, 14400, 86400}
 )
 
@@ -103,12 +107,12 @@ func newMeter() *Meter {
 		flows:        counter("viaduct_flows_total", "Flows that have ended, by how the client asked and why they ended.", "listener", "protocol", "reason"),
 		flowSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "viaduct_flow_duration_seconds", Help: "From the first byte of the request to the end of the flow.", Buckets: flowBuckets}, []string{"protocol"}),
-		bytes:      counter("viaduct_bytes_total", "Payload bytes of flows that have ended; up is toward the server.", "listener", "direction"),
+		bytes:      counter("viaduct_bytes_total", "Payload bytes of flows that have ended; up is toward the server. Requests in opened tunnels count with their tunnel.", "listener", "direction"),
 		ruleFlows:  counter("viaduct_rule_flows_total", "Flows that each rule took.", "policy", "rule"),
 		flowErrors: counter("viaduct_flow_errors_total", "Flows that ended in an error, by where it happened and what it means.", "phase", "side", "kind"),
 		attempts:   counter("viaduct_attempts_total", "Tries at routes, by the way taken and the result: connected, or the kind of error.", "route", "result"),
 		connectSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "viaduct_connect_duration_seconds", Help: "Attempts that connected: until the server was reached.", Buckets: connectBuckets}, []string{"route"}),
+			Name: "viaduct_connect_duration_seconds", Help: "Attempts that connected: until the server was reached.", Buckets: connectBuckets[:]}, []string{"route"}),
 		hopErrors: counter("viaduct_hop_errors_total", "Errors blamed on a hop of a route.", "upstream", "hop", "phase", "kind"),
 		certificates: counter("viaduct_certificate_warnings_total",
 			"TLS handshakes in which a peer showed a certificate that ends soon or is not what it should be; upstream is empty for servers and clients.", "side", "upstream", "reason"),
@@ -141,7 +145,10 @@ func (m *Meter) listener(name string) *listenerMetrics {
 		return c
 	}
 	return m.byListener.put(name, other, func(name string) *listenerMetrics {
-		return &listenerMetrics{m.sessionsOpen.WithLabelValues(text(name)), m.sessions.WithLabelValues(text(name))}
+		return &listenerMetrics{
+			open: m.sessionsOpen.WithLabelValues(text(name)), total: m.sessions.WithLabelValues(text(name)),
+			up: m.bytes.WithLabelValues(text(name), "up"), down: m.bytes.WithLabelValues(text(name), "down"),
+		}
 	})
 }
 
@@ -182,8 +189,10 @@ func (m *Meter) FlowClosed(f *connmodel.Flow) {
 	}
 	c.flows.Inc()
 	c.seconds.Observe(f.End.Sub(f.Start).Seconds())
-	c.up.Add(float64(f.Up))
-	c.down.Add(float64(f.Down))
+	if q := f.Request; q == nil || q.Tunnel.IsZero() { // else they are among the bytes of the tunnel
+		c.listener.up.Add(float64(f.Up))
+		c.listener.down.Add(float64(f.Down))
+	}
 	if d := f.Decision; d != nil {
 		m.rule(ruleKey{d.Policy, d.Rule})
 	}
@@ -200,10 +209,9 @@ func (m *Meter) FlowClosed(f *connmodel.Flow) {
 
 func (m *Meter) newFlow(k flowKey) *flowMetrics {
 	return &flowMetrics{
-		flows:   m.flows.WithLabelValues(text(k.listener), string(k.protocol), string(k.reason)),
-		seconds: m.flowSeconds.WithLabelValues(string(k.protocol)),
-		up:      m.bytes.WithLabelValues(text(k.listener), "up"),
-		down:    m.bytes.WithLabelValues(text(k.listener), "down"),
+		flows:    m.flows.WithLabelValues(text(k.listener), string(k.protocol), string(k.reason)),
+		seconds:  m.flowSeconds.WithLabelValues(string(k.protocol)),
+		listener: m.listener(k.listener),
 	}
 }
 

@@ -18,6 +18,7 @@ import (
 type Options struct {
 	Gateway Gateway
 	Metrics *Metrics // nil = /metrics is not there
+	History *History // nil = /v1/history is not there
 	// Token is asked for over TCP; Serve refuses a TCP listener without one of at least 16 bytes.
 	Token string
 	// CA returns the certificate of the authority, in PEM; nil, or an empty answer = there is none. It never returns a key.
