@@ -150,6 +150,15 @@ func (r *Recorder) ClientHello(h *ClientHello) {
 	r.unlock()
 }
 
+// Decision returns the decision of a flow that is open, or nil.
+func (r *Recorder) Decision() *Decision {
+	defer r.unlock()
+	if !r.lock() {
+		return nil
+	}
+	return r.flow.Decision
+}
+
 // Requested notes the plain HTTP request of this flow. A zero q.Start is the flow's.
 func (r *Recorder) Requested(q Request) {
 	q.Method, q.Scheme, q.Host, q.Path = bound(q.Method, maxText), bound(q.Scheme, maxText), bound(q.Host, maxText), bound(q.Path, maxPath)

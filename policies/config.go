@@ -70,6 +70,7 @@ type Gateway struct {
 	LogFormat string
 	// Admin is the control door: "unix:/path" or "127.0.0.1:9090"; "" = a Unix socket in the runtime directory.
 	Admin        string
+	Door         Door           // who may use it over TCP
 	Records      *Records       // nil = no records are written
 	State        string         // directory for what outlives the process; "" = $STATE_DIRECTORY, then XDG
 	Timezone     *time.Location // in which rules see the time; nil = local

@@ -26,7 +26,6 @@ type gatewayBlock struct {
 var (
 	gatewaySchema  = schema(attrs("name", "state", "timezone", "drain_timeout", "resolver"), blocks("log", "admin", "records", "limits", "timeouts", "direct", "ca", "certificates", "geoip"))
 	logSchema      = schema(attrs("level", "format"))
-	adminSchema    = schema(attrs("address"))
 	recordsSchema  = schema(attrs("path", "stdout"))
 	limitsSchema   = schema(attrs("connections", "connections_per_client"))
 	timeoutsSchema = schema(attrs("idle", "half_closed", "connect", "response"))
@@ -69,7 +68,7 @@ func (l *loader) buildGateway() Gateway {
 		g.LogFormat = c.oneOf("format", "text", "json")
 	}
 	if x := b.one("admin"); x != nil {
-		g.Admin = l.adminAddress(x)
+		g.Admin, g.Door = l.door(x)
 	}
 	if x := b.one("records"); x != nil {
 		g.Records = l.records(x)
@@ -99,8 +98,7 @@ func (l *loader) buildGateway() Gateway {
 	return g
 }
 
-func (l *loader) adminAddress(x *hcl.Block) string {
-	c := l.open(x, adminSchema)
+func (l *loader) adminAddress(c *block) string {
 	if !c.need("address", `a Unix socket ("unix:/run/viaduct/admin.sock") or an address of loopback ("127.0.0.1:9090")`) {
 		return ""
 	}

@@ -197,6 +197,7 @@ func (s *session) servePlain(p *pin) bool {
 	d, refused := s.decide(p, rec, f)
 	rec.Decided(d, nil)
 	s.r.opt.Log.Decision(FlowLine{Flow: rec.ID(), Facts: f, Decision: d})
+	s.r.watched(rec)
 	if refused != nil {
 		return s.noPlain(p, rec, refused)
 	}
@@ -356,7 +357,7 @@ func (s *session) takeBound(key any) *forward.Server {
 		return nil
 	}
 	s.bound = nil
-	if !k.Wake() {
+	if !k.Wake() || k.Drained != nil && k.Drained() {
 		k.Close()
 		return nil
 	}

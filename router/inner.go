@@ -83,6 +83,7 @@ func (s *session) serveInside(p *pin) bool {
 	d, refused := s.decide(p, rec, f)
 	rec.Decided(d, nil)
 	s.r.opt.Log.Decision(FlowLine{Flow: rec.ID(), Facts: f, Decision: d})
+	s.r.watched(rec)
 	if !o.like(target) && d != nil && (refused != nil || !d.NamesHost) {
 		refused = o.misdirected(target, refused)
 	}

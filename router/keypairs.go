@@ -209,3 +209,10 @@ func leafNames(c *x509.Certificate) string {
 	}
 	return strings.Join(names, ", ")
 }
+
+// FollowCertificate returns what shows the certificate of a door that is not the router's, as it is in its files now. What changes, and what
+// ends soon, is told as for a listener of that name.
+func (r *Router) FollowCertificate(name string, p KeyPair, warnBefore time.Duration) func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	k := newKeyPairs(name, []KeyPair{p}, r.opt.Log, r.CertificateWarning, warnBefore)
+	return func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return k.current()[0], nil }
+}

@@ -171,6 +171,15 @@ func (s *session) abort(reason connmodel.CloseReason) (cut bool) {
 	return first && l.state != stateIdle
 }
 
+// closeFlow ends the flow that rec writes, at an operator's word, and reports whether it was still that one.
+func (s *session) closeFlow(rec *connmodel.Recorder) bool {
+	if s.flow.Load() != rec {
+		return false
+	}
+	s.abort(connmodel.CloseAdmin)
+	return true
+}
+
 // crowdedOut ends a session that has not said yet what it wants, and reports whether it did.
 func (s *session) crowdedOut() bool {
 	l := &s.life

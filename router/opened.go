@@ -353,7 +353,7 @@ func (o *opened) offer(f *connmodel.Facts, pl *plan) *upstream.TLSOffer {
 func newServer(c *upstream.Conn, rec *connmodel.Recorder) *forward.Server {
 	srv := &forward.Server{
 		Conn: c.Conn, Absolute: c.Absolute, Key: c.Key,
-		Record: rec.Snapshot().Server, Close: c.Close, Reused: c.Kept, Answered: c.Answered, Outdated: c.Outdated,
+		Record: rec.Snapshot().Server, Close: c.Close, Reused: c.Kept, Answered: c.Answered, Outdated: c.Outdated, Drained: c.Drained,
 	}
 	if srv.Personal = c.Personal(); c.Credential() != "" {
 		srv.Login = c

@@ -20,6 +20,16 @@ type Options struct {
 	Log Log
 	// Meter counts; nil = nothing is counted beyond Stats.
 	Meter Meter
+	// Watch is told of flows that are decided; nil = nobody is. Their ends are told by Records.
+	Watch Watch
+}
+
+// Watch sees flows as they are. Its methods may be called from any goroutine, and must not block.
+type Watch interface {
+	// Watching reports whether Opened would do anything: it is asked for every flow.
+	Watching() bool
+	// Opened is given a snapshot of a flow that has just been decided.
+	Opened(f *connmodel.Flow)
 }
 
 // Log writes the two canonical lines of a flow, and the rest. Its methods may be called from any goroutine.

@@ -2,9 +2,10 @@ package router
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/hex"
 	"errors"
 	"fmt"
-	"math"
 	"net"
 	"os"
 	"sync"
@@ -54,7 +55,9 @@ type generation struct {
 // New returns a router that listens nowhere until Apply gives it a configuration.
 func New(o Options) *Router {
 	r := &Router{opt: o, doors: make(map[doorKey]*door)}
-	r.name = randomName()
+	var b [8]byte
+	rand.Read(b[:])
+	r.name = "viaduct-" + hex.EncodeToString(b[:])
 	r.gate.init()
 	r.sessions.init()
 	r.handshakes.q.init()
@@ -265,10 +268,8 @@ func (r *Router) Addrs() map[string]net.Addr {
 	return m
 }
 
-// Shutdown stops accepting at once, ends connections that idle, lets tunnels and requests in flight go on until ctx is done, and then
-// closes them. It returns how many were cut, after every session has ended; those that have their answer already are not cut, and end
-// within a second. Calling it again does the same for what is left.
-func (r *Router) Shutdown(ctx context.Context) (cut int) {
+// Drain stops accepting for good and ends connections that idle; what is under way goes on. The channel is closed when nothing is left.
+func (r *Router) Drain() (empty <-chan struct{}) {
 	r.mu.Lock()
 	r.closing = true
 	r.draining.Store(true)
@@ -278,8 +279,15 @@ func (r *Router) Shutdown(ctx context.Context) (cut int) {
 	}
 	r.mu.Unlock()
 	r.sessions.each(func(s *session) { s.drain() })
+	return r.sessions.empty()
+}
+
+// Shutdown stops accepting at once, ends connections that idle, lets tunnels and requests in flight go on until ctx is done, and then
+// closes them. It returns how many were cut, after every session has ended; those that have their answer already are not cut, and end
+// within a second. Calling it again does the same for what is left.
+func (r *Router) Shutdown(ctx context.Context) (cut int) {
 	select {
-	case <-r.sessions.empty():
+	case <-r.Drain():
 	case <-ctx.Done():
 		r.sessions.each(func(s *session) {
 			if s.abort(connmodel.CloseDrained) {
@@ -298,45 +306,6 @@ func (r *Router) Config() *Config {
 		return g.cfg
 	}
 	return nil
-}
-
-// Each calls f with a snapshot of every open flow, with the bytes that its tunnel has carried so far; sessions that are between flows
-// are left out.
-func (r *Router) Each(f func(*connmodel.Flow)) { r.Some(math.MaxInt, f) }
-
-// Some is Each for the first limit flows, and returns how many are open. Those beyond the limit are counted, not looked at.
-func (r *Router) Some(limit int, f func(*connmodel.Flow)) (open int) {
-	type one struct {
-		rec *connmodel.Recorder
-		s   *session
-		t   *target // of a UDP association
-	}
-	var list []one
-	r.sessions.each(func(s *session) {
-		if rec := s.flow.Load(); rec != nil {
-			if open++; len(list) < limit {
-				list = append(list, one{rec: rec, s: s})
-			}
-		}
-		if a := s.assoc.Load(); a != nil {
-			a.each(func(t *target) {
-				if open++; len(list) < limit {
-					list = append(list, one{t.rec, s, t})
-				}
-			})
-		}
-	})
-	for _, o := range list {
-		flow := o.rec.Snapshot()
-		if o.t != nil {
-			flow.Up, flow.Down = o.t.up.Load(), o.t.down.Load()
-			f(flow)
-			continue
-		}
-		flow.Up, flow.Down = max(flow.Up, o.s.tunnel.Up()), max(flow.Down, o.s.tunnel.Down())
-		f(flow)
-	}
-	return open
 }
 
 // Carried says how many flows are open, and how many bytes of payload tunnels and associations among them have carried so far: of plain

@@ -83,6 +83,7 @@ func (s *session) serveTunnel(p *pin, rec *connmodel.Recorder, proto connmodel.P
 	d, err := s.decide(p, rec, f)
 	rec.Decided(d, nil)
 	s.r.opt.Log.Decision(FlowLine{Flow: rec.ID(), Facts: f, Decision: d})
+	s.r.watched(rec)
 	if err != nil {
 		s.noteRequest(rec, f)
 		s.no(p, rec, proto, err)

@@ -467,7 +467,7 @@ func TestThousandTunnelsOverH2(t *testing.T) {
 	if failed.Load() > 0 {
 		t.FailNow()
 	}
-	if open := g.Some(0, nil); open != tunnels {
+	if open := g.Open(connmodel.ID{}, nil); open != tunnels {
 		t.Errorf("%d flows are open, want %d", open, tunnels)
 	}
 	each(func(i int) error { return all[i].shake(fmt.Appendf(nil, "%d%s", i, strings.Repeat("x", 3000))) })
@@ -615,7 +615,7 @@ func TestDrainOverH2(t *testing.T) {
 		}
 		answered <- err
 	}()
-	waitFor(t, func() bool { return g.Some(0, nil) == 3 })
+	waitFor(t, func() bool { return g.Open(connmodel.ID{}, nil) == 3 })
 	done := make(chan int, 1)
 	go func() {
 		cut, _ := g.shutdownIn(2 * time.Second)
@@ -750,7 +750,7 @@ func TestStreamLeavesWhileDialling(t *testing.T) {
 		_, err := c.cc.RoundTrip(req)
 		failed <- err
 	}()
-	waitFor(t, func() bool { return g.Some(0, nil) == 1 })
+	waitFor(t, func() bool { return g.Open(connmodel.ID{}, nil) == 1 })
 	cancel()
 	<-failed
 	f := g.records.next(t)

@@ -93,6 +93,7 @@ func (t *target) decideAndReach() *connmodel.ConnError {
 	d, err := s.decide(p, t.rec, &f)
 	t.rec.Decided(d, nil)
 	s.r.opt.Log.Decision(FlowLine{Flow: t.rec.ID(), Facts: &f, Decision: d})
+	s.r.watched(t.rec)
 	if err != nil {
 		return err
 	}
@@ -263,6 +264,26 @@ func (t *target) finish(why connmodel.CloseReason, err *connmodel.ConnError) {
 		t.rec.SetMetadata("datagrams_down", strconv.FormatInt(n, 10))
 	}
 	t.a.s.finish(t.rec, connmodel.FlowEnd{Reason: why, Up: t.up.Load(), Down: t.down.Load(), KeepClient: true})
+}
+
+// closeByAdmin ends a target at an operator's word. It is refused for a while: else the client's next datagram would open it again.
+func (t *target) closeByAdmin() bool {
+	a := t.a
+	now := time.Now()
+	a.mu.Lock()
+	if a.targets[t.address] != t || t.state != targetOpen {
+		a.mu.Unlock()
+		return false
+	}
+	a.forgetLocked(t)
+	next := &target{a: a, address: t.address, wires: t.wires, state: targetRefused, until: now.Add(refusedFor), last: now, idle: t.idle, rec: t.rec}
+	a.targets[t.address] = next
+	for _, w := range t.wires {
+		a.wires[w] = next
+	}
+	a.mu.Unlock()
+	t.finish(connmodel.CloseAdmin, nil)
+	return true
 }
 
 // headOf is what stands in front of payloads to a proxy.

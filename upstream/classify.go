@@ -49,6 +49,7 @@ var rows = []row{
 	{"client's login", loginRow},
 	{"canceled", canceledRow},
 	{"limit", limitRow},
+	{"drained", drainedRow},
 	{"address family", familyRow},
 	{"unsayable host", hostRow},
 	{"datagrams", datagramRow},
@@ -184,6 +185,14 @@ func limitRow(e *HopError) (verdict, bool) {
 	}
 	return verdict{whose: ours, kind: connmodel.KindLimit, retry: true, text: "upstream " + e.Upstream + " has as many connections as its max_connections allows (" +
 		strconv.Itoa(l.most) + ")"}, true
+}
+
+func drainedRow(e *HopError) (verdict, bool) {
+	if !errors.Is(e.Err, errDrained) {
+		return verdict{}, false
+	}
+	return verdict{whose: ours, kind: connmodel.KindUnreachable, retry: true, text: "upstream " + e.Upstream +
+		" is drained: an operator took it out of service, and nothing else leads there"}, true
 }
 
 func familyRow(e *HopError) (verdict, bool) {

@@ -77,6 +77,7 @@ func classRows() []classRow {
 		{"canceled", dialHop, context.Canceled, ourSide, 1, canceled, 0, byNobody, false, "given up"},
 		{"canceled", onlyHop, &canceledError{context.Canceled, os.ErrDeadlineExceeded}, ourSide, 1, canceled, 0, byNobody, false, "given up"},
 		{"limit", dialHop, &limitError{7}, ourSide, 1, limit, 0, byUs, true, "max_connections allows (7)"},
+		{"drained", dialHop, errDrained, ourSide, 1, unreachable, 0, byUs, true, "an operator took it out of service"},
 		{"address family", dialServer, errNoFamily, ourSide, 0, unreachable, 0, byUs, true, "source_address"},
 		{"address family", with(toServer, connmodel.PhaseResolve), errNoIPv4, ourSide, 0, unreachable, 0, byUs, true, "use socks5"},
 		{"unsayable host", onlyHop, socks5.ErrName, ourSide, 1, protocol, 0, byUs, true, "no way to say www.example.com"},

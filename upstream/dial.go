@@ -195,8 +195,14 @@ func (a *attempt) choose(rt *route, now time.Time) {
 	}
 }
 
-// lease takes a place at every hop, within the limits.
+// lease takes a place at every hop, within the limits. There is none at a hop that is out of service.
 func (a *attempt) lease() *HopError {
+	for i, h := range a.hops {
+		if h.out.Load() {
+			a.stopped = len(a.picks) == 0 // there is no other way, and no use in waiting for one
+			return a.failure(i+1, connmodel.PhaseDial, errDrained)
+		}
+	}
 	for i := range a.picks {
 		a.picks[i].member.open.Add(1)
 	}

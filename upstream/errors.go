@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"crypto/x509"
+	"errors"
 	"strconv"
 
 	"viaduct/connmodel"
@@ -57,6 +58,9 @@ type limitError struct{ most int }
 func (e *limitError) Error() string {
 	return "the limit of " + strconv.Itoa(e.most) + " connections is reached"
 }
+
+// errDrained says that an operator took a hop out of service.
+var errDrained = errors.New("it is drained")
 
 // canceledError says that the caller gave up; during is what the wire said then.
 type canceledError struct{ cause, during error }

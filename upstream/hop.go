@@ -62,6 +62,7 @@ type Hop struct {
 	resolver   resolve.Resolver
 	registered *url.URL // for proxy.FromURL, without credentials; nil = built in
 	state      *hopState
+	out        *atomic.Bool               // an operator took it out of service; shared with tables before and after, for the name
 	check      func(netip.AddrPort) error // may refuse an address of the proxy; nil = the policy names it
 }
 
@@ -115,6 +116,9 @@ func newHop(s Spec, guard *auth.Guard, prev *Hop) (*Hop, error) {
 	}
 	if s.Scheme == schemeHTTPS {
 		h.tls, h.older, h.verified = hopTLS(&s)
+	}
+	if h.out = new(atomic.Bool); prev != nil {
+		h.out = prev.out
 	}
 	h.state = &hopState{spec: s}
 	if prev != nil && sameProxy(&prev.state.spec, &s) {

@@ -207,9 +207,12 @@ func (r *route) usable(now time.Time) bool {
 	return true
 }
 
-// room reports whether every hop may have one more connection, and is not one whose credential is closed, or that its own checks find down.
+// room reports whether every hop is in service, may have one more connection, and is not one whose credential is closed, or that its own checks find down.
 func (w *way) room() bool {
 	for _, h := range w.hops {
+		if h.out.Load() {
+			return false
+		}
 		if h.vital != nil && h.vital.bad.Load() {
 			return false
 		}

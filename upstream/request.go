@@ -134,15 +134,28 @@ type Conn struct {
 	auth    *auth.Authenticator // of hop; nil between two requests where it is the client's
 }
 
-// Outdated reports whether the pools on the way of c would not choose that way now: another member is to be used again, or this one is out.
+// Outdated reports whether the pools on the way of c would not choose that way now: another member is to be used again, or this one is out, or drained.
 // For a connection that waits to be used again.
 func (c *Conn) Outdated() bool {
+	if c.Drained() {
+		return true
+	}
 	if len(c.lease.picks) == 0 {
 		return false
 	}
 	now := time.Now()
 	for i := range c.lease.picks {
 		if p := &c.lease.picks[i]; p.pool.outdated(p.member, now) {
+			return true
+		}
+	}
+	return false
+}
+
+// Drained reports whether a proxy on the way of c was taken out of service.
+func (c *Conn) Drained() bool {
+	for _, h := range c.lease.hops {
+		if h.out.Load() {
 			return true
 		}
 	}

@@ -16,6 +16,7 @@ type UpstreamStatus struct {
 	Address        connmodel.Address
 	Open           int64 // connections and attempts under way
 	MaxConnections int
+	Drained        bool   // an operator took it out of service
 	Attempts       uint64 // since the process started, or the upstream changed
 	Failures       uint64 // of those, by its own fault
 	InARow         uint64 // of those failures, since it last did its part
@@ -175,7 +176,7 @@ func (t *Table) Status() []UpstreamStatus {
 	out := make([]UpstreamStatus, 0, len(t.hops))
 	for _, h := range t.hops {
 		s := UpstreamStatus{Name: h.spec.Name, Scheme: h.spec.Scheme, Address: h.spec.Address, Open: h.state.open.Load(),
-			MaxConnections: h.spec.MaxConnections, Attempts: h.state.attempts.Load(), Failures: h.state.failures.Load(),
+			MaxConnections: h.spec.MaxConnections, Drained: h.out.Load(), Attempts: h.state.attempts.Load(), Failures: h.state.failures.Load(),
 			InARow: h.state.row.Load(), Worked: h.state.worked.Load()}
 		if f := h.state.last.Load(); f != nil {
 			s.LastError, s.LastErrorTime = f.err.Error(), f.at

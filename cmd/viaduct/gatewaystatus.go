@@ -4,7 +4,6 @@ import (
 	"os"
 	"time"
 
-	"viaduct/connmodel"
 	"viaduct/router"
 	"viaduct/router/admin"
 	"viaduct/router/intercept"
@@ -16,16 +15,22 @@ func (s *service) Status() *admin.Status {
 	v := buildVersion()
 	st := &admin.Status{
 		Version: v.Version, Revision: v.Revision, GoVersion: v.Go,
-		PID: os.Getpid(), Started: s.started, Uptime: time.Since(s.started).Seconds(), State: "running",
+		PID: os.Getpid(), Started: s.started, Uptime: time.Since(s.started).Seconds(), State: admin.StateRunning,
 		LastReload: *s.last.Load(), Files: []string{}, Listeners: []admin.ListenerStatus{}, Upstreams: []admin.UpstreamStatus{}, Pools: []admin.PoolStatus{},
 		Records: s.records.status(),
 	}
-	if s.draining.Load() {
-		st.State = "draining"
-	}
 	n := s.router.Stats()
+	if s.draining.Load() {
+		st.State = admin.StateDraining
+	}
+	if st.Drain = s.drained.status(n.SessionsOpen); st.Drain != nil {
+		st.State = st.Drain.State
+	}
 	st.Sessions = admin.SessionCounts{Open: n.SessionsOpen, Streams: n.StreamsOpen, Total: n.Sessions, Flows: n.Flows}
 	st.Panics = n.Panics
+	if d := s.open.Load(); d != nil {
+		st.Door = d.Status()
+	}
 	st.Network = s.network.status()
 	st.Opened = openedStatus(s.router.Config(), &n.Opened)
 	cur := s.now.Load()
@@ -97,7 +102,7 @@ func openedStatus(c *router.Config, n *router.OpenedStats) *admin.OpenedStatus {
 func upstreamStatus(u *upstream.UpstreamStatus) admin.UpstreamStatus {
 	x := admin.UpstreamStatus{
 		Name: u.Name, Scheme: u.Scheme, Address: u.Address.String(), Open: u.Open, MaxConnections: u.MaxConnections,
-		Attempts: u.Attempts, Failures: u.Failures, LastError: u.LastError, LastErrorTime: maybe(u.LastErrorTime),
+		Drained: u.Drained, Attempts: u.Attempts, Failures: u.Failures, LastError: u.LastError, LastErrorTime: maybe(u.LastErrorTime),
 	}
 	if u.CredentialState != "" {
 		x.Credential = &admin.CredentialStatus{Name: u.Credential, Schemes: u.Schemes, State: u.CredentialState, Since: maybe(u.CredentialSince), Why: u.CredentialWhy}
@@ -202,12 +207,6 @@ func (s *service) ResetCredential(name string) admin.ResetResult {
 		res.Error = err.Error()
 	}
 	return res
-}
-
-// Connections implements admin.Gateway.
-func (s *service) Connections(limit int) (flows []*connmodel.Flow, open int) {
-	open = s.router.Some(limit, func(f *connmodel.Flow) { flows = append(flows, f) })
-	return flows, open
 }
 
 // authorityPEM is the certificate that clients are to trust, as it is on the disk: after a rotation they get the new one before the gateway

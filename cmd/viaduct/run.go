@@ -87,7 +87,14 @@ func run(src *source, args []string, dumpable bool) error {
 
 // attend does what signals ask for, until one of them ends the service.
 func (s *service) attend(signals <-chan os.Signal) {
-	for sig := range signals {
+	for {
+		var sig os.Signal
+		select {
+		case <-s.over:
+			s.end("drained", signals)
+			return
+		case sig = <-signals:
+		}
 		switch sig {
 		case syscall.SIGHUP:
 			s.Reload(context.Background())
@@ -95,15 +102,15 @@ func (s *service) attend(signals <-chan os.Signal) {
 			s.records.reopen(s.log)()
 			s.log.Info("records opened anew")
 		default:
-			s.end(sig, signals)
+			s.end(sig.String(), signals)
 			return
 		}
 	}
 }
 
 // end drains; one more signal to end cuts what is left.
-func (s *service) end(first os.Signal, signals <-chan os.Signal) {
-	s.log.WithField("signal", first.String()).Info("stopping")
+func (s *service) end(why string, signals <-chan os.Signal) {
+	s.log.WithField("signal", why).Info("stopping")
 	ctx, hurry := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {

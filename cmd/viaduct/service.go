@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -14,6 +12,7 @@ import (
 
 	"github.com/sirupsen/logrus"
 
+	"viaduct/connmodel"
 	"viaduct/policies"
 	"viaduct/router"
 	"viaduct/router/admin"
@@ -32,10 +31,12 @@ type service struct {
 	records recordSink
 	metrics *admin.Metrics
 	history *admin.History
+	events  *admin.Events
 	started time.Time
 
 	loading sync.Mutex // one configuration is read at a time; guards what follows
 	door    *admin.Door
+	open    atomic.Pointer[admin.Door] // the same, for whoever does not load
 	place   doorPlace
 	stopped bool
 
@@ -51,6 +52,8 @@ type service struct {
 	now      atomic.Pointer[applied]
 	last     atomic.Pointer[admin.ReloadResult]
 	draining atomic.Bool
+	drained  drain         // at an operator's word
+	over     chan struct{} // has a token when the process is to end
 }
 
 // applied is the configuration in force.
@@ -66,12 +69,12 @@ type applied struct {
 }
 
 func newService(src *source, paths []string, log *logrus.Logger) *service {
-	s := &service{src: src, paths: paths, log: log, started: time.Now()}
+	s := &service{src: src, paths: paths, log: log, started: time.Now(), over: make(chan struct{}, 1)}
 	s.last.Store(&admin.ReloadResult{})
-	s.metrics = admin.NewMetrics(s)
+	s.metrics, s.events = admin.NewMetrics(s), admin.NewEvents()
 	s.history = admin.NewHistory(s.metrics.Meter(), s.vitals)
 	s.rotation = newRotation(log, s.renewSecrets)
-	s.router = router.New(router.Options{Records: &s.records, Log: router.LogrusLog{L: log, Lines: true}, Meter: s.metrics.Meter()})
+	s.router = router.New(router.Options{Records: connmodel.Sinks{&s.records, s.events}, Watch: s.events, Log: router.LogrusLog{L: log, Lines: true}, Meter: s.metrics.Meter()})
 	return s
 }
 
@@ -84,7 +87,7 @@ var errStopping = errors.New("the gateway is stopping")
 func (s *service) load() (diags policies.Diagnostics, err error) {
 	s.loading.Lock()
 	defer s.loading.Unlock()
-	if s.stopped {
+	if s.stopped || s.draining.Load() {
 		return diags, errStopping
 	}
 	begun := time.Now()
@@ -115,6 +118,7 @@ func (s *service) load() (diags policies.Diagnostics, err error) {
 		res.Diagnostics, _ = json.Marshal(diags) // texts and numbers cannot fail
 	}
 	s.last.Store(res)
+	s.events.Notify(admin.EventReload, res)
 	return diags, err
 }
 
@@ -193,7 +197,7 @@ func (s *service) apply(cfg *policies.Config, generation uint64) error {
 		routes.Close()
 		return err
 	}
-	door, place, err := s.openDoor(cfg)
+	door, place, access, err := s.openDoor(cfg)
 	if err != nil {
 		abandonRecords()
 		routes.Close()
@@ -225,6 +229,9 @@ func (s *service) apply(cfg *policies.Config, generation uint64) error {
 	commitRecords()
 	if door != nil {
 		s.door, door, s.place = door, s.door, place
+		s.open.Store(s.door)
+	} else if err := s.door.Allow(access); err != nil { // openDoor has looked
+		s.log.WithError(err).Error("control door")
 	}
 	done = true
 	routes.Begin()
@@ -270,44 +277,25 @@ func (s *service) noticed(n auth.Notice) {
 	entry.Info("credential: " + n.Text)
 }
 
-// openDoor opens the control door that cfg wants, or returns nil when it is the one that is open.
-func (s *service) openDoor(cfg *policies.Config) (*admin.Door, doorPlace, error) {
-	place, err := doorFor(cfg.Gateway.Admin)
-	if err != nil {
-		return nil, place, err
+// openDoor opens the control door that cfg wants, or returns none when it is the one that is open. access is who may use it.
+func (s *service) openDoor(cfg *policies.Config) (door *admin.Door, place doorPlace, access admin.Access, err error) {
+	if place, err = doorFor(cfg.Gateway.Admin); err != nil {
+		return nil, place, access, err
+	}
+	tcp := !strings.HasPrefix(place.address, "unix:")
+	if access, err = s.accessFor(cfg, tcp); err != nil {
+		return nil, place, access, err
 	}
 	if s.door != nil && place.address == s.place.address {
-		return nil, place, nil
-	}
-	o := admin.Options{Gateway: s, Metrics: s.metrics, History: s.history, CA: s.authorityPEM, PAC: s.proxyPAC, Problem: func(text string) { s.log.Warn(text) }}
-	if !strings.HasPrefix(place.address, "unix:") {
-		if o.Token, err = doorToken(cfg.Gateway.State, s.log); err != nil {
-			return nil, place, fmt.Errorf("token of the control door: %w", err)
-		}
+		return nil, place, access, access.Check(tcp)
 	}
 	ln, err := admin.Listen(place.address, place.mode)
 	if err != nil {
-		return nil, place, err
+		return nil, place, access, err
 	}
-	door, err := admin.New(o).Serve(ln)
-	return door, place, err
-}
-
-func doorToken(state string, log *logrus.Logger) (string, error) {
-	path, ours, err := tokenPath(state)
-	if err != nil {
-		return "", err
-	}
-	if ours {
-		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-			return "", err
-		}
-	}
-	token, err := admin.LoadToken(path, ours)
-	if err == nil {
-		log.WithField("token", path).Info("the control door asks for the token in this file")
-	}
-	return token, err
+	door, err = admin.New(admin.Options{Gateway: s, Sources: s.sources(), Metrics: s.metrics, History: s.history, Events: s.events, Access: access, CA: s.authorityPEM, PAC: s.proxyPAC,
+		Problem: func(text string) { s.log.Warn(text) }}).Serve(ln)
+	return door, place, access, err
 }
 
 func closeDoor(d *admin.Door) {
@@ -363,10 +351,7 @@ func (s *service) stop(hurry context.Context) (cut int) {
 	s.draining.Store(true)
 	s.network.close()
 	cur := s.now.Load()
-	drain := 30 * time.Second
-	if cur != nil && cur.cfg.Gateway.DrainTimeout > 0 {
-		drain = cur.cfg.Gateway.DrainTimeout
-	}
+	drain := s.drainTimeout()
 	s.super.stopping(drain)
 	s.log.WithField("timeout", drain.String()).WithField("sessions", s.router.Stats().SessionsOpen).Info("draining")
 	ctx, cancel := context.WithTimeout(hurry, drain)
@@ -380,6 +365,7 @@ func (s *service) stop(hurry context.Context) (cut int) {
 	if s.door != nil {
 		closeDoor(s.door)
 	}
+	s.events.Close()
 	if cur != nil {
 		cur.routes.Close()
 		cur.reach.Close()

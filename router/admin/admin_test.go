@@ -1,7 +1,9 @@
 package admin
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"io"
@@ -68,12 +70,40 @@ func (g *fakeGateway) RefreshList(_ context.Context, name string, force bool) Li
 	return ListResult{List: name, Found: true, Changed: true, Entries: 4, Version: 2}
 }
 
-func (g *fakeGateway) Connections(limit int) ([]*connmodel.Flow, int) {
-	var flows []*connmodel.Flow
-	for range min(limit, g.open) {
-		flows = append(flows, connmodel.DummyFlow(connmodel.Address{Host: "www.example.com", Port: 443}))
+func (g *fakeGateway) Open(before connmodel.ID, yield func(*connmodel.Flow) bool) int {
+	for i := range g.open {
+		if yield == nil {
+			break
+		}
+		f := connmodel.DummyFlow(connmodel.Address{Host: "www.example.com", Port: 443})
+		f.ID = flowID(g.open - i)
+		if !before.IsZero() && bytes.Compare(f.ID[:], before[:]) >= 0 {
+			continue
+		}
+		if !yield(f) {
+			break
+		}
 	}
-	return flows, g.open
+	return g.open
+}
+
+// flowID is the id of the nth flow.
+func flowID(n int) connmodel.ID {
+	id := connmodel.ID{0: 1, 6: 0x70, 8: 0x80}
+	binary.BigEndian.PutUint32(id[12:], uint32(n))
+	return id
+}
+
+func (g *fakeGateway) CloseFlow(id connmodel.ID) bool {
+	return id == flowID(1)
+}
+
+func (g *fakeGateway) Drain(r DrainRequest) DrainResult {
+	return DrainResult{State: StateDraining, Began: time.Unix(1700000000, 0), Open: 3, Exit: r.Exit}
+}
+
+func (g *fakeGateway) DrainUpstream(name string, drained bool) UpstreamDrain {
+	return UpstreamDrain{Upstream: name, Found: name != "nosuch", Drained: drained, Changed: true, Open: 2}
 }
 
 const goodToken = "0123456789abcdef-token"
@@ -94,7 +124,7 @@ func serve(t *testing.T, gw Gateway, unix bool) (*http.Client, string, *Door) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d, err := New(Options{Gateway: gw, Metrics: NewMetrics(gw), Token: goodToken}).Serve(ln)
+	d, err := New(Options{Gateway: gw, Metrics: NewMetrics(gw), Access: Access{Token: goodToken, Write: true}}).Serve(ln)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -124,7 +154,10 @@ func TestWhoMayComeIn(t *testing.T) {
 		want         int
 	}{
 		{"socket", true, "GET", "/v1/status", "", nil, 200},
-		{"socket, any host", true, "GET", "/v1/status", "whatever", nil, 200},
+		{"socket, any word", true, "GET", "/v1/status", "whatever", nil, 200},
+		{"socket behind ssh", true, "GET", "/v1/status", "localhost:9090", nil, 200},
+		{"socket behind ssh, rebound", true, "GET", "/v1/status", "evil.example:9090", nil, 421},
+		{"socket, a name of a domain", true, "GET", "/v1/status", "evil.example", nil, 421},
 		{"socket, a page", true, "GET", "/v1/status", "", map[string][]string{"Origin": {"http://evil.example"}}, 403},
 		{"socket, a page without origin", true, "POST", "/v1/reload", "", map[string][]string{"Origin": {"null"}}, 403},
 		{"no token", false, "GET", "/v1/status", "", nil, 401},
@@ -322,7 +355,7 @@ func TestListen(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := New(Options{Gateway: &fakeGateway{}, Token: "short"}).Serve(tcp); !errors.Is(err, ErrNoToken) {
+	if _, err := New(Options{Gateway: &fakeGateway{}, Access: Access{Token: "short"}}).Serve(tcp); !errors.Is(err, ErrNoToken) {
 		t.Errorf("TCP with a short token: %v", err)
 	}
 }
@@ -377,12 +410,12 @@ func TestAuthority(t *testing.T) {
 		code int
 	}{{nil, 404}, {func() []byte { return nil }, 404}, {func() []byte { return []byte("-----BEGIN CERTIFICATE-----") }, 200}} {
 		rec := httptest.NewRecorder()
-		routes(&Options{Gateway: &fakeGateway{}, CA: c.ca}).ServeHTTP(rec, httptest.NewRequest("GET", "/v1/ca.pem", nil))
+		newAPI(&Options{Gateway: &fakeGateway{}, CA: c.ca}).serve(rec, httptest.NewRequest("GET", "/v1/ca.pem", nil), caller{})
 		if rec.Code != c.code || (rec.Code == 200) != strings.HasPrefix(rec.Body.String(), "-----BEGIN") {
 			t.Errorf("answered %d: %s", rec.Code, rec.Body)
 		}
 		rec = httptest.NewRecorder()
-		routes(&Options{Gateway: &fakeGateway{}, CA: c.ca}).ServeHTTP(rec, httptest.NewRequest("POST", "/v1/ca.pem", nil))
+		newAPI(&Options{Gateway: &fakeGateway{}, CA: c.ca}).serve(rec, httptest.NewRequest("POST", "/v1/ca.pem", nil), caller{})
 		if rec.Code != 405 || rec.Header().Get("Allow") == "" {
 			t.Errorf("POST answered %d", rec.Code)
 		}

@@ -2,80 +2,284 @@ package admin
 
 import (
 	"context"
+	_ "embed"
 	"encoding/json"
+	"errors"
+	"io"
 	"net/http"
 	"strconv"
+	"time"
 )
 
-// Bounds of /v1/connections.
-const (
-	defaultConnections = 1000
-	maxShown           = 10_000
-)
+//go:embed openapi.json
+var openAPI []byte
 
-func routes(o *Options) http.Handler {
-	mux := http.NewServeMux()
-	gw := o.Gateway
-	mux.HandleFunc("POST /v1/reload", func(w http.ResponseWriter, r *http.Request) {
-		// The reload goes on when whoever asked for it hangs up: half of one would be worse.
-		res := gw.Reload(context.WithoutCancel(r.Context()))
-		code := http.StatusOK
-		if !res.OK {
-			code = http.StatusUnprocessableEntity
-		}
-		answer(w, code, res)
-	})
-	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, gw.Status()) })
-	mux.HandleFunc("GET /v1/history", func(w http.ResponseWriter, r *http.Request) { serveHistory(w, r, o.History) })
-	mux.HandleFunc("GET /v1/connections", func(w http.ResponseWriter, r *http.Request) { connections(w, r, gw) })
-	mux.HandleFunc("POST /v1/upstreams/{name}/reset", func(w http.ResponseWriter, r *http.Request) {
-		res := gw.ResetCredential(r.PathValue("name"))
-		switch {
-		case !res.Found:
-			problem(w, http.StatusNotFound, "there is no upstream of that name that is shown a credential")
-		case res.Error != "":
-			answer(w, http.StatusInternalServerError, res)
-		default:
-			answer(w, http.StatusOK, res)
-		}
-	})
-	mux.HandleFunc("POST /v1/lists/{name}/refresh", func(w http.ResponseWriter, r *http.Request) {
-		res := gw.RefreshList(r.Context(), r.PathValue("name"), r.URL.Query().Get("force") == "true")
-		switch {
-		case !res.Found:
-			problem(w, http.StatusNotFound, "there is no list of that name that comes from a URL")
-		case res.Error != "":
-			answer(w, http.StatusBadGateway, res)
-		default:
-			answer(w, http.StatusOK, res)
-		}
-	})
-	mux.HandleFunc("GET /v1/ca.pem", func(w http.ResponseWriter, _ *http.Request) { authority(w, o.CA) })
-	mux.HandleFunc("GET /proxy.pac", func(w http.ResponseWriter, r *http.Request) { proxyPAC(w, r, o.PAC) })
-	if o.Metrics != nil {
-		mux.Handle("GET /metrics", o.Metrics.handler())
-	}
-	mux.HandleFunc("/", unknown)
-	return mux
+// Document is the OpenAPI document of the routes.
+func Document() []byte { return openAPI }
+
+func (a *api) document(w http.ResponseWriter, _ *http.Request, _ caller) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Write(openAPI)
 }
 
-// methods are what the endpoints are asked with.
-var methods = map[string]string{"/v1/reload": "POST", "/v1/status": "GET, HEAD", "/v1/connections": "GET, HEAD", "/v1/history": "GET, HEAD", "/v1/ca.pem": "GET, HEAD", "/proxy.pac": "GET, HEAD", "/metrics": "GET, HEAD"}
+func (a *api) status(w http.ResponseWriter, r *http.Request, _ caller) {
+	if _, ok := queryOf(w, r); ok {
+		answer(w, http.StatusOK, a.o.Gateway.Status())
+	}
+}
 
-func unknown(w http.ResponseWriter, r *http.Request) {
-	if allow, ok := methods[r.URL.Path]; ok {
-		w.Header().Set("Allow", allow) // RFC 9110, section 15.5.6
-		problem(w, http.StatusMethodNotAllowed, r.URL.Path+" is asked with "+allow)
+func (a *api) listeners(w http.ResponseWriter, r *http.Request, _ caller) {
+	if _, ok := queryOf(w, r); ok {
+		answer(w, http.StatusOK, struct {
+			Listeners []ListenerStatus `json:"listeners"`
+		}{a.o.Gateway.Status().Listeners})
+	}
+}
+
+func (a *api) upstreams(w http.ResponseWriter, r *http.Request, _ caller) {
+	if _, ok := queryOf(w, r); ok {
+		answer(w, http.StatusOK, struct {
+			Upstreams []UpstreamStatus `json:"upstreams"`
+		}{a.o.Gateway.Status().Upstreams})
+	}
+}
+
+func (a *api) pools(w http.ResponseWriter, r *http.Request, _ caller) {
+	if _, ok := queryOf(w, r); ok {
+		answer(w, http.StatusOK, struct {
+			Pools []PoolStatus `json:"pools"`
+		}{a.o.Gateway.Status().Pools})
+	}
+}
+
+func (a *api) reload(w http.ResponseWriter, r *http.Request, _ caller) {
+	if _, ok := queryOf(w, r); !ok {
 		return
 	}
-	problem(w, http.StatusNotFound, "there is no such endpoint; see POST /v1/reload, POST /v1/upstreams/NAME/reset, POST /v1/lists/NAME/refresh, GET /v1/status, GET /v1/connections, GET /v1/history, GET /v1/ca.pem, GET /proxy.pac, GET /metrics")
+	// The reload goes on when whoever asked for it hangs up: half of one would be worse.
+	res := a.o.Gateway.Reload(context.WithoutCancel(r.Context()))
+	code := http.StatusOK
+	if !res.OK {
+		code = http.StatusUnprocessableEntity
+	}
+	answer(w, code, res)
+}
+
+func (a *api) config(w http.ResponseWriter, r *http.Request, _ caller) {
+	if _, ok := queryOf(w, r); !ok {
+		return
+	}
+	var c *Configuration
+	if a.o.Config != nil {
+		c = a.o.Config()
+	}
+	if c == nil {
+		problem(w, http.StatusNotFound, "there is no configuration in force")
+		return
+	}
+	answer(w, http.StatusOK, c)
+}
+
+func (a *api) rules(w http.ResponseWriter, r *http.Request, _ caller) {
+	if _, ok := queryOf(w, r); !ok {
+		return
+	}
+	var x *Rules
+	if a.o.Rules != nil {
+		x = a.o.Rules()
+	}
+	if x == nil {
+		problem(w, http.StatusNotFound, "there is no configuration in force")
+		return
+	}
+	answer(w, http.StatusOK, x)
+}
+
+func (a *api) reset(w http.ResponseWriter, r *http.Request, _ caller) {
+	if _, ok := queryOf(w, r); !ok {
+		return
+	}
+	res := a.o.Gateway.ResetCredential(r.PathValue("name"))
+	switch {
+	case !res.Found:
+		problem(w, http.StatusNotFound, "there is no upstream of that name that is shown a credential")
+	case res.Error != "":
+		answer(w, http.StatusInternalServerError, res)
+	default:
+		answer(w, http.StatusOK, res)
+	}
+}
+
+func (a *api) drainUpstream(w http.ResponseWriter, r *http.Request, _ caller) {
+	a.setDrained(w, r, true)
+}
+
+func (a *api) undrainUpstream(w http.ResponseWriter, r *http.Request, _ caller) {
+	a.setDrained(w, r, false)
+}
+
+func (a *api) setDrained(w http.ResponseWriter, r *http.Request, drained bool) {
+	if _, ok := queryOf(w, r); !ok {
+		return
+	}
+	res := a.o.Gateway.DrainUpstream(r.PathValue("name"), drained)
+	if !res.Found {
+		problem(w, http.StatusNotFound, "there is no upstream of that name")
+		return
+	}
+	answer(w, http.StatusOK, res)
+}
+
+func (a *api) refreshList(w http.ResponseWriter, r *http.Request, _ caller) {
+	q, ok := queryOf(w, r, "force")
+	if !ok {
+		return
+	}
+	force, ok := q.boolean(w, "force")
+	if !ok {
+		return
+	}
+	res := a.o.Gateway.RefreshList(r.Context(), r.PathValue("name"), force)
+	switch {
+	case !res.Found:
+		problem(w, http.StatusNotFound, "there is no list of that name that comes from a URL")
+	case res.Error != "":
+		answer(w, http.StatusBadGateway, res)
+	default:
+		answer(w, http.StatusOK, res)
+	}
+}
+
+// drain begins a drain. It answers at once: the status says how far it is.
+func (a *api) drain(w http.ResponseWriter, r *http.Request, _ caller) {
+	q, ok := queryOf(w, r, "timeout", "exit")
+	if !ok {
+		return
+	}
+	var d DrainRequest
+	if d.Exit, ok = q.boolean(w, "exit"); !ok {
+		return
+	}
+	switch s := q.get("timeout"); s {
+	case "":
+	case "none":
+		d.Timeout = -1
+	default:
+		if d.Timeout, ok = span(s); !ok || d.Timeout == 0 {
+			problem(w, http.StatusBadRequest, "timeout is a time span longer than nothing, such as 90s, 10m or 1h, or none")
+			return
+		}
+	}
+	answer(w, http.StatusAccepted, a.o.Gateway.Drain(d))
+}
+
+// explain asks what would be done with a connection. Where the door only answers questions, it also only thinks: whoever may ask is not given
+// a way to have names looked up and addresses connected to.
+func (a *api) explain(w http.ResponseWriter, r *http.Request, c caller) {
+	if _, ok := queryOf(w, r); !ok {
+		return
+	}
+	if a.o.Explain == nil {
+		problem(w, http.StatusNotFound, "this gateway explains nothing")
+		return
+	}
+	b, err := io.ReadAll(r.Body)
+	if err != nil {
+		code := http.StatusBadRequest
+		var large *http.MaxBytesError
+		if errors.As(err, &large) {
+			code = http.StatusRequestEntityTooLarge
+		}
+		problem(w, code, "the question cannot be read: "+err.Error())
+		return
+	}
+	var q Question
+	if err := strict(b, &q); err != nil {
+		problem(w, http.StatusBadRequest, "the question is an object such as {\"target\": \"https://www.example.com/\"}: "+err.Error())
+		return
+	}
+	if q.asksNetwork() && !c.write {
+		problem(w, http.StatusForbidden, "over TCP the control door looks nothing up (lookups, and resolve with policy or system) unless gateway { admin { write = true } } allows more; say the addresses with resolve")
+		return
+	}
+	if !a.enter(w) {
+		return
+	}
+	defer a.leave()
+	ctx, cancel := context.WithTimeout(r.Context(), longestSearch)
+	defer cancel()
+	x, err := a.o.Explain(ctx, &q, c.write)
+	a.answerOr(w, x, err)
+}
+
+// asksNetwork reports whether an answer would take more than thinking.
+func (q *Question) asksNetwork() bool {
+	return q.Lookups || len(q.Resolve) == 1 && (q.Resolve[0] == "policy" || q.Resolve[0] == "system")
+}
+
+func (a *api) shadow(w http.ResponseWriter, r *http.Request, _ caller) {
+	q, ok := queryOf(w, r, "since")
+	if !ok {
+		return
+	}
+	now := time.Now()
+	since, ok := q.moment(w, "since", now)
+	if !ok {
+		return
+	}
+	if since.IsZero() {
+		since = now.Add(-24 * time.Hour)
+	}
+	if a.o.Shadow == nil {
+		problem(w, http.StatusNotFound, noJournal)
+		return
+	}
+	if !a.enter(w) {
+		return
+	}
+	defer a.leave()
+	ctx, cancel := context.WithTimeout(r.Context(), longestSearch)
+	defer cancel()
+	x, err := a.o.Shadow(ctx, since)
+	if x == nil && err == nil {
+		problem(w, http.StatusNotFound, noJournal)
+		return
+	}
+	a.answerOr(w, x, err)
+}
+
+func (a *api) history(w http.ResponseWriter, r *http.Request, _ caller) {
+	if _, ok := queryOf(w, r, "range"); ok {
+		serveHistory(w, r, a.o.History)
+	}
+}
+
+func (a *api) metrics(w http.ResponseWriter, r *http.Request, _ caller) {
+	if a.o.Metrics == nil {
+		problem(w, http.StatusNotFound, "this gateway counts nothing")
+		return
+	}
+	a.o.Metrics.handler().ServeHTTP(w, r)
+}
+
+func (a *api) dashboard(w http.ResponseWriter, r *http.Request, _ caller) {
+	if a.o.Dashboard == nil {
+		problem(w, http.StatusNotFound, "this gateway has no dashboard; GET /v1/openapi.json lists what it answers")
+		return
+	}
+	// Scripts of the page itself alone, and nothing from elsewhere: see the package comment.
+	w.Header().Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
+	a.o.Dashboard.ServeHTTP(w, r)
 }
 
 // authority hands out the certificate that clients are to trust.
-func authority(w http.ResponseWriter, ca func() []byte) {
+func (a *api) authority(w http.ResponseWriter, r *http.Request, _ caller) {
+	if _, ok := queryOf(w, r); !ok {
+		return
+	}
 	var b []byte
-	if ca != nil {
-		b = ca()
+	if a.o.CA != nil {
+		b = a.o.CA()
 	}
 	if len(b) == 0 {
 		problem(w, http.StatusNotFound, `this gateway has no certificate authority; "viaduct ca init" makes one`)
@@ -87,12 +291,16 @@ func authority(w http.ResponseWriter, ca func() []byte) {
 }
 
 // proxyPAC writes the script that sends browsers to a listener, or past it.
-func proxyPAC(w http.ResponseWriter, r *http.Request, make func(listener, proxy string) ([]byte, error)) {
-	if make == nil {
-		unknown(w, r)
+func (a *api) proxyPAC(w http.ResponseWriter, r *http.Request, _ caller) {
+	q, ok := queryOf(w, r, "listener", "proxy")
+	if !ok {
 		return
 	}
-	b, err := make(r.URL.Query().Get("listener"), r.URL.Query().Get("proxy"))
+	if a.o.PAC == nil {
+		problem(w, http.StatusNotFound, "this gateway makes no PAC script")
+		return
+	}
+	b, err := a.o.PAC(q.get("listener"), q.get("proxy"))
 	if err != nil {
 		problem(w, http.StatusNotFound, err.Error())
 		return
@@ -101,37 +309,42 @@ func proxyPAC(w http.ResponseWriter, r *http.Request, make func(listener, proxy 
 	w.Write(b)
 }
 
-// connections writes the flows one by one: each is bounded, and a thousand of them are not held as text.
-func connections(w http.ResponseWriter, r *http.Request, gw Gateway) {
-	limit := defaultConnections
-	if s := r.URL.Query().Get("limit"); s != "" {
-		n, err := strconv.Atoi(s)
-		if err != nil || n < 1 || n > maxShown {
-			problem(w, http.StatusBadRequest, "limit is a number from 1 to "+strconv.Itoa(maxShown))
-			return
-		}
-		limit = n
+// Searches read the journal, or think: only so many at once, and for so long.
+const (
+	maxSearches   = 4
+	longestSearch = 30 * time.Second
+)
+
+func (a *api) enter(w http.ResponseWriter) bool {
+	select {
+	case a.busy <- struct{}{}:
+		return true
+	default:
+		w.Header().Set("Retry-After", "1")
+		problem(w, http.StatusServiceUnavailable, strconv.Itoa(maxSearches)+" questions of this kind are being answered already")
+		return false
 	}
-	flows, open := gw.Connections(limit)
-	w.Header().Set("Content-Type", "application/json")
-	b := append([]byte(`{"open":`), strconv.Itoa(open)...)
-	b = append(b, `,"truncated":`...)
-	b = strconv.AppendBool(b, open > len(flows))
-	b = append(b, `,"connections":[`...)
-	for i, f := range flows {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		b = append(b, '\n')
-		b = f.AppendJSON(b)
-		if len(b) > 32<<10 {
-			if _, err := w.Write(b); err != nil {
-				return
-			}
-			b = b[:0]
-		}
+}
+
+func (a *api) leave() { <-a.busy }
+
+// answerOr writes v, or says what went wrong.
+func (a *api) answerOr(w http.ResponseWriter, v any, err error) {
+	var bad *BadRequest
+	switch {
+	case err == nil:
+		answer(w, http.StatusOK, v)
+	case errors.As(err, &bad):
+		problem(w, http.StatusBadRequest, bad.Detail)
+	case errors.Is(err, ErrNotFound):
+		problem(w, http.StatusNotFound, err.Error())
+	case errors.Is(err, context.DeadlineExceeded):
+		w.Header().Set("Retry-After", "1")
+		problem(w, http.StatusServiceUnavailable, "it took longer than "+longestSearch.String()+": ask for less")
+	case errors.Is(err, context.Canceled): // the client has left
+	default:
+		problem(w, http.StatusInternalServerError, err.Error())
 	}
-	w.Write(append(b, "]}\n"...))
 }
 
 func answer(w http.ResponseWriter, code int, v any) {

@@ -1,13 +1,9 @@
-// Package admin is the operator's door: HTTP over a Unix socket, or over loopback TCP with a token, through which a running
-// gateway is asked how it is, told to reload, and scraped for metrics.
+// Package admin is the operator's door: HTTP over a Unix socket, or over loopback TCP with a token or a client certificate, through which a
+// running gateway is asked how it is and told what to do, and through which its dashboard is served. README.md is its manual, openapi.json
+// says the same to programs, and table.go lists the routes.
 //
-//	POST /v1/reload        reads the policy again; says why it could not
-//	GET  /v1/status        version, configuration, listeners, upstreams, counters
-//	GET  /v1/connections   the open flows, bounded by ?limit=
-//	GET  /v1/history       what went on in the last minutes, hour or day, as numbers to draw
-//	GET  /metrics          for Prometheus
-//
-// It is not part of the data path and knows neither router, policies nor upstream: what it shows it gets through the Gateway
-// interface, which the program satisfies. Metrics are counted by Meter, which the router calls; they carry names of the
-// configuration and words of connmodel as labels, and never anything that a client says.
+// It is not part of the data path and knows neither router, policies nor upstream: what it shows it gets through the Gateway interface and
+// the Sources, which the program satisfies. What happens goes through Events, which costs a flow one atomic load while nobody listens.
+// Metrics are counted by Meter, which the router calls; they carry names of the configuration and words of connmodel as labels, and never
+// anything that a client says.
 package admin

@@ -18,8 +18,49 @@ type Gateway interface {
 	ResetCredential(upstream string) ResetResult
 	// RefreshList looks at the web server of a list now. With force what it sends is taken however much smaller it is.
 	RefreshList(ctx context.Context, name string, force bool) ListResult
-	// Connections returns at most limit open flows, and how many there are.
-	Connections(limit int) (flows []*connmodel.Flow, open int)
+	// Open hands over a snapshot of each open flow, the one that began last first, until yield returns false; before is where to go on
+	// (the flows that began before that one), zero = from the newest. It returns how many flows are open, looked at or not; yield may be nil then.
+	Open(before connmodel.ID, yield func(*connmodel.Flow) bool) (open int)
+	// CloseFlow ends an open flow and reports whether there was one. The record says "admin".
+	CloseFlow(id connmodel.ID) bool
+	// Drain stops taking clients for good and lets what is under way end. It returns at once; Status tells how far it is.
+	Drain(r DrainRequest) DrainResult
+	// DrainUpstream takes an upstream out of service for flows to come, or back; connections through it go on.
+	DrainUpstream(name string, drained bool) UpstreamDrain
+}
+
+// DrainRequest says how a drain goes.
+type DrainRequest struct {
+	// Timeout is after how long what is left is cut: 0 = what the policy says, negative = never.
+	Timeout time.Duration
+	// Exit ends the process when nothing is left. Otherwise it goes on answering here until it is stopped.
+	Exit bool
+}
+
+// DrainResult is how far a drain is.
+type DrainResult struct {
+	State    string     `json:"state"`              // StateDraining, StateDrained
+	Began    time.Time  `json:"began"`              //
+	Deadline *time.Time `json:"deadline,omitempty"` // after it what is left is cut; nil = never
+	Open     int        `json:"open"`               // client connections that are left
+	Cut      int        `json:"cut"`                // of those, that were cut
+	Exit     bool       `json:"exit"`               // the process ends with it
+}
+
+// States of a gateway.
+const (
+	StateRunning  = "running"
+	StateDraining = "draining" // nobody is taken any more, and connections are open
+	StateDrained  = "drained"  // none is left
+)
+
+// UpstreamDrain is the outcome of taking an upstream out of service, or back.
+type UpstreamDrain struct {
+	Upstream string `json:"upstream"`
+	Found    bool   `json:"found"`   // there is an upstream of that name
+	Drained  bool   `json:"drained"` // as it is now
+	Changed  bool   `json:"changed"` // as it was not before
+	Open     int64  `json:"open"`    // connections through it
 }
 
 // ReloadResult is the outcome of one reading of the configuration, the first one included.
@@ -42,7 +83,8 @@ type Status struct {
 	PID        int              `json:"pid"`
 	Started    time.Time        `json:"started"`
 	Uptime     float64          `json:"uptime_s"`
-	State      string           `json:"state"` // "running" or "draining"
+	State      string           `json:"state"`           // StateRunning, StateDraining, StateDrained
+	Drain      *DrainResult     `json:"drain,omitempty"` // nil = there is none
 	Generation uint64           `json:"generation"`
 	Files      []string         `json:"files"`       // of the configuration; empty for the embedded default
 	LastReload ReloadResult     `json:"last_reload"` // or the start, when there was none
@@ -58,9 +100,20 @@ type Status struct {
 	Sessions   SessionCounts    `json:"sessions"`
 	Records    *RecordStatus    `json:"records,omitempty"`
 	GeoIP      *GeoIPStatus     `json:"geoip,omitempty"` // nil = there is no database
+	Door       *DoorStatus      `json:"door,omitempty"`  // this one
 	Panics     uint64           `json:"panics"`
 	Unverified []string         `json:"unverified,omitempty"` // upstreams and rules that take any certificate (verify = false)
 	Opened     *OpenedStatus    `json:"opened,omitempty"`     // nil = no rule opens tunnels, and none was opened
+}
+
+// DoorStatus is the control door.
+type DoorStatus struct {
+	Address     string            `json:"address"` // "unix:/path" or host:port
+	TLS         bool              `json:"tls"`
+	Write       bool              `json:"write"` // requests that change something are taken
+	Pprof       bool              `json:"pprof"`
+	Subscribers int               `json:"subscribers"`             // of events
+	Refused     map[string]uint64 `json:"refused_total,omitempty"` // requests, by why: token, host, origin, read_only
 }
 
 // OpenedStatus is about tunnels that rules open, counted since the start.
@@ -118,6 +171,7 @@ type UpstreamStatus struct {
 	LastErrorTime  *time.Time        `json:"last_error_time,omitempty"`
 	Credential     *CredentialStatus `json:"credential,omitempty"` // that it is shown
 	Check          *Check            `json:"check,omitempty"`      // of the upstream by itself; nil = there are none
+	Drained        bool              `json:"drained,omitempty"`    // an operator took it out of service: no flow to come goes through it
 	Since          *time.Time        `json:"since,omitempty"`      // these found it down, or well again
 	Why            string            `json:"why,omitempty"`        // these find it down
 }

@@ -32,6 +32,8 @@ type Server struct {
 	Answered func(status int, err *connmodel.ConnError)
 	// Outdated reports whether the connection, kept from before, leads by a way that would not be chosen any more; nil = never.
 	Outdated func() bool
+	// Drained reports whether it leads through something that was taken out of service; nil = never.
+	Drained func() bool
 	// Close closes the connection and gives back what it counts for. It must be safe to call twice.
 	Close func() error
 
