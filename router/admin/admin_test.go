@@ -410,14 +410,20 @@ func TestAuthority(t *testing.T) {
 		code int
 	}{{nil, 404}, {func() []byte { return nil }, 404}, {func() []byte { return []byte("-----BEGIN CERTIFICATE-----") }, 200}} {
 		rec := httptest.NewRecorder()
-		newAPI(&Options{Gateway: &fakeGateway{}, CA: c.ca}).serve(rec, httptest.NewRequest("GET", "/v1/ca.pem", nil), caller{})
+		routes(&Options{Gateway: &fakeGateway{}, CA: c.ca}).ServeHTTP(rec, httptest.NewRequest("GET", "/v1/ca.pem", nil))
 		if rec.Code != c.code || (rec.Code == 200) != strings.HasPrefix(rec.Body.String(), "-----BEGIN") {
 			t.Errorf("answered %d: %s", rec.Code, rec.Body)
 		}
 		rec = httptest.NewRecorder()
-		newAPI(&Options{Gateway: &fakeGateway{}, CA: c.ca}).serve(rec, httptest.NewRequest("POST", "/v1/ca.pem", nil), caller{})
+		routes(&Options{Gateway: &fakeGateway{}, CA: c.ca}).ServeHTTP(rec, httptest.NewRequest("POST", "/v1/ca.pem", nil))
 		if rec.Code != 405 || rec.Header().Get("Allow") == "" {
 			t.Errorf("POST answered %d", rec.Code)
 		}
 	}
+}
+
+// routes serves the table without a guard before it.
+func routes(o *Options) http.Handler {
+	a := newAPI(o)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { a.serve(w, r, caller{write: true}) })
 }
