@@ -85,6 +85,9 @@ func (t *Try) Request() *upstream.Request {
 	return &q
 }
 
+// Name is what the gateway calls itself in Via.
+func (t *Try) Name() string { return t.name }
+
 // Server is the address that is dialled.
 func (t *Try) Server() connmodel.Address { return t.pl.to.Address }
 

@@ -93,8 +93,8 @@ func (a *attempt) sayable(n int, h *Hop, to connmodel.Address) (string, *HopErro
 	if err != nil {
 		return "", a.failure(n+1, connmodel.PhaseResolve, err)
 	}
-	rec.Took(connmodel.PartDNS, time.Since(start))
 	rec.Resolved(a.found.said)
+	rec.Took(connmodel.PartDNS, time.Since(start))
 	if addrs == nil {
 		addrs = one[:]
 	}

@@ -33,6 +33,17 @@ type Said struct {
 	Withheld bool
 }
 
+// OK reports whether the proxy did what it was asked.
+func (s *Said) OK() bool {
+	switch s.Protocol {
+	case "http":
+		return s.Code/100 == 2
+	case "socks4":
+		return s.Code == int(socks4.Granted)
+	}
+	return s.Code == 0
+}
+
 // Bounds of an answer.
 const (
 	maxSaidText   = 200

@@ -79,6 +79,11 @@ func (a *attempt) handshakeTLS(n int, conn net.Conn, t *tlsClient) (net.Conn, *H
 	return c, nil
 }
 
+// TLSFailure says what a handshake came to that the caller made with the server by itself, on a connection of Dial's.
+func TLSFailure(server connmodel.Address, err error) *connmodel.ConnError {
+	return classify(&HopError{Hop: 1, Address: server, Phase: connmodel.PhaseTLS, Err: err, sent: certcheck.Sent(err)})
+}
+
 // watched returns the configuration with a note of whether a client certificate is asked for, and which is sent.
 func (t *tlsClient) watched() *tls.Config {
 	c := t.config.Clone()

@@ -291,11 +291,7 @@ func (p *certPlan) look(ctx context.Context, table *upstream.Table) *sighting {
 	if p.target.String() != p.asked && !strings.HasSuffix(p.asked, p.target.String()) {
 		s.Server = p.target.String()
 	}
-	open := p.config.Clone()
-	open.InsecureSkipVerify, open.VerifyConnection, open.VerifyPeerCertificate = true, nil, nil
-	if open.NextProtos == nil {
-		open.NextProtos = []string{"h2", "http/1.1"}
-	}
+	open := p.open()
 	q := p.request
 	q.Route, q.Target, q.Retry = p.route, p.target, &connmodel.Retry{Attempts: 1}
 	q.TLS = &connmodel.TLSPlan{Mode: connmodel.TLSUpgrade, ServerName: p.name, Config: open}
@@ -322,6 +318,16 @@ func (p *certPlan) look(ctx context.Context, table *upstream.Table) *sighting {
 		s.wanted(c)
 	}
 	return s
+}
+
+// open is a configuration that takes any certificate.
+func (p *certPlan) open() *tls.Config {
+	open := p.config.Clone()
+	open.InsecureSkipVerify, open.VerifyConnection, open.VerifyPeerCertificate = true, nil, nil
+	if open.NextProtos == nil {
+		open.NextProtos = []string{"h2", "http/1.1"}
+	}
+	return open
 }
 
 // judge says whether the gateway would go on.

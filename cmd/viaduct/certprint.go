@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"viaduct/connmodel"
 )
@@ -137,6 +138,9 @@ func someNames(names []string, total int) string {
 
 // shown returns a text of the server's as it may be printed: in quotes where it could mean something to a terminal.
 func shown(s string) string {
+	if !utf8.ValidString(s) {
+		return strconv.QuoteToASCII(s)
+	}
 	for _, c := range s {
 		if !strconv.IsPrint(c) {
 			return strconv.QuoteToASCII(s)

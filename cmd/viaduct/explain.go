@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"net/netip"
@@ -47,6 +48,7 @@ type question struct {
 	at       string
 	resolve  []string
 	method   string
+	usual    string // method that is asked where the command line does not say; "" = GET
 	headers  []string
 	protocol string
 	sni      string
@@ -86,13 +88,19 @@ func newExplain() *cobra.Command {
 		},
 	}
 	q.src.flags(c)
+	q.flags(c, "GET", nil)
+	return c
+}
+
+// flags are those of a question, without where the policy is. method and resolve are what is asked where the command line does not say.
+func (q *question) flags(c *cobra.Command, method string, resolve []string) {
 	f := c.Flags()
 	f.StringVar(&q.client, "client", "127.0.0.1", "address of the client")
 	f.StringVar(&q.user, "user", "", "user that the client has proved to be")
 	f.StringVar(&q.listener, "listener", "", "listener it connects to; default: the first one")
 	f.StringVar(&q.at, "at", "", "when: 2026-11-23T20:15:00Z, '2026-11-23 20:15' or 20:15 in the gateway's time zone; default: now")
-	f.StringSliceVar(&q.resolve, "resolve", nil, "addresses that the target's name has, or policy to look it up as the gateway would, or system for the machine's resolver")
-	f.StringVar(&q.method, "method", "GET", "method of the request")
+	f.StringSliceVar(&q.resolve, "resolve", resolve, "addresses that the target's name has, or policy to look it up as the gateway would, or system for the machine's resolver")
+	f.StringVar(&q.method, "method", method, "method of the request")
 	f.StringArrayVar(&q.headers, "header", nil, "header field of the request, 'Name: value'; may be repeated")
 	f.StringVar(&q.protocol, "protocol", "", "how the client asks: http, connect, socks4, socks4a, socks5, socks5-udp")
 	f.StringVar(&q.sni, "sni", "", "server name that the TLS client in the tunnel asks for")
@@ -103,7 +111,7 @@ func newExplain() *cobra.Command {
 	f.BoolVar(&q.asJSON, "json", false, "print JSON")
 	complete(c, "protocol", func(*policies.Config) []string { return protocolNames() }, &q.src)
 	complete(c, "listener", listenerNames, &q.src)
-	return c
+	q.usual = method
 }
 
 func (q *question) run(c *cobra.Command, target string) error {
@@ -252,7 +260,7 @@ func (q *question) facts(cfg *policies.Config, l *policies.Listener, target stri
 
 // noRequest refuses what is asked of a request where there is none.
 func (q *question) noRequest(f *connmodel.Facts) error {
-	if f.Request == nil && q.inner == nil && q.inside == nil && (len(q.headers) > 0 || q.method != "GET") {
+	if f.Request == nil && q.inner == nil && q.inside == nil && (len(q.headers) > 0 || q.method != cmp.Or(q.usual, "GET")) {
 		return usageError("--method and --header are of requests: write the target as a URL, http://HOST/PATH")
 	}
 	return q.checkHello(f)

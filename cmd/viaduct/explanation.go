@@ -115,8 +115,15 @@ func explainFlow(ctx context.Context, cfg *policies.Config, l *policies.Listener
 	if err != nil {
 		return nil, err
 	}
-	defer x.table.Close()
+	defer x.close()
 	return x.flow(ctx, l, f)
+}
+
+func (x *explainer) close() {
+	if x.table != nil {
+		x.table.Close()
+		x.resolvers.leave(nil)
+	}
 }
 
 // explainer answers questions about a configuration, joined as for the service.

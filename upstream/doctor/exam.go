@@ -188,10 +188,10 @@ func (x *exam) concerns(step string) bool {
 func (x *exam) words() map[string]string {
 	w := map[string]string{"upstream": x.Spec.Name, "address": x.Spec.Address.String(), "host": x.Spec.Address.Host, "scheme": x.Spec.Scheme, "target": x.Target.String(),
 		"credential": x.credential(), "timeout": x.Timeout.String(), "idle": x.Idle.String()}
-	for k, v := range map[string]string{"behind": "", "conf": "krb5.conf", "realm": "the realm", "user": "the user", "spn": "the service", "keytab": "", "ccache": "", "kdc": "the KDC",
-		"others": "others", "whose": "other", "skew": "so much", "after": "a while", "offered": "other schemes", "allowed": strings.Join(x.schemes(), ", ")} {
-		w[k] = v // where the step does not know better
+	for k, v := range defaults() {
+		w[k] = v
 	}
+	w["allowed"] = strings.Join(x.schemes(), ", ")
 	if a := x.Spec.Auth; a != nil {
 		w["user"], w["keytab"], w["ccache"] = a.Username, a.Keytab, a.CCache
 	}
@@ -199,6 +199,12 @@ func (x *exam) words() map[string]string {
 		w["behind"] = " It is used by " + x.Behind + ": perhaps it can be reached from there alone (--through)."
 	}
 	return w
+}
+
+// defaults are words for sentences of which nobody knows better.
+func defaults() map[string]string {
+	return map[string]string{"behind": "", "conf": "krb5.conf", "realm": "the realm", "user": "the user", "spn": "the service", "keytab": "", "ccache": "", "kdc": "the KDC",
+		"others": "others", "whose": "other", "skew": "so much", "after": "a while", "offered": "other schemes", "allowed": "others"}
 }
 
 func (x *exam) credential() string {

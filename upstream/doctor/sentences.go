@@ -193,14 +193,63 @@ var sentences = map[string]sentence{
 	"idle_dead":           {"The connection seems open, and no byte passes any more: a firewall or load balancer has forgotten it without a word. Programs notice that late or never.", "Send something more often than that (TCP keep-alive: keepalive of upstream {upstream}), or have the timeout of the firewall raised."},
 	"idle_no_tunnel":      {"The second tunnel was refused where the first was not.", "Does the proxy allow only so many connections at a time?"},
 	"idle_failed":         {"The connection failed while nothing was sent.", "Ask whoever runs the proxy for its idle timeout."},
-	"cert_other":          {"The certificate is not accepted.", "\"viaduct cert upstream.{upstream}\" shows all of it."},
-	"other":               {"It did not work.", "See what was seen."},
+	// what a whole way may meet beside its proxies: of "viaduct trace"
+	"next_denied":               {"The proxy before it lets us in and does not allow a connection to this proxy.", "Ask whoever runs the proxy before it to allow {address}."},
+	"next_dns":                  {"The proxy before it does not know the name of this proxy.", "Does {host} exist where that proxy looks names up? Try its address in the url of upstream {upstream}."},
+	"next_refused":              {"The proxy before it reached the machine, and nothing listens there.", "Check the port in the url of upstream {upstream}; ask whoever runs it whether it is up."},
+	"next_timeout":              {"The proxy before it got no answer from this proxy in time: it is down, or a firewall between the two drops the packets.", "A firewall has to allow the proxy before it to {address}."},
+	"next_unreachable":          {"The proxy before it has no way to this proxy, or says no more than that it could not reach it.", "Is {address} right, as seen from there? Look into the log of the proxy before it."},
+	"next_failed":               {"The proxy before it could not make the connection to this proxy.", "Look into the log of the proxy before it."},
+	"server_dns_not_found":      {"The name servers say that {host} does not exist, or has no address. Where the way is direct the gateway itself looks the name up.", "Is the name right? A name that only a proxy knows has to go by that proxy: see the rule that takes it."},
+	"server_dns_timeout":        {"The name servers did not answer.", "Is there a network? Look at /etc/resolv.conf and resolvectl status; \"viaduct resolve\" asks as the gateway does."},
+	"server_dns_failed":         {"The name servers could not look the name up.", "\"viaduct resolve\" asks as the gateway does; look at /etc/resolv.conf and resolvectl status."},
+	"server_refused":            {"The machine is there and nothing listens at this port: the server is not running, or listens elsewhere.", "Check the port; is the server up?"},
+	"server_timeout":            {"Nothing came back: the server is down, or a firewall between drops the packets without a word.", "Can it be reached directly from here at all? If not, a rule has to send it by a proxy: --all tries the others."},
+	"server_unreachable":        {"This machine has no way there: no route, or a router on the way says so.", "Is the network up, and the VPN? If the server lies behind a proxy, a rule has to send it there: --all tries the others."},
+	"server_reset":              {"The connection was taken and torn down at once: by the server, or a firewall.", "Does the server allow this machine's address? --all tries the other ways."},
+	"server_closed":             {"The server took the connection and closed it.", "Does the server allow this machine's address?"},
+	"server_forbidden":          {"This machine itself does not let the packets out: a local firewall, or a limit of the service (systemd IPAddressDeny).", "Look at nft list ruleset, and at the unit of the service."},
+	"server_failed":             {"The server could not be connected to.", "See what was seen."},
+	"server_tls_not_spoken":     {"What answers at this port does not speak TLS.", "Is it the right port? A plain server is asked for as http://, and a rule must not upgrade it (tls { mode })."},
+	"server_tls_timeout":        {"The server took the connection and did not answer the TLS handshake.", "Does it speak TLS at this port? A firewall that drops large packets looks like this, too (MTU)."},
+	"server_tls_closed":         {"The server closed the connection during the TLS handshake.", "Does it speak TLS at this port, and know this name (SNI)?"},
+	"server_tls_reset":          {"The connection was reset during the TLS handshake: by the server, or by a firewall that looks at the name (SNI).", "Try another name of the same server; ask whoever runs the firewall."},
+	"server_tls_alert":          {"The server ended the TLS handshake with an alert.", "The alert says why; the log of the server says more."},
+	"server_tls_version":        {"The server and the policy have no version of TLS in common.", "Check min_version and max_version in the tls block of the rule; an old server may speak TLS 1.0 alone."},
+	"server_tls_name":           {"The server does not know the name that it was asked for.", "Is the name right? server_name in the tls block of the rule sends another; --sni does here."},
+	"server_tls_failed":         {"The TLS handshake with the server failed.", "Try openssl s_client -connect {target}."},
+	"server_client_certificate": {"The server wants a client certificate that it knows.", "Where a rule makes the TLS, set certificate and key in its tls block; else the client has to bring one."},
+	"server_cert_expired":       {"The certificate of the server has expired, and a rule that makes TLS does not go on with it.", "Whoever runs the server has to renew it. If all certificates seem expired, this machine's clock is wrong."},
+	"server_cert_name_mismatch": {"The certificate is for another name: this is another machine, or an alias.", "server_name in the tls block of the rule says which name counts."},
+	"server_cert_unknown_authority": {"The certificate was issued by an authority that this machine does not trust: the company's own, one that a proxy shows which opens TLS, or an intermediate certificate is missing at the server.",
+		"Give the authority as ca in the tls block of the rule; \"viaduct cert {target}\" shows the chain."},
+	"server_cert_self_signed":  {"Nobody vouches for the certificate but itself.", "If it is the right one, give it as ca in the tls block of the rule; \"viaduct cert --pem {target}\" prints it."},
+	"server_cert_pin_mismatch": {"The server shows another certificate than the one pinned in the policy: it was renewed, or somebody is in between.", "Compare with the server's owner, then renew pins: \"viaduct cert {target}\" prints them."},
+	"server_cert_other":        {"The certificate of the server is not accepted.", "\"viaduct cert {target}\" shows all of it."},
+	"end_certificate":          {"The way is good, and the gateway passes TLS through without looking at it. A client that trusts what this machine trusts would not go on.", "\"viaduct cert {target}\" shows all that is wrong; clients may trust other authorities than this machine."},
+	"answer_timeout":           {"The way is open, and the server did not answer the request in time.", "Is the server overloaded? Try a longer --timeout."},
+	"answer_closed":            {"The way is open, and the server closed the connection in place of an answer.", "Does it speak plain HTTP at this port? A server of TLS is asked for as https://."},
+	"answer_reset":             {"The way is open, and the connection was torn down in place of an answer.", "Does it speak plain HTTP at this port? Something on the way may look into requests."},
+	"answer_protocol":          {"What came back is no answer in HTTP.", "Does it speak plain HTTP at this port? A server of TLS is asked for as https://."},
+	"answer_source":            {"The answer is longer than is read.", "Try --method HEAD."},
+	"answer_failed":            {"The way is open, and the request was not answered.", "See what was seen."},
+	"own_refused":              {"The gateway refuses this destination whatever the way: it is one of its own addresses, or in a range that no rule opens.", "If it is meant, a rule has to name it: match { address = [...] }."},
+	"own_no_way":               {"The script that chooses gave no way, and the policy says to refuse then.", "\"viaduct pac eval\" asks it; on_error of the pac says what happens when it fails."},
+	"own_unreachable":          {"What the way needs and the address that there is do not fit, such as IPv6 behind SOCKS4.", "See what was seen; socks5h in place of socks4 takes any address."},
+	"own_failed":               {"The gateway itself did not go on.", "See what was seen."},
+	"credential_muted":         {"A proxy wants to know who we are, and this command shows no credential: {why}. The service would show one.", "Run the command as the user of the service; \"viaduct upstream check\" looks at the proxy itself."},
+
+	"cert_other": {"The certificate is not accepted.", "\"viaduct cert upstream.{upstream}\" shows all of it."},
+	"other":      {"It did not work.", "See what was seen."},
 }
 
 // lookup returns the sentence of a code, or the nearest there is.
 func lookup(code string) sentence {
 	if s, ok := sentences[code]; ok {
 		return s
+	}
+	if strings.HasPrefix(code, "server_cert_") {
+		return sentences["server_cert_other"]
 	}
 	step, rest, _ := strings.Cut(code, "_")
 	for _, near := range []string{"tcp_" + rest, step + "_failed", step + "_other"} {
