@@ -204,7 +204,7 @@ func (x *exam) words() map[string]string {
 // defaults are words for sentences of which nobody knows better.
 func defaults() map[string]string {
 	return map[string]string{"behind": "", "conf": "krb5.conf", "realm": "the realm", "user": "the user", "spn": "the service", "keytab": "", "ccache": "", "kdc": "the KDC",
-		"others": "others", "whose": "other", "skew": "so much", "after": "a while", "offered": "other schemes", "allowed": "others"}
+		"others": "others", "whose": "other", "skew": "so much", "after": "a while", "offered": "other schemes", "allowed": "others", "why": "it was told not to"}
 }
 
 func (x *exam) credential() string {
