@@ -51,7 +51,7 @@ const (
 )
 
 // saidFields are those that tell who answers, and why.
-var saidFields = []string{"Proxy-Status", "Via", "Server", "Proxy-Agent", "X-Squid-Error", "X-Cache", "Retry-After", "Location"}
+var saidFields = []string{"Proxy-Status", "Via", "Server", "Proxy-Agent", "X-Squid-Error", "Retry-After", "Location"}
 
 // onlooker passes on what one hop answers. nil = nobody looks on.
 type onlooker struct {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 	"unicode"
@@ -529,8 +531,10 @@ policy "default" {
 	if code != 0 {
 		t.Errorf("exit code %d", code)
 	}
-	code, out = x.run("--user", "told", "--client", "192.0.2.7", "api.example:443", "--tls=false", "--protocol", "connect")
-	wantLines(t, out, `^server    127.0.0.1:\d+ in place of api.example:443`, `^1. the server 127.0.0.1`, `PROXY protocol header, version 2$`)
+	if code, out = x.run("--user", "told", "--client", "192.0.2.7", "api.example:8443"); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	wantLines(t, out, `^server    127.0.0.1:\d+ in place of api.example:8443`, `^1. the server 127.0.0.1`, `PROXY protocol header, version 2$`)
 	if b := <-got; !strings.HasPrefix(b, "\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x0c\xc0\x00\x02\x07\x7f\x00\x00\x01") {
 		t.Errorf("the server got %q", b)
 	}
@@ -573,5 +577,76 @@ func TestTraceTranscript(t *testing.T) {
 	out = strings.NewReplacer(x.dir+"/", "", dead, "10.1.0.7:8080", b.Addr(), "10.1.0.8:8080", jump.Addr(), "10.9.0.2:1080", "from 127.0.0.1\n", "from 10.3.0.4\n").Replace(out)
 	if got, want := steady(out), steady(string(block[1])); got != want {
 		t.Errorf("the manual says\n%s\n\nand the program\n%s\n\n%s", want, got, out)
+	}
+}
+
+// slowWriter collects what is written, and can be looked at meanwhile.
+type slowWriter struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (w *slowWriter) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.b.Write(p)
+}
+
+func (w *slowWriter) String() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.b.String()
+}
+
+// Each part is printed when it is over, long before the end, and an interrupt ends the trace with what there is.
+func TestTraceLiveAndInterrupted(t *testing.T) {
+	p := upstreamtest.NewSOCKS5(t, upstreamtest.Options{Script: []upstreamtest.Behaviour{upstreamtest.SilenceAfterRequest}})
+	first := upstreamtest.NewHTTP(t, upstreamtest.Options{})
+	x := newTracing(t, upstreamBlock("first", "http://"+first.Addr(), "")+upstreamBlock("p", "socks5h://"+p.Addr(), "")+localRule("[upstream.first, upstream.p]", ""))
+	for _, args := range [][]string{nil, {"--all"}, {"--count", "5"}, {"--json"}} {
+		before := goleak.IgnoreCurrent()
+		ctx, cancel := context.WithCancel(t.Context())
+		root, started := newRoot()
+		w := new(slowWriter)
+		root.SetOut(w)
+		root.SetErr(io.Discard)
+		root.SetArgs(append([]string{"trace", "-c", filepath.Join(x.dir, "viaduct.hcl"), "127.0.0.1:9"}, args...))
+		done := make(chan error, 1)
+		asked := len(p.Requests())
+		go func() { done <- root.ExecuteContext(ctx) }()
+		if len(args) > 0 && args[0] == "--json" {
+			if err := p.AwaitRequests(t.Context(), asked+1); err != nil {
+				t.Fatal(err)
+			}
+		} else {
+			for end := time.Now().Add(20 * time.Second); !strings.Contains(w.String(), "\nok    connect"); time.Sleep(5 * time.Millisecond) {
+				if time.Now().After(end) {
+					t.Fatalf("nothing is printed while it goes on:\n%s", w)
+				}
+			}
+			wantLines(t, w.String(), `^1. first at`, `^ok    connect .*200`, `^2. p at`)
+			if strings.Contains(w.String(), "total") {
+				t.Errorf("it is over:\n%s", w)
+			}
+		}
+		cut := time.Now()
+		cancel()
+		code, say := codeOf(<-done, *started)
+		if took := time.Since(cut); took > 5*time.Second {
+			t.Errorf("%q: it ended %v after it was interrupted", args, took)
+		}
+		if code != 1 || say != nil {
+			t.Errorf("%q: exit code %d, %v", args, code, say)
+		}
+		if !strings.Contains(w.String(), "interrupted on the way to 127.0.0.1:9") {
+			t.Errorf("%q:\n%s", args, w)
+		}
+		end := time.Now().Add(10 * time.Second)
+		for err := goleak.Find(before); err != nil; err = goleak.Find(before) {
+			if time.Now().After(end) {
+				t.Errorf("left behind: %v", err)
+				break
+			}
+		}
 	}
 }
