@@ -16,6 +16,7 @@ import (
 	"viaduct/policies"
 	"viaduct/router"
 	"viaduct/router/admin"
+	"viaduct/router/admin/dashboard"
 	"viaduct/upstream"
 	"viaduct/upstream/auth"
 )
@@ -293,7 +294,7 @@ func (s *service) openDoor(cfg *policies.Config) (door *admin.Door, place doorPl
 	if err != nil {
 		return nil, place, access, err
 	}
-	door, err = admin.New(admin.Options{Gateway: s, Sources: s.sources(), Metrics: s.metrics, History: s.history, Events: s.events, Access: access, CA: s.authorityPEM, PAC: s.proxyPAC,
+	door, err = admin.New(admin.Options{Gateway: s, Sources: s.sources(), Metrics: s.metrics, History: s.history, Events: s.events, Access: access, Dashboard: dashboard.Handler(), CA: s.authorityPEM, PAC: s.proxyPAC,
 		Problem: func(text string) { s.log.Warn(text) }}).Serve(ln)
 	return door, place, access, err
 }
