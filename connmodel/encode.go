@@ -17,7 +17,7 @@ type detail struct {
 
 // details go from everything to what always fits into MaxRecord.
 var details = [...]detail{
-	{longest: 4 << 10, attempts: maxAttempts, hops: maxHops, certificates: maxCertificates, sans: maxSANs, offers: maxALPNOffers, suites: 128, trace: 1000, metadata: maxMetadata, shadow: 50, tags: 50, samples: maxSampledFields},
+	{longest: 4 << 10, attempts: maxAttempts, hops: maxHops, certificates: maxCertificates, sans: maxSANs, offers: maxALPNOffers, suites: 128, trace: 1000, metadata: maxMetadata, shadow: 50, tags: 50, samples: MaxSampledFields},
 	{longest: 512, attempts: 8, hops: 8, certificates: 2, sans: 10, offers: maxALPNOffers, suites: 64, trace: 20, metadata: maxMetadata, shadow: 10, tags: 20, samples: 8},
 	{longest: 128, attempts: 3, hops: 4, certificates: 1, sans: 2, offers: 4, suites: 8, trace: 0, metadata: 8, shadow: 2, tags: 4, samples: 2},
 	{longest: 64, attempts: 2, hops: 3, certificates: 0, sans: 0, offers: 2, suites: 0, trace: 0, metadata: 4, shadow: 0, tags: 2, samples: 0},

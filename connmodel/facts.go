@@ -109,9 +109,6 @@ type Facts struct {
 	// Gone says of which facts something may not be known, and cannot be had any more: these are facts of the past, as a record tells them
 	// (Flow.Facts). 0 = the flow is here.
 	Gone Need
-
-	// Record is what the facts are of, for filters, which ask of it what no rule can; nil for flows that are to be decided.
-	Record *Flow
 }
 
 // LacksField reports whether it is not known whether the request has more lines of a header field than Request.Header knows.
@@ -179,6 +176,19 @@ func (f *Facts) SNIMismatch() bool {
 	return f.Hello != nil && f.Hello.SNI != "" && !f.TargetIP.IsValid() && f.Hello.SNI != f.Target.Host
 }
 
+// Misdirected reports whether f is a request for another host than that of the tunnel it came in. A tunnel to an address has the name that its TLS asked
+// for, or else any.
+func (f *Facts) Misdirected() bool {
+	if f.Tunnel.IsZero() || f.Target == f.Tunnel {
+		return false
+	}
+	name := ""
+	if f.Hello != nil {
+		name = f.Hello.SNI
+	}
+	return !f.Tunnel.IP().IsValid() || f.Target.Port != f.Tunnel.Port || name != "" && f.Target.Host != name
+}
+
 // RequestFacts is what rules may know of one HTTP request.
 type RequestFacts struct {
 	Method string
@@ -197,6 +207,12 @@ type Decider interface {
 	// Decide returns the decision for f. When evaluation reaches a rule that asks for a fact that f does not have yet,
 	// it returns nil and what it needs: the caller gathers that, sets f.Have, and calls again.
 	Decide(f *Facts) (*Decision, Need)
+}
+
+// ShadowDecider says what another policy would have decided. It does no I/O, reads no clock, gathers nothing, and may be called from any goroutine.
+type ShadowDecider interface {
+	// Shadow judges f, for which d was decided, with the facts that it has. What it returns is not changed by anybody.
+	Shadow(f *Facts, d *Decision) *ShadowDecision
 }
 
 // DeciderFunc makes a function a Decider.

@@ -31,12 +31,14 @@ type HeaderSample struct {
 	Values []string
 }
 
+// MaxSampledFields bounds the header fields that a record keeps of a request.
+const MaxSampledFields = 16
+
 // Bounds of what is kept of a request. A value of maxSampledValue octets may have been longer, and a field of maxSampledLines lines may have had more.
 const (
-	maxSampledFields = 16
-	maxSampledLines  = 8
-	maxSampledValue  = 512
-	maxGathered      = 16 // addresses
+	maxSampledLines = 8
+	maxSampledValue = 512
+	maxGathered     = 16 // addresses
 )
 
 // SecretField reports whether the value of a header field (in lower case) is never to be kept or shown.
@@ -60,7 +62,7 @@ func SampledFields(names ...[]string) []string {
 			}
 		}
 	}
-	all = all[:min(len(all), maxSampledFields)]
+	all = all[:min(len(all), MaxSampledFields)]
 	slices.Sort(all)
 	return all
 }
@@ -73,7 +75,8 @@ func (f *Facts) Gather(asked Address, fields []string) *Gathered {
 	if f.Tunnel.IsZero() && f.Protocol != ProtocolUDP {
 		looked = f.Have & (NeedHello | NeedRequest)
 	}
-	if f.Addresses == nil && looked == 0 && !f.HelloUnread && !f.RequestUnread && f.TargetIP == asked.IP() && f.Target == asked && !sampled {
+	moved := (!f.Tunnel.IsZero() || f.KernelSent()) && f.TargetIP != asked.IP()
+	if f.Addresses == nil && looked == 0 && !f.HelloUnread && !f.RequestUnread && !moved && f.Target == asked && !sampled {
 		return nil
 	}
 	g := &Gathered{Looked: looked}
@@ -84,7 +87,7 @@ func (f *Facts) Gather(asked Address, fields []string) *Gathered {
 	if f.Target != asked {
 		g.Name = f.Target.Host
 	}
-	if f.TargetIP != asked.IP() {
+	if moved {
 		g.TargetIP = f.TargetIP
 	}
 	if f.HelloUnread {
@@ -97,7 +100,7 @@ func (f *Facts) Gather(asked Address, fields []string) *Gathered {
 		g.First = &Request{Method: bound(q.Method, maxText), Path: bound(q.Path, maxPath)}
 	}
 	if sampled {
-		for _, name := range fields[:min(len(fields), maxSampledFields)] {
+		for _, name := range fields[:min(len(fields), MaxSampledFields)] {
 			g.Headers = append(g.Headers, sampleField(f.Request.Header, name))
 		}
 	}

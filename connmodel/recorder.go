@@ -123,6 +123,17 @@ func (r *Recorder) Gathered(g *Gathered) {
 	r.unlock()
 }
 
+// Inside notes that the flow is a request in a tunnel that a user opened, whose client said hello first; hello may be nil. On a connection that flows
+// share, the client of the record is then theirs.
+func (r *Recorder) Inside(user string, hello *ClientHello) {
+	if r.lock() && r.session.many {
+		c := r.session.client
+		c.User, c.Hello = user, hello
+		r.flow.Client = &c
+	}
+	r.unlock()
+}
+
 // Target is what the flow asks for.
 func (r *Recorder) Target() Address { return r.flow.Target }
 

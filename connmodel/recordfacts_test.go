@@ -181,7 +181,7 @@ func TestSampledFields(t *testing.T) {
 	for i := range 100 {
 		many = append(many, strings.Repeat("x", i+1))
 	}
-	if n := len(SampledFields(many)); n != maxSampledFields {
+	if n := len(SampledFields(many)); n != MaxSampledFields {
 		t.Errorf("%d fields", n)
 	}
 }

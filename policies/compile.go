@@ -12,7 +12,7 @@ const maxClauses = 1 << 20
 
 // compile makes the program of a policy that has been read without errors.
 func compile(b *policyBlock, generation uint64) (*Program, error) {
-	p := &Program{name: b.name, rules: b.rules, few: fewCandidates}
+	p := &Program{name: b.name, rules: b.rules, few: fewCandidates, headers: headersOf(b.rules)}
 	for _, r := range b.rules {
 		for _, t := range r.blocks {
 			p.adopt(t)

@@ -21,6 +21,7 @@ type Config struct {
 	Listeners []Listener      // in written order
 	Upstreams upstream.Config // upstreams, pools and chains, those written in place included; Resolver is left to the caller
 	Programs  map[string]*Program
+	Shadows   map[string]*ShadowPolicy // by the names of those that are the shadow of another (Listener.Shadow)
 	PACs      []PAC
 	Lists     []List
 	Resolvers []resolve.Config
@@ -88,10 +89,19 @@ type Gateway struct {
 // CA says where the certificate authority is that signs for intercepted connections: a directory, or two files.
 type CA struct{ Path, Certificate, Key string }
 
+// KeptFields are the header fields of requests that stand in records, whatever rules ask about.
+func (g *Gateway) KeptFields() []string {
+	if g.Records == nil {
+		return nil
+	}
+	return g.Records.Headers
+}
+
 // Records says where the records of connections go.
 type Records struct {
-	Path   string // "" when Stdout
-	Stdout bool
+	Path    string // "" when Stdout
+	Stdout  bool
+	Headers []string // fields of requests that stand in every record (Gateway.KeptFields)
 }
 
 // Limits of the whole process; 0 = default.
@@ -111,6 +121,7 @@ type Listener struct {
 	Protocols []string
 	Clients   []netip.Prefix // nil = everybody
 	Policy    string         // name of a program
+	Shadow    string         // of the policy that is asked beside it and decides nothing; "" = none
 	Resolver  string         // of that policy; "" = the gateway's
 	TLS       *ListenerTLS   // nil = clients speak no TLS to it
 	Users     *Users         // nil = nobody is asked for a password

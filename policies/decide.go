@@ -23,6 +23,7 @@ type Program struct {
 	fallback *connmodel.Decision // of otherwise, or the denial where there is none
 	index    index
 	live     []*liveList
+	headers  []string  // see Headers
 	few      int       // fewCandidates
 	scratch  sync.Pool // of *scratch
 }
@@ -100,7 +101,7 @@ func (p *Program) Decide(f *connmodel.Facts) (*connmodel.Decision, connmodel.Nee
 	}
 	s := p.scratch.Get().(*scratch)
 	direct := p.candidates(s, f, nil)
-	d, need := p.walk(s, direct, f, nil)
+	d, need := p.settle(p.walk(s, direct, f, nil), f, s.in)
 	p.scratch.Put(s)
 	return d, need
 }
@@ -243,18 +244,23 @@ func (x *index) markAddress(b match.Bits, a netip.Addr) {
 	}
 }
 
+// walked is what the candidates made of a flow.
+type walked struct {
+	decision *connmodel.Decision // nil = it waits
+	waits    *clause             // which holds if what is lacking is right
+	need     connmodel.Need      // what is lacking, all of it
+	list     uint32              // the first clause that waits for a list alone, where need is needList
+	shadow   []connmodel.ShadowVerdict
+}
+
 // walk tries the candidates in order.
-func (p *Program) walk(s *scratch, direct bool, f *connmodel.Facts, t *tracer) (*connmodel.Decision, connmodel.Need) {
+func (p *Program) walk(s *scratch, direct bool, f *connmodel.Facts, t *tracer) (w walked) {
 	found := s.found
-	var shadow []connmodel.ShadowVerdict
-	var noted *rule     // shadow rule that has been noted already
-	var waiting *clause // holds if facts that are lacking are right; the rest of its rule may hold without them
-	var open uint32     // the first clause that waits for a list alone
+	var noted *rule // shadow rule that has been noted already
 	var listed bool
-	var need connmodel.Need
 	for id, ok := found.Next(0); ok; id, ok = found.Next(id + 1) {
 		c := &p.clauses[id]
-		if waiting != nil && c.rule != waiting.rule {
+		if w.waits != nil && c.rule != w.waits.rule { // the rest of its rule may hold without what is lacking
 			break
 		}
 		if c.rule == noted {
@@ -263,37 +269,53 @@ func (p *Program) walk(s *scratch, direct bool, f *connmodel.Facts, t *tracer) (
 		if direct && c.direct(f) != byNothing {
 			continue
 		}
-		v := c.holds(f, s.in)
-		if p.live != nil && v != no && s.open.Has(id) {
-			v = v.and(unknown(needList))
-		}
+		v := p.holds(s, id, f)
 		t.tried(id, v)
 		switch {
 		case v == no:
 		case c.rule.shadow && v == yes:
 			noted = c.rule
-			shadow = append(shadow, c.rule.verdict())
+			w.shadow = append(w.shadow, c.rule.verdict())
 		case c.rule.shadow: // a rule that decides nothing causes no look-up
 		case v > yes:
-			if need |= v.need(); waiting == nil {
-				waiting = c
+			if w.need |= v.need(); w.waits == nil {
+				w.waits = c
 			}
 			if !listed && v == unknown(needList) {
-				open, listed = id, true
+				w.list, listed = id, true
 			}
-		case waiting == nil || waiting.decision == c.decision:
+		case w.waits == nil || w.waits.decision == c.decision:
 			t.took(id)
-			return withShadow(c.decision, shadow), 0
+			w.decision, w.waits, w.need = c.decision, nil, 0
+			return w
 		}
 	}
-	if waiting != nil {
-		t.waits(waiting)
-		if need == needList { // no fact will tell
-			return withShadow(p.unlisted(open, f, s.in), shadow), 0
-		}
-		return nil, first(need &^ needList)
+	if w.waits == nil {
+		w.decision = p.fallback
+		return w
 	}
-	return withShadow(p.fallback, shadow), 0
+	t.waits(w.waits)
+	return w
+}
+
+// holds verifies a candidate.
+func (p *Program) holds(s *scratch, id uint32, f *connmodel.Facts) verdict {
+	v := p.clauses[id].holds(f, s.in)
+	if p.live != nil && v != no && s.open.Has(id) {
+		v = v.and(unknown(needList))
+	}
+	return v
+}
+
+// settle is what the service makes of it: a decision, or what is to be gathered first.
+func (p *Program) settle(w walked, f *connmodel.Facts, in sets) (*connmodel.Decision, connmodel.Need) {
+	switch {
+	case w.decision != nil:
+		return withShadow(w.decision, w.shadow), 0
+	case w.need == needList: // no fact will tell
+		return withShadow(p.unlisted(w.list, f, in), w.shadow), 0
+	}
+	return nil, first(w.need &^ needList)
 }
 
 func (r *rule) verdict() connmodel.ShadowVerdict {

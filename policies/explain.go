@@ -52,7 +52,7 @@ func (p *Program) Explain(f *connmodel.Facts) (*connmodel.Decision, connmodel.Ne
 		s := p.scratch.Get().(*scratch)
 		t.direct = p.candidates(s, f, t)
 		t.in = slices.Clone(s.in)
-		d, need = p.walk(s, t.direct, f, t)
+		d, need = p.settle(p.walk(s, t.direct, f, t), f, s.in)
 		p.scratch.Put(s)
 	}
 	return d, need, p.trace(t, f, need)
@@ -159,6 +159,12 @@ func lackingWords(need connmodel.Need, f *connmodel.Facts) string {
 	}
 	if need&connmodel.NeedRequest != 0 {
 		parts = append(parts, "the HTTP request in the tunnel, which has to be waited for")
+	}
+	if need&connmodel.NeedHeader != 0 {
+		parts = append(parts, "header fields of the request, which the record does not have")
+	}
+	if need&connmodel.NeedReach != 0 {
+		parts = append(parts, "what could be reached then (network.reachable), which the record does not know")
 	}
 	return "it depends on " + strings.Join(parts, ", and on ")
 }

@@ -16,9 +16,7 @@ const notYet = "Not in this version"
 // nobody looks for a misspelling.
 var (
 	laterParts = map[string][]string{
-		"gateway":    {"journal"},
-		kindListener: {"shadow"},
-		kindPolicy:   {"shadow"},
+		"gateway": {"journal"},
 	}
 )
 

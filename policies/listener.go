@@ -22,7 +22,7 @@ type listenerBlock struct {
 }
 
 var (
-	listenerSchema = schema(attrs("address", "protocols", "clients", "policy", "mode", "handshake_timeout", "keepalive_timeout", "sniff_timeout", "max_head_bytes", "target", "serve_pac"),
+	listenerSchema = schema(attrs("address", "protocols", "clients", "policy", "mode", "handshake_timeout", "keepalive_timeout", "sniff_timeout", "max_head_bytes", "target", "serve_pac", "shadow"),
 		blocks("tls", "authenticate", "limits", "udp", "proxy_protocol"))
 	authenticateSchema   = schema(attrs("htpasswd", "realm"))
 	listenerLimitsSchema = schema(attrs("connections_per_client", "streams_per_connection"))
@@ -78,6 +78,7 @@ func (l *loader) buildListener(x *listenerBlock, g Gateway) Listener {
 		l.udp(u, &n)
 	}
 	n.Policy = l.listenerPolicy(b)
+	n.Shadow = l.shadowOf(b, n.Policy)
 	if d, ok := l.byName[kindPolicy][n.Policy]; ok {
 		n.Resolver = d.block.(*policyBlock).resolver
 	}

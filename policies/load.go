@@ -245,7 +245,7 @@ func (l *loader) declare(b *hcl.Block, block any) {
 
 // build evaluates the blocks in the order in which they need each other.
 func (l *loader) build() *Config {
-	cfg := &Config{Programs: map[string]*Program{}, UpstreamResolvers: map[string]string{}}
+	cfg := &Config{Programs: map[string]*Program{}, Shadows: map[string]*ShadowPolicy{}, UpstreamResolvers: map[string]string{}}
 	cfg.Gateway = l.buildGateway()
 	l.buildLists()
 	for _, u := range l.upstreams {
@@ -282,6 +282,7 @@ func (l *loader) build() *Config {
 	for _, b := range l.listeners {
 		cfg.Listeners = append(cfg.Listeners, l.buildListener(b, cfg.Gateway))
 	}
+	l.shadowListeners(cfg)
 	for _, t := range l.tests {
 		cfg.Tests = append(cfg.Tests, l.buildTest(t))
 	}
@@ -305,6 +306,12 @@ func (l *loader) build() *Config {
 			return nil
 		}
 		cfg.Programs[p.name] = prog
+	}
+	ways := newWayNames(l.inline)
+	for i := range cfg.Listeners {
+		if name := cfg.Listeners[i].Shadow; name != "" && cfg.Shadows[name] == nil {
+			cfg.Shadows[name] = newShadowPolicy(cfg.Programs[name], ways)
+		}
 	}
 	for _, x := range l.lists {
 		if x.remote != nil {

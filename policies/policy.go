@@ -14,10 +14,13 @@ type policyBlock struct {
 	name      string
 	rules     []*rule
 	resolver  string // "" = the gateway's
+	shadow    string // policy that is asked beside it; "" = none
+	notes     [2]int // those of loader.notes that are about it, and
+	signs     [2]int // those of loader.signs
 	otherwise *rule  // nil = what no rule takes is denied
 }
 
-var policySchema = schema(attrs("resolver"), labelled("rule", "name"), blocks("otherwise"))
+var policySchema = schema(attrs("resolver", "shadow"), labelled("rule", "name"), blocks("otherwise"))
 
 // otherwiseName is what decisions of the otherwise block are called by.
 const otherwiseName = "otherwise"
@@ -26,6 +29,8 @@ func (l *loader) buildPolicy(p *policyBlock) {
 	l.checkJSONOrder(p)
 	b := l.open(p.src, policySchema)
 	p.resolver = b.resolver("resolver")
+	p.shadow = l.shadowOf(b, p.name)
+	p.notes[0], p.signs[0] = len(l.notes), len(l.signs)
 	seen := map[string]hcl.Range{}
 	for _, x := range b.blocks {
 		if x.Type != "rule" {
@@ -49,6 +54,7 @@ func (l *loader) buildPolicy(p *policyBlock) {
 		l.errorAt(p.src.DefRange, "Empty policy", "A policy without a rule and without otherwise denies everything. If that is meant, write: otherwise { deny {} }, on lines of their own.")
 	}
 	l.checkReach(p)
+	p.notes[1], p.signs[1] = len(l.notes), len(l.signs)
 }
 
 // checkJSONOrder refuses rules as an object of several: programs that write JSON do not keep the order of its keys.

@@ -160,8 +160,8 @@ func (t *tests) takesRequest(f *connmodel.Facts) (attribute, verdict) {
 		return byMethod, no
 	case t.paths != nil && !anyPath(t.paths, f):
 		return byPath, no
-	case t.headers != nil && failingHeader(t.headers, f) != nil:
-		return byHeader, no
+	case t.headers != nil:
+		return headersHold(t.headers, f)
 	}
 	return byNothing, yes
 }
@@ -237,32 +237,51 @@ func anyPath(ps []pattern, f *connmodel.Facts) bool {
 // maxFieldLines bounds how many lines of one header field are looked at.
 const maxFieldLines = 100
 
+// headersHold makes all tests of header fields. A record may not know a field.
+func headersHold(hs []header, f *connmodel.Facts) (attribute, verdict) {
+	all := yes
+	for i := range hs {
+		v := hs[i].holds(f)
+		if v == no {
+			return byHeader, no
+		}
+		all = all.and(v)
+	}
+	if all != yes {
+		return byHeader, all
+	}
+	return byNothing, yes
+}
+
 // failingHeader is the first header test that no line of the field satisfies.
 func failingHeader(hs []header, f *connmodel.Facts) *header {
 	for i := range hs {
-		if !hs[i].holds(f) {
+		if hs[i].holds(f) == no {
 			return &hs[i]
 		}
 	}
 	return nil
 }
 
-func (h *header) holds(f *connmodel.Facts) bool {
+func (h *header) holds(f *connmodel.Facts) verdict {
 	if f.Request == nil || f.Request.Header == nil {
-		return false
+		return no
 	}
 	for i := range maxFieldLines {
 		v, ok := f.Request.Header.Lookup(h.name, i)
 		if !ok {
-			return false
+			break
 		}
 		for j := range h.values {
 			if h.values[j].takes(v) {
-				return true
+				return yes
 			}
 		}
 	}
-	return false
+	if f.LacksField(h.name) {
+		return unknown(connmodel.NeedHeader)
+	}
+	return no
 }
 
 // addressBeside is the address that a flow goes to, as text, where the client asks for a name inside: patterns of addresses take that, whatever

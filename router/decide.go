@@ -17,6 +17,15 @@ import (
 // once per flow, and only if a rule asks; the client's first bytes are waited for only if a rule asks, and after that. It returns the
 // decision, or the reason why the flow is refused.
 func (s *session) decide(p *pin, rec *connmodel.Recorder, f *connmodel.Facts) (*connmodel.Decision, *connmodel.ConnError) {
+	d, err := s.settle(p, rec, f)
+	rec.Gathered(f.Gather(rec.Target(), p.l.Headers))
+	if p.l.Shadow != nil && d != nil {
+		d = s.shadowed(p, f, d)
+	}
+	return d, err
+}
+
+func (s *session) settle(p *pin, rec *connmodel.Recorder, f *connmodel.Facts) (*connmodel.Decision, *connmodel.ConnError) {
 	for {
 		d, need := p.l.Decider.Decide(f)
 		if need&connmodel.NeedName != 0 { // it is in either

@@ -17,6 +17,7 @@ func (s *session) serveStreamsInside(l *Listener) {
 	s.leaveDesk()
 	s.live.Multiplexed()
 	o := s.inner
+	o.rec.Inside(o.user, o.hello) // its client is not shared with the requests
 	s.multiplex(h2.ServerOptions{
 		ExtendedConnect: true, Admit: func() bool { return s.admitStream(&o.streams) },
 		MaxStreams: l.MaxStreams, HeaderBytes: l.MaxHeadBytes, HandshakeTimeout: l.handshake(), IdleTimeout: l.keepAlive(),

@@ -191,7 +191,7 @@ func (s *session) servePlain(p *pin) bool {
 	}
 	rec.Identified(connmodel.ProtocolHTTP, user)
 	s.life.enter(stateDial)
-	f := s.newFacts(p, connmodel.ProtocolHTTP, target, user, now)
+	f := s.newFacts(p, connmodel.ProtocolHTTP, target, user, rec.Start())
 	f.Scheme = scheme
 	f.Request = &connmodel.RequestFacts{Method: req.Method, Path: req.Target.Path, Header: (*headerFacts)(&req.Header)}
 	d, refused := s.decide(p, rec, f)

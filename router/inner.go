@@ -75,9 +75,10 @@ func (s *session) serveInside(p *pin) bool {
 		return false
 	}
 	rec := s.begin(o.proto, target, now)
-	rec.Requested(connmodel.Request{Method: req.Method, Scheme: o.scheme, Host: target.Host, Path: req.Target.Path, Tunnel: o.rec.ID(), Start: now})
+	rec.Requested(connmodel.Request{Method: req.Method, Scheme: o.scheme, Host: target.Host, Path: req.Target.Path, Tunnel: o.rec.ID(), Within: o.target, Start: now})
+	rec.Inside(o.user, o.hello)
 	s.life.enter(stateDial)
-	f := s.newFacts(p, o.proto, target, o.user, now)
+	f := s.newFacts(p, o.proto, target, o.user, rec.Start())
 	o.facts(f)
 	f.Request = &connmodel.RequestFacts{Method: req.Method, Path: req.Target.Path, Header: (*headerFacts)(&req.Header)}
 	d, refused := s.decide(p, rec, f)

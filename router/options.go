@@ -106,8 +106,12 @@ type Listener struct {
 	PAC           func(gateway string) []byte // makes the script that GET /proxy.pac is answered with, gateway being the entry for this listener; nil = none
 	FileMode      uint32                      // of a Unix socket; 0 = 0660
 	Policy        string
-	Decider       connmodel.Decider
-	Resolver      resolve.Resolver // for names of targets that have to be looked up here; nil = that of the Config
+	// Shadow is asked beside Decider, with what that has gathered, and decides nothing: what it says is recorded. nil = there is none.
+	Shadow connmodel.ShadowDecider
+	// Headers are the header fields of requests that records keep: connmodel.SampledFields has made them.
+	Headers  []string
+	Decider  connmodel.Decider
+	Resolver resolve.Resolver // for names of targets that have to be looked up here; nil = that of the Config
 	// Auth proves users by name and password; nil = nobody is asked. With it SOCKS4, which cannot prove anything, is refused.
 	Auth  Authenticator
 	Realm string // of the challenge; "" = "viaduct"

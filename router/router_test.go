@@ -96,6 +96,7 @@ func start(t *testing.T, change func(*Options, *Config)) *gateway {
 	if change != nil {
 		change(&o, &c)
 	}
+	kept := keepFacts(&o, &c)
 	r := New(o)
 	if err := r.Apply(&c); err != nil {
 		t.Fatal(err)
@@ -107,6 +108,9 @@ func start(t *testing.T, change func(*Options, *Config)) *gateway {
 		c.Routes.Close()
 		if n := r.Stats().Panics; n != 0 {
 			t.Errorf("%d panics", n)
+		}
+		for _, wrong := range kept.report() {
+			t.Errorf("a record does not give back the facts of its decision: %s", wrong)
 		}
 	})
 	return &gateway{Router: r, addr: r.Addrs()["desk"].String(), records: records}

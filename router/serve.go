@@ -79,7 +79,7 @@ func (s *session) serveTunnel(p *pin, rec *connmodel.Recorder, proto connmodel.P
 	rec.Identified(proto, user)
 	s.understood()
 	s.life.enter(stateDial)
-	f := s.newFacts(p, proto, target, user, time.Now())
+	f := s.newFacts(p, proto, target, user, rec.Start())
 	d, err := s.decide(p, rec, f)
 	rec.Decided(d, nil)
 	s.r.opt.Log.Decision(FlowLine{Flow: rec.ID(), Facts: f, Decision: d})

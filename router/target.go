@@ -82,7 +82,7 @@ func (t *target) open() {
 func (t *target) decideAndReach() *connmodel.ConnError {
 	a, s, p := t.a, t.a.s, t.a.p
 	f := connmodel.Facts{
-		Listener: p.l.Name, Client: netip.AddrPortFrom(s.client.Addr().WithZone(""), s.client.Port()), Time: time.Now(), User: a.user,
+		Listener: p.l.Name, Client: netip.AddrPortFrom(s.client.Addr().WithZone(""), s.client.Port()), Time: t.rec.Start(), User: a.user,
 		Protocol: connmodel.ProtocolUDP, Target: t.address, TargetIP: t.address.IP(),
 		Have:  firstBytes, // there are none: a datagram is no connection
 		Reach: p.gen.cfg.Reach,

@@ -53,6 +53,9 @@ func (e *explanation) print(w io.Writer) error {
 		return err
 	}
 	e.printOutcome(w, p)
+	if e.Shadow != nil {
+		e.Shadow.print(w, p)
+	}
 	if e.Inside != nil {
 		fmt.Fprintf(w, "\n%s ", p.bold("inside the tunnel:"))
 		return e.Inside.print(w)

@@ -59,6 +59,8 @@ type explanation struct {
 	ResolvedBy string    `json:"resolved_by,omitempty"` // who turns the name of the server into an address: viaduct, upstreams by name; literal = it is one
 	Refused    string    `json:"refused,omitempty"`     // why the destination is not allowed
 	Tags       []string  `json:"tags,omitempty"`
+	// Shadow is what the shadow policy of the listener says; nil = it has none.
+	Shadow *shadowStep `json:"shadow,omitempty"`
 	// Lookup is who said which addresses the name has; nil = the command line did, or nobody was asked.
 	Lookup *lookedUp `json:"lookup,omitempty"`
 	// Resolver is that of the policy for names that are looked up here; "" = the machine's.
@@ -193,6 +195,7 @@ func (x *explainer) flow(ctx context.Context, l *policies.Listener, f *connmodel
 	e.Resolver = cmp.Or(l.Resolver, cfg.Gateway.Resolver)
 	e.asked.decision = d
 	e.decided(ctx, x.rc, x.table, f, d, x.once)
+	e.shadowed(cfg, l, f, d)
 	if d.TLS.Opens() && q.inside != nil && f.Request == nil {
 		in := *f
 		in.Request, in.Scheme, in.Tunnel = q.inside, "https", f.Target

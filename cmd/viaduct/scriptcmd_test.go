@@ -329,7 +329,7 @@ func scriptJSON(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-var pair = regexp.MustCompile(`^([A-Za-z0-9_.]+)(=~|=|>)(.*)$`)
+var pair = regexp.MustCompile(`^([A-Za-z0-9_.-]+)(=~|=|>)(.*)$`)
 
 // mismatch says which of the pairs does not hold in v; "" = all do.
 func mismatch(v any, pairs []string) string {

@@ -12,6 +12,7 @@ import (
 	"github.com/hashicorp/hcl/v2"
 	"github.com/sirupsen/logrus"
 
+	"viaduct/connmodel"
 	"viaduct/policies"
 	"viaduct/router"
 	"viaduct/router/intercept"
@@ -74,6 +75,12 @@ func routerListener(c *policies.Config, l *policies.Listener) (out router.Listen
 	}
 	if program := c.Programs[l.Policy]; program != nil {
 		out.Decider = program
+		fields := [][]string{c.Gateway.KeptFields(), program.Headers()}
+		if shadow := c.Shadows[l.Shadow]; shadow != nil {
+			out.Shadow = shadow
+			fields = append(fields, shadow.Program().Headers())
+		}
+		out.Headers = connmodel.SampledFields(fields...)
 		if l.ServePAC {
 			out.PAC = program.ProxyPAC
 		}

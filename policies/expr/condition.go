@@ -26,7 +26,11 @@ type Condition struct {
 	names []*use
 
 	reaches []ReachUse
+	headers []string
 }
+
+// Headers lists the header fields of requests that the condition looks at, in lower case.
+func (c *Condition) Headers() []string { return c.headers }
 
 // ReachUse is an address that a condition asks network.reachable about, and where it stands.
 type ReachUse struct {
@@ -63,7 +67,7 @@ func Compile(e hcl.Expression, consts *hcl.EvalContext, o Options) (*Condition, 
 	if c.diags.HasErrors() {
 		return nil, c.diags
 	}
-	cond := &Condition{eval: n.test, names: c.names, fixed: n.constant(), reaches: c.reaches}
+	cond := &Condition{eval: n.test, names: c.names, fixed: n.constant(), reaches: c.reaches, headers: c.headers}
 	if n.reach != nil {
 		cond.tri, cond.needs = n.outcome(), c.needs
 	}

@@ -1,6 +1,7 @@
 package expr
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/hashicorp/hcl/v2"
@@ -25,18 +26,31 @@ func (c *compiler) header(n *name, rng hcl.Range, steps []step) (*node, []step) 
 	}
 	field = strings.ToLower(field)
 	c.used(n.name+`["`+field+`"]`, func(dst []byte, f *connmodel.Facts) []byte {
-		if v := headerValue(f, field); v == "" || !secretField(field) {
+		switch v := headerValue(f, field); {
+		case v == "" && f.LacksField(field):
+			return append(dst, "(not recorded)"...)
+		case v == "" || !connmodel.SecretField(field):
 			return appendQuoted(dst, v)
 		}
 		return append(dst, "(hidden)"...)
 	})
+	if !slices.Contains(c.headers, field) {
+		c.headers = append(c.headers, field)
+	}
 	x := flow(kindString, hcl.RangeBetween(rng, steps[0].rng))
 	c.gathers(n, x)
+	c.needs |= connmodel.NeedHeader
+	x.reach = func(f *connmodel.Facts) connmodel.Need {
+		if need := f.Lacks(n.need); need != 0 {
+			return need
+		}
+		if f.LacksField(field) {
+			return connmodel.NeedHeader
+		}
+		return 0
+	}
 	x.str = func(f *connmodel.Facts) string { return headerValue(f, field) }
 	x.domain.name = n.name
-	if c.record != nil {
-		x.field = connmodel.FilterFieldNamed(n.name).At(field)
-	}
 	return x, steps[1:]
 }
 
@@ -49,14 +63,4 @@ func isToken(s string) bool {
 		}
 	}
 	return s != ""
-}
-
-// secretField reports whether the value of a header field must not be shown.
-func secretField(field string) bool {
-	for _, part := range []string{"authorization", "cookie", "token", "secret", "password", "api-key", "apikey"} {
-		if strings.Contains(field, part) {
-			return true
-		}
-	}
-	return false
 }

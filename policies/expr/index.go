@@ -54,7 +54,7 @@ func (c *compiler) reference(e hclsyntax.Expression) *node {
 	switch {
 	case !ok:
 		n, steps = c.base(e)
-	case c.tree()[root] != nil:
+	case scopeTree[root] != nil:
 		n, steps = c.fact(root, rng, steps, e.Range())
 	case c.checkRoot(root, rng):
 		n = opaque(c.roots[root], rng)

@@ -26,9 +26,6 @@ func negation(n *node, rng hcl.Range) *node {
 	x := flow(kindBool, rng, n)
 	test := n.test
 	x.test = func(f *connmodel.Facts) bool { return !test(f) }
-	if n.filter != nil {
-		x.filter = &connmodel.Filter{Op: connmodel.FilterNot, Args: []*connmodel.Filter{n.filter}}
-	}
 	if n.reach != nil {
 		t := n.outcome()
 		x.setOutcome(func(f *connmodel.Facts) tri {
@@ -105,7 +102,7 @@ func (c *compiler) logical(e *hclsyntax.BinaryOpExpr) *node {
 	case len(rest) == 1:
 		return rest[0]
 	}
-	return c.joinFilters(join(rest, and, e.SrcRange), rest, and)
+	return join(rest, and, e.SrcRange)
 }
 
 // chain lists the operands of a chain of one operator in written order. It does not recurse, so that generated

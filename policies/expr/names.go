@@ -11,18 +11,13 @@ import (
 
 // fact finds a name of the flow and returns the steps that follow it.
 func (c *compiler) fact(root string, rng hcl.Range, steps []step, whole hcl.Range) (*node, []step) {
-	attrs := c.tree()[root]
-	if n := attrs[""]; n != nil && (len(steps) == 0 || len(attrs) == 1) {
-		if n.kind == kindHeaders {
-			return c.metadata(n, rng, steps)
-		}
+	attrs := scopeTree[root]
+	if n := attrs[""]; n != nil {
 		return c.use(n, rng), steps
 	}
 	var known []string
 	for a := range attrs {
-		if a != "" {
-			known = append(known, root+"."+a)
-		}
+		known = append(known, root+"."+a)
 	}
 	if len(steps) == 0 {
 		return c.errorf(rng, unknownName, "%s is no value by itself. It has %s.", root, strings.ReplaceAll(oneOf(known), `"`, "")), nil
@@ -75,12 +70,6 @@ func (c *compiler) use(n *name, rng hcl.Range) *node {
 	}
 	c.used(n.name, n.show)
 	x := &node{kind: n.kind, rng: rng, str: n.str, num: n.num, addr: n.addr, test: n.test, texts: n.texts, span: n.span, domain: n.domain}
-	if n.field != nil && c.record != nil {
-		x.field, x.null, x.seconds = n.field, n.field.Nullable, n.field.Seconds
-		if n.kind == kindBool {
-			x.filter = testOf(n.field, connmodel.FilterEqual, connmodel.FilterValue{Type: connmodel.FilterBool, Bool: true})
-		}
-	}
 	x.domain.name = n.name
 	if n.name == "listener" && c.options.Listeners != nil {
 		x.domain.values = c.options.Listeners
@@ -91,7 +80,7 @@ func (c *compiler) use(n *name, rng hcl.Range) *node {
 
 // gathers notes on what fact the node of a name depends.
 func (c *compiler) gathers(n *name, x *node) {
-	if n.need == 0 || c.record != nil { // a record is what it is
+	if n.need == 0 {
 		return
 	}
 	c.needs |= n.need
@@ -107,10 +96,6 @@ func (c *compiler) gathers(n *name, x *node) {
 func (c *compiler) checkRoot(root string, rng hcl.Range) bool {
 	if _, ok := c.roots[root]; ok {
 		return true
-	}
-	if c.record != nil {
-		c.unknownRoot(root, rng)
-		return false
 	}
 	switch root {
 	case "direct", "upstream", "pool", "chain", "policy", "list", "resolver":
@@ -132,10 +117,9 @@ func (c *compiler) checkRoot(root string, rng hcl.Range) bool {
 }
 
 func (c *compiler) rootNames() string {
-	tree := c.tree()
-	roots := sortedKeys(tree)
+	roots := sortedKeys(scopeTree)
 	for i, r := range roots {
-		if tree[r][""] == nil {
+		if scopeTree[r][""] == nil {
 			roots[i] += ".*"
 		}
 	}

@@ -36,11 +36,21 @@ func buildReachable(c *compiler, k *call) *node {
 	}
 	n := flow(kindBool, k.rng).searching()
 	n.test = func(f *connmodel.Facts) bool { return f.Reach != nil && f.Reach.Reachable(to) }
+	c.needs |= connmodel.NeedReach // of the past it may not be known
+	n.reach = func(f *connmodel.Facts) connmodel.Need {
+		if f.LacksReach(to) {
+			return connmodel.NeedReach
+		}
+		return 0
+	}
 	c.used("network.reachable("+strconv.Quote(to.String())+")", func(dst []byte, f *connmodel.Facts) []byte {
 		if s, ok := f.Reach.(interface {
 			Show(connmodel.Address) string
 		}); ok {
 			return append(dst, s.Show(to)...)
+		}
+		if f.LacksReach(to) {
+			return append(dst, "(not known)"...)
 		}
 		return strconv.AppendBool(dst, n.test(f))
 	})
