@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
@@ -173,12 +174,15 @@ func (d *digest) word(field int, text string) {
 	d.words = append(d.words, '\n')
 }
 
-// wordPattern is what words have where a field has the value text; ok is false where that cannot be told.
+// hasWords reports whether the values of a field stand in words.
+func hasWords(field *connmodel.FilterField) bool {
+	return slices.ContainsFunc(wordFields, func(f *connmodel.FilterField) bool { return f.Name == field.Name && field.Key == "" })
+}
+
+// wordPattern is what words have where a field has the value text; ok is false where that cannot be told: what has a newline in it stands there as several.
 func wordPattern(field *connmodel.FilterField, text string) (pattern []byte, ok bool) {
-	for _, f := range wordFields {
-		if f == field && len(text) <= maxWord && !strings.Contains(text, "\n") {
-			return []byte("\n" + f.Name + "=" + text + "\n"), true
-		}
+	if !hasWords(field) || len(text) > maxWord || strings.Contains(text, "\n") {
+		return nil, false
 	}
-	return nil, false
+	return []byte("\n" + field.Name + "=" + text + "\n"), true
 }

@@ -18,7 +18,6 @@ type writer struct {
 	file file
 	db   *sql.DB     // nil while no file is open
 	id   os.FileInfo // of the file when it was opened
-	size int64
 
 	flows []*connmodel.Flow // that are not written yet; at most blockRecords
 	ready bool              // the block below is of flows
