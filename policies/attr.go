@@ -55,7 +55,7 @@ func labelled(name, label string) func(*hcl.BodySchema) {
 // open reads the content of a block.
 func (l *loader) open(b *hcl.Block, s *hcl.BodySchema) *block {
 	content, diags := b.Body.Content(s)
-	l.content(diags, b.Type)
+	l.content(diags)
 	return &block{l, b, content.Attributes, content.Blocks}
 }
 

@@ -73,6 +73,7 @@ type Gateway struct {
 	Admin        string
 	Door         Door           // who may use it over TCP
 	Records      *Records       // nil = no records are written
+	Journal      Journal        // of records that can be asked about; there is one unless Off
 	State        string         // directory for what outlives the process; "" = $STATE_DIRECTORY, then XDG
 	Timezone     *time.Location // in which rules see the time; nil = local
 	DrainTimeout time.Duration  // how long a stop waits for tunnels; 0 = 30 s
@@ -97,11 +98,21 @@ func (g *Gateway) KeptFields() []string {
 	return g.Records.Headers
 }
 
-// Records says where the records of connections go.
+// Records says where the records of connections go beside the journal, and what more stands in them.
 type Records struct {
-	Path    string // "" when Stdout
-	Stdout  bool
-	Headers []string // fields of requests that stand in every record (Gateway.KeptFields)
+	Path     string // "" = no file
+	Stdout   bool
+	Journald bool
+	Headers  []string // fields of requests that stand in every record (Gateway.KeptFields)
+}
+
+// Journal says how records are kept that can be asked about later. The zero Journal is one in the default place.
+type Journal struct {
+	Off      bool
+	Asked    bool          // the policy wants one: then one that cannot be opened is an error, and no warning
+	Path     string        // directory; "" = "journal" in that of state
+	Keep     time.Duration // 0 = 7 days
+	KeepSize int64         // octets; 0 = 2 GiB
 }
 
 // Limits of the whole process; 0 = default.

@@ -24,9 +24,8 @@ type gatewayBlock struct {
 }
 
 var (
-	gatewaySchema  = schema(attrs("name", "state", "timezone", "drain_timeout", "resolver"), blocks("log", "admin", "records", "limits", "timeouts", "direct", "ca", "certificates", "geoip"))
+	gatewaySchema  = schema(attrs("name", "state", "timezone", "drain_timeout", "resolver"), blocks("log", "admin", "records", "journal", "limits", "timeouts", "direct", "ca", "certificates", "geoip"))
 	logSchema      = schema(attrs("level", "format"))
-	recordsSchema  = schema(attrs("path", "stdout", "headers"))
 	limitsSchema   = schema(attrs("connections", "connections_per_client"))
 	timeoutsSchema = schema(attrs("idle", "half_closed", "connect", "response"))
 	caSchema       = schema(attrs("path", "certificate", "key"))
@@ -72,6 +71,9 @@ func (l *loader) buildGateway() Gateway {
 	}
 	if x := b.one("records"); x != nil {
 		g.Records = l.records(x)
+	}
+	if x := b.one("journal"); x != nil {
+		g.Journal = l.journal(x)
 	}
 	if x := b.one("limits"); x != nil {
 		c := l.open(x, limitsSchema)
@@ -123,35 +125,6 @@ func (l *loader) adminAddress(c *block) string {
 		return "unix:" + e.address
 	}
 	return e.address
-}
-
-func (l *loader) records(x *hcl.Block) *Records {
-	c := l.open(x, recordsSchema)
-	r := &Records{Path: c.path("path"), Stdout: c.boolean("stdout", false), Headers: l.keptFields(c)}
-	if c.has("path") == r.Stdout {
-		l.errorAt(x.DefRange, "Records without a place", `Records go to one place: write path = "/var/log/viaduct/records.ndjson" or stdout = true.`)
-	}
-	return r
-}
-
-// keptFields reads which header fields of requests stand in records, beside those that rules ask about.
-func (l *loader) keptFields(c *block) []string {
-	var all []string
-	for _, e := range c.entries("headers") {
-		name := strings.ToLower(e.text)
-		switch {
-		case !isToken(name):
-			l.errorAt(e.r, "Wrong header name", fmt.Sprintf("%q cannot be the name of a header field, such as user-agent.", e.text))
-		case connmodel.SecretField(name):
-			l.errorAt(e.r, "Secret in records", fmt.Sprintf("Fields like %s hold secrets, which no record keeps.", name))
-		default:
-			all = append(all, name)
-		}
-	}
-	if len(all) > connmodel.MaxSampledFields {
-		l.errorAt(c.rng("headers"), "Too many header fields", fmt.Sprintf("A record keeps at most %d fields of a request.", connmodel.MaxSampledFields))
-	}
-	return all
 }
 
 // authority reads where the certificate authority is. Its files are not read here: the key is for the one who signs.

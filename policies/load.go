@@ -173,7 +173,7 @@ var fileSchema = &hcl.BodySchema{Blocks: []hcl.BlockHeaderSchema{
 func (l *loader) readBlocks() {
 	for _, f := range l.files {
 		content, diags := f.Body.Content(fileSchema)
-		l.content(diags, "")
+		l.content(diags)
 		for _, b := range content.Blocks {
 			l.readBlock(b)
 		}
@@ -349,6 +349,12 @@ func (l *loader) noteAt(r hcl.Range, summary, detail string) {
 
 func (l *loader) report(s hcl.DiagnosticSeverity, r hcl.Range, summary, detail string) {
 	l.diags = append(l.diags, &hcl.Diagnostic{Severity: s, Summary: summary, Detail: detail, Subject: &r})
+}
+
+// content reports what a block, or a file, has in it that its schema does not know.
+func (l *loader) content(diags hcl.Diagnostics) {
+	l.lost = l.lost || diags.HasErrors()
+	l.ofHCL(diags)
 }
 
 // ofHCL reports what HCL found wrong. It repeats what is written, and functions repeat their arguments: see hidden.

@@ -1,8 +1,3 @@
-gateway {
-  journal { # ERROR: Not in this version
-    path = "/var/lib/viaduct/journal"
-  }
-}
 listener "lan" {
   address   = "127.0.0.1:3128"
   protocols = ["http"]
