@@ -61,6 +61,7 @@ func (s *service) Drain(r admin.DrainRequest) admin.DrainResult {
 	if first {
 		s.log.WithFields(logrus.Fields{"sessions": s.router.Stats().SessionsOpen, "exit": r.Exit}).Info("draining at an operator's word")
 		s.super.busy("draining")
+		s.journal.draining()
 		empty := s.router.Drain()
 		go s.drainUntil(empty)
 	}

@@ -17,7 +17,7 @@ func (s *service) Status() *admin.Status {
 		Version: v.Version, Revision: v.Revision, GoVersion: v.Go,
 		PID: os.Getpid(), Started: s.started, Uptime: time.Since(s.started).Seconds(), State: admin.StateRunning,
 		LastReload: *s.last.Load(), Files: []string{}, Listeners: []admin.ListenerStatus{}, Upstreams: []admin.UpstreamStatus{}, Pools: []admin.PoolStatus{},
-		Records: s.records.status(),
+		Journal: s.journal.status(), Records: s.records.status(),
 	}
 	n := s.router.Stats()
 	if s.draining.Load() {

@@ -99,7 +99,7 @@ func (s *service) attend(signals <-chan os.Signal) {
 		case syscall.SIGHUP:
 			s.Reload(context.Background())
 		case syscall.SIGUSR1:
-			s.records.reopen(s.log)()
+			s.records.reopen(s.log)
 			s.log.Info("records opened anew")
 		default:
 			s.end(sig.String(), signals)

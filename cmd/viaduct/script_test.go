@@ -18,11 +18,19 @@ func TestMain(m *testing.M) {
 	testscript.Main(cleanly{m}, map[string]func(){"viaduct": main})
 }
 
-// cleanly takes away what tests have built.
+// cleanly keeps tests out of the state of whoever runs them, and takes away what they have built.
 type cleanly struct{ m *testing.M }
 
 func (c cleanly) Run() int {
 	defer removeBinary()
+	state, err := os.MkdirTemp("", "viaduct-test-state-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(state)
+	os.Setenv("XDG_STATE_HOME", state)
+	os.Unsetenv("STATE_DIRECTORY")
 	return c.m.Run()
 }
 

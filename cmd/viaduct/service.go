@@ -30,6 +30,7 @@ type service struct {
 
 	router  *router.Router
 	records recordSink
+	journal journalSink
 	metrics *admin.Metrics
 	history *admin.History
 	events  *admin.Events
@@ -75,7 +76,7 @@ func newService(src *source, paths []string, log *logrus.Logger) *service {
 	s.metrics, s.events = admin.NewMetrics(s), admin.NewEvents()
 	s.history = admin.NewHistory(s.metrics.Meter(), s.vitals)
 	s.rotation = newRotation(log, s.renewSecrets)
-	s.router = router.New(router.Options{Records: connmodel.Sinks{&s.records, s.events}, Watch: s.events, Log: router.LogrusLog{L: log, Lines: true}, Meter: s.metrics.Meter()})
+	s.router = router.New(router.Options{Records: connmodel.Sinks{&s.journal, &s.records, s.events}, Watch: s.events, Log: router.LogrusLog{L: log, Lines: true}, Meter: s.metrics.Meter()})
 	return s
 }
 
@@ -198,8 +199,15 @@ func (s *service) apply(cfg *policies.Config, generation uint64) error {
 		routes.Close()
 		return err
 	}
+	commitJournal, abandonJournal, err := s.journal.prepare(&cfg.Gateway, s.log)
+	if err != nil {
+		abandonRecords()
+		routes.Close()
+		return err
+	}
 	door, place, access, err := s.openDoor(cfg)
 	if err != nil {
+		abandonJournal()
 		abandonRecords()
 		routes.Close()
 		return err
@@ -213,8 +221,9 @@ func (s *service) apply(cfg *policies.Config, generation uint64) error {
 		err = policies.Diagnostics{List: problems}
 	} else {
 		if cur == nil { // the first flow may end before Apply returns
+			commitJournal()
 			commitRecords()
-			commitRecords = func() {}
+			commitJournal, commitRecords = func() {}, func() {}
 		}
 		err = s.router.Apply(rc)
 	}
@@ -222,11 +231,13 @@ func (s *service) apply(cfg *policies.Config, generation uint64) error {
 		if door != nil {
 			closeDoor(door)
 		}
+		abandonJournal()
 		abandonRecords()
 		routes.Close()
 		return err
 	}
 	setLog(s.log, &cfg.Gateway)
+	commitJournal()
 	commitRecords()
 	if door != nil {
 		s.door, door, s.place = door, s.door, place
@@ -254,6 +265,17 @@ func (s *service) apply(cfg *policies.Config, generation uint64) error {
 		prev.Close()
 	}
 	return nil
+}
+
+// closeRecords writes what is queued, to the journal and elsewhere at once.
+func (s *service) closeRecords() {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		s.journal.close(s.log)
+	}()
+	s.records.close(s.log)
+	<-done
 }
 
 // guardFor returns what keeps accounts from being locked: the one there is, unless its files are to be elsewhere now.
@@ -350,6 +372,7 @@ func (s *service) stop(hurry context.Context) (cut int) {
 	s.loading.Unlock()
 	s.rotation.close()
 	s.draining.Store(true)
+	s.journal.draining()
 	s.network.close()
 	cur := s.now.Load()
 	drain := s.drainTimeout()
@@ -361,7 +384,7 @@ func (s *service) stop(hurry context.Context) (cut int) {
 	if s.guard != nil {
 		s.guard.Close()
 	}
-	s.records.close(s.log)
+	s.closeRecords()
 	s.history.Close()
 	if s.door != nil {
 		closeDoor(s.door)

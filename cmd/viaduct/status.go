@@ -54,12 +54,20 @@ func printStatus(w io.Writer, s *admin.Status) error {
 	fmt.Fprintf(t, "configuration\t%d, from %s\n", s.Generation, said(s.Files))
 	fmt.Fprintf(t, "last reading\t%s\n", reloadLine(p, &s.LastReload))
 	fmt.Fprintf(t, "sessions\t%d open, %d since the start, %d flows recorded\n", s.Sessions.Open, s.Sessions.Total, s.Sessions.Flows)
-	if r := s.Records; r != nil {
-		line := fmt.Sprintf("%d written to %s, %d dropped", r.Written, r.To, r.Dropped)
+	if j := s.Journal; j != nil {
+		fmt.Fprintf(t, "journal\t%s\n", journalLine(p, j))
+	}
+	for i := range s.Records {
+		r := &s.Records[i]
+		line := fmt.Sprintf("%d written to %s, %d dropped", r.Written, printable(r.To), r.Dropped)
 		if r.Error != "" {
-			line += ", " + p.bad("failing: "+r.Error)
+			line += ", " + p.bad("failing: "+printable(r.Error))
 		}
-		fmt.Fprintf(t, "records\t%s\n", line)
+		label := ""
+		if i == 0 {
+			label = "records"
+		}
+		fmt.Fprintf(t, "%s\t%s\n", label, line)
 	}
 	if n := s.Network; n.Last != nil {
 		fmt.Fprintf(t, "network\tchanged %d times, last at %s: %s\n", n.Changes, n.Last.Local().Format("2006-01-02 15:04:05"), n.What)
@@ -107,6 +115,28 @@ func printStatus(w io.Writer, s *admin.Status) error {
 	printResolvers(w, s)
 	printReach(w, s)
 	return printPools(w, s)
+}
+
+func journalLine(p palette, j *admin.JournalStatus) string {
+	line := fmt.Sprintf("%d records written to %s, ", j.Written, printable(j.Dir))
+	dropped := fmt.Sprintf("%d dropped", j.Dropped)
+	if j.Dropped > 0 {
+		dropped = p.bad(dropped)
+	}
+	line += dropped
+	if j.Files > 0 {
+		line += fmt.Sprintf("; %s in %s", bytesText(j.Bytes), count(j.Files, "file"))
+		if j.Oldest != nil {
+			line += " since " + j.Oldest.UTC().Format(time.DateOnly)
+		}
+	}
+	if j.SetAside > 0 {
+		line += ", " + p.bad(fmt.Sprintf("%d damaged set aside", j.SetAside))
+	}
+	if j.State != admin.JournalWriting {
+		line += ", " + p.bad(j.State+": "+printable(j.Error))
+	}
+	return line
 }
 
 func reloadLine(p palette, r *admin.ReloadResult) string {

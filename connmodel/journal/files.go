@@ -119,3 +119,18 @@ func listFiles(dir string) ([]file, error) {
 func compareFiles(a, b file) int {
 	return cmp.Or(cmp.Compare(a.day, b.day), cmp.Compare(a.part, b.part))
 }
+
+// IsFile reports whether a name is that of a file that belongs to a journal, those that were set aside not included.
+func IsFile(name string) bool {
+	if name == lockName {
+		return true
+	}
+	for _, s := range sideFiles {
+		if base, ok := strings.CutSuffix(name, s); ok {
+			if _, ok := parseFile("", base); ok {
+				return true
+			}
+		}
+	}
+	return false
+}

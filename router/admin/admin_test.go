@@ -51,8 +51,10 @@ func (g *fakeGateway) Status() *Status {
 		Upstreams:  []UpstreamStatus{{Name: "corp\xff_a", Up: true, Open: 2, Attempts: 9, Failures: 1}, {Name: "corp_b"}},
 		Pools:      []PoolStatus{{Name: "corp", Members: []MemberStatus{{Route: "upstream.corp_a", State: "half_open"}, {Route: "upstream.corp_b", State: "ejected", Ejections: 3}}}},
 		Lists:      []ListStatus{{Name: "ads", Remote: true, State: "stale", Entries: 12, Age: 5, Loads: 2, LoadFailures: 1}, {Name: "file", State: "fresh", Entries: 3}},
-		Records:    &RecordStatus{Written: 10, Dropped: 2},
-		Opened:     &OpenedStatus{CA: "CA", Tunnels: 5, Rejected: 3, Passed: 1, Minted: 4},
+		Records:    []RecordStatus{{To: "/r.ndjson", Kind: "file", Written: 10, Dropped: 2}, {To: "journald", Kind: "journald", Written: 9}},
+		Journal: &JournalStatus{Dir: "/j", State: JournalWriting, Written: 11, Dropped: 3, Failures: 4, Queued: 5, Bytes: 6, Files: 7, SetAside: 8, Deleted: 9,
+			Oldest: &[]time.Time{time.Unix(1_700_000_000, 0)}[0]},
+		Opened: &OpenedStatus{CA: "CA", Tunnels: 5, Rejected: 3, Passed: 1, Minted: 4},
 	}
 }
 

@@ -57,9 +57,19 @@ var (
 	descQueries          = desc("resolver_queries_total", "Answers of a name server, and what stands for one that did not come, by result.", "resolver", "domain", "server", "result")
 	descQueryLatency     = desc("resolver_latency_seconds", "Moving average of the time that a name server takes.", "resolver", "domain", "server")
 	descServerUp         = desc("resolver_server_up", "1 unless the name server did not answer lately.", "resolver", "domain", "server")
-	descRecordsWritten   = desc("records_written_total", "Records that reached the file.")
-	descRecordsDropped   = desc("records_dropped_total", "Records that were lost, because the queue was full or writing failed.")
-	descRecordFailures   = desc("records_write_failures_total", "Writes of records that failed.")
+	descJournalRecords   = desc("journal_records_total", "Records that reached the journal.")
+	descJournalDropped   = desc("journal_dropped_total", "Records that the journal lost, because its queue was full or it could not be written.")
+	descJournalFailures  = desc("journal_failures_total", "Writes to the journal, and attempts to open it, that failed; they are tried again.")
+	descJournalAside     = desc("journal_set_aside_total", "Damaged files of the journal that were set aside.")
+	descJournalDeleted   = desc("journal_deleted_files_total", "Files of the journal that were deleted by age or size.")
+	descJournalWriting   = desc("journal_writing", "1 when records can be written to the journal at present.")
+	descJournalQueued    = desc("journal_queued_records", "Records that wait to be written to the journal.")
+	descJournalBytes     = desc("journal_bytes", "What the journal takes on disk.")
+	descJournalFiles     = desc("journal_files", "Files of the journal.")
+	descJournalOldest    = desc("journal_oldest_timestamp_seconds", "The first day that the journal has records of.")
+	descRecordsWritten   = desc("records_written_total", "Records that reached the place they go to beside the journal.", "to")
+	descRecordsDropped   = desc("records_dropped_total", "Records that were lost on the way there, because the queue was full or writing failed.", "to")
+	descRecordFailures   = desc("records_write_failures_total", "Writes of records that failed.", "to")
 	descOpened           = desc("opened_tunnels_total", "Tunnels whose TLS was opened.")
 	descRejected         = desc("opened_rejected_total", "Clients that did not accept our certificate.")
 	descPassed           = desc("opened_passed_total", "Tunnels passed through, because their client had rejected our certificate before.")
@@ -73,7 +83,8 @@ func (c *statusCollector) Describe(ch chan<- *prometheus.Desc) {
 		descUpstreamFailures, descClosed, descMemberUp, descMemberEjections,
 		descMemberCheck, descMemberChecks, descMemberCheckFails, descUpstreamCheck, descUpstreamChecks, descUpstreamCheckNo, descRetriesRefused, descListEntries, descListReady, descListFresh, descListAge, descListLoads, descListFailures, descPACReady, descPACFresh, descPACAge, descPACLoadFailures, descPACCalls, descPACHits, descPACFailures, descPACMemberUp, descPACMemberOut, descPACUndeclared, descPACUndeclaredOut,
 		descLookups, descLookupHits, descLookupStale, descLookupFailures, descLookupEntries, descQueries, descQueryLatency, descServerUp,
-		descReachable, descNetworkChanges, descRecordsWritten, descRecordsDropped, descRecordFailures, descOpened, descRejected, descPassed, descMinted, descCAEnd} {
+		descReachable, descNetworkChanges, descRecordsWritten, descRecordsDropped, descRecordFailures, descJournalRecords, descJournalDropped, descJournalFailures, descJournalAside, descJournalDeleted,
+		descJournalWriting, descJournalQueued, descJournalBytes, descJournalFiles, descJournalOldest, descOpened, descRejected, descPassed, descMinted, descCAEnd} {
 		ch <- d
 	}
 }
@@ -181,10 +192,24 @@ func (c *statusCollector) Collect(ch chan<- prometheus.Metric) {
 			}
 		}
 	}
-	if r := s.Records; r != nil {
-		counter(descRecordsWritten, r.Written)
-		counter(descRecordsDropped, r.Dropped)
-		counter(descRecordFailures, r.Failures)
+	for _, r := range s.Records {
+		counter(descRecordsWritten, r.Written, r.Kind)
+		counter(descRecordsDropped, r.Dropped, r.Kind)
+		counter(descRecordFailures, r.Failures, r.Kind)
+	}
+	if j := s.Journal; j != nil {
+		counter(descJournalRecords, j.Written)
+		counter(descJournalDropped, j.Dropped)
+		counter(descJournalFailures, j.Failures)
+		counter(descJournalAside, j.SetAside)
+		counter(descJournalDeleted, j.Deleted)
+		gauge(descJournalWriting, bit(j.State == JournalWriting))
+		gauge(descJournalQueued, float64(j.Queued))
+		gauge(descJournalBytes, float64(j.Bytes))
+		gauge(descJournalFiles, float64(j.Files))
+		if j.Oldest != nil {
+			gauge(descJournalOldest, float64(j.Oldest.Unix()))
+		}
 	}
 	if o := s.Opened; o != nil {
 		counter(descOpened, o.Tunnels)

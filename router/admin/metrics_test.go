@@ -93,8 +93,19 @@ func TestMetrics(t *testing.T) {
 		"viaduct_pool_member_up{member=upstream.corp_a,pool=corp} 1",
 		"viaduct_pool_member_up{member=upstream.corp_b,pool=corp} 0",
 		"viaduct_pool_member_ejections_total{member=upstream.corp_b,pool=corp} 3",
-		"viaduct_records_written_total{} 10",
-		"viaduct_records_dropped_total{} 2",
+		"viaduct_records_written_total{to=file} 10",
+		"viaduct_records_dropped_total{to=file} 2",
+		"viaduct_records_written_total{to=journald} 9",
+		"viaduct_journal_records_total{} 11",
+		"viaduct_journal_dropped_total{} 3",
+		"viaduct_journal_failures_total{} 4",
+		"viaduct_journal_queued_records{} 5",
+		"viaduct_journal_bytes{} 6",
+		"viaduct_journal_files{} 7",
+		"viaduct_journal_set_aside_total{} 8",
+		"viaduct_journal_deleted_files_total{} 9",
+		"viaduct_journal_writing{} 1",
+		"viaduct_journal_oldest_timestamp_seconds{} 1.7e+09",
 	} {
 		if !strings.Contains(got, line+"\n") {
 			t.Errorf("no %q", line)

@@ -98,9 +98,10 @@ type Status struct {
 	Network    NetworkStatus    `json:"network"`
 	Resolvers  []ResolverStatus `json:"resolvers,omitempty"`
 	Sessions   SessionCounts    `json:"sessions"`
-	Records    *RecordStatus    `json:"records,omitempty"`
-	GeoIP      *GeoIPStatus     `json:"geoip,omitempty"` // nil = there is no database
-	Door       *DoorStatus      `json:"door,omitempty"`  // this one
+	Journal    *JournalStatus   `json:"journal,omitempty"` // nil = none is kept
+	Records    []RecordStatus   `json:"records,omitempty"` // places that records go to beside it
+	GeoIP      *GeoIPStatus     `json:"geoip,omitempty"`   // nil = there is no database
+	Door       *DoorStatus      `json:"door,omitempty"`    // this one
 	Panics     uint64           `json:"panics"`
 	Unverified []string         `json:"unverified,omitempty"` // upstreams and rules that take any certificate (verify = false)
 	Opened     *OpenedStatus    `json:"opened,omitempty"`     // nil = no rule opens tunnels, and none was opened
@@ -373,9 +374,36 @@ type UndeclaredStatus struct {
 	Open  int64 `json:"open"`
 }
 
-// RecordStatus says how the writing of records goes.
+// States of the journal.
+const (
+	JournalWriting     = "writing"
+	JournalWaiting     = "waiting"     // for the process before us to let go of it; records wait meanwhile
+	JournalFailing     = "failing"     // records cannot be written at present, and wait
+	JournalUnavailable = "unavailable" // it could not be opened; that is tried again
+)
+
+// JournalStatus is how the journal does: the records that can be asked about.
+type JournalStatus struct {
+	Dir      string     `json:"directory"`
+	State    string     `json:"state"`           // writing, waiting, failing, unavailable
+	Error    string     `json:"error,omitempty"` // why records cannot be written at present
+	Written  uint64     `json:"written_total"`
+	Dropped  uint64     `json:"dropped_total"`  // records that are lost: the queue was full, or nothing could be written
+	Failures uint64     `json:"failures_total"` // writes, and attempts to open it, that failed
+	Queued   int        `json:"queued"`
+	Bytes    int64      `json:"bytes"` // on disk
+	Files    int        `json:"files"`
+	Oldest   *time.Time `json:"oldest,omitempty"` // the first day that there are records of
+	SetAside uint64     `json:"set_aside_total"`  // damaged files
+	Deleted  uint64     `json:"deleted_files_total"`
+	Keep     float64    `json:"keep_s"`     // how long records are kept
+	KeepSize int64      `json:"keep_bytes"` // how much all files may take
+}
+
+// RecordStatus says how the writing of records goes in one place.
 type RecordStatus struct {
-	To       string `json:"to"` // path, or "stdout"
+	To       string `json:"to"`   // path, "stdout", "journald"
+	Kind     string `json:"kind"` // file, stdout, journald
 	Written  uint64 `json:"written_total"`
 	Dropped  uint64 `json:"dropped_total"`
 	Failures uint64 `json:"failures_total"`
