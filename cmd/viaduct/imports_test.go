@@ -14,6 +14,8 @@ import (
 // listed is covered by its nearest listed parent. "std" alone means no package of this module.
 var mayImport = map[string][]string{
 	"connmodel":             {},
+	"connmodel/journal":     {"connmodel"},
+	"connmodel/journald":    {"connmodel"},
 	"upstream/http1":        {},
 	"upstream/socks4":       {},
 	"upstream/socks5":       {},
