@@ -14,10 +14,11 @@ import (
 )
 
 // The grammar of HCL has no call of a function whose name has a dot. network.reachable(…) is read as network_reachable(…), which is as long,
-// so that every place in the file stays where it is; what is shown is the text as it was written.
+// so that every place in the file stays where it is; what is shown is the text as it was written. So are calls of network.anything(…), or a slip of the
+// pen would be told as a mistake of grammar, and not what was meant.
 
 const (
-	reachDotted = "network.reachable"
+	reachDotted = "network."
 	reachPlain  = "network_reachable"
 )
 
@@ -33,7 +34,7 @@ func plainCalls(src []byte, tokens hclsyntax.Tokens) []byte {
 		}
 		t := tokens[i : i+4]
 		if t[0].Type != hclsyntax.TokenIdent || string(t[0].Bytes) != "network" || t[1].Type != hclsyntax.TokenDot || t[2].Type != hclsyntax.TokenIdent ||
-			string(t[2].Bytes) != "reachable" || t[3].Type != hclsyntax.TokenOParen || t[0].Range.End.Byte != t[1].Range.Start.Byte || t[1].Range.End.Byte != t[2].Range.Start.Byte {
+			t[3].Type != hclsyntax.TokenOParen || t[0].Range.End.Byte != t[1].Range.Start.Byte || t[1].Range.End.Byte != t[2].Range.Start.Byte {
 			continue
 		}
 		if &out[0] == &src[0] {
@@ -47,13 +48,16 @@ func plainCalls(src []byte, tokens hclsyntax.Tokens) []byte {
 // jsonExpression is a string of JSON that begins as an expression.
 var jsonExpression = regexp.MustCompile(`"\$\{(?:[^"\\]|\\.)*"`)
 
+// networkCall is such a call.
+var networkCall = regexp.MustCompile(`\bnetwork\.([A-Za-z_][A-Za-z0-9_-]*)\(`)
+
 // plainCallsJSON is the same for HCL-JSON, where expressions stand in strings.
 func plainCallsJSON(src []byte) []byte {
 	if !bytes.Contains(src, []byte(reachDotted)) {
 		return src
 	}
 	return jsonExpression.ReplaceAllFunc(src, func(s []byte) []byte {
-		return bytes.ReplaceAll(s, []byte(reachDotted+"("), []byte(reachPlain+"("))
+		return networkCall.ReplaceAll(s, []byte("network_$1("))
 	})
 }
 

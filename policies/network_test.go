@@ -155,3 +155,22 @@ test "office" {
 		}
 	}
 }
+
+// A slip of the pen in the name of the function is told as one.
+func TestReachableMisspelt(t *testing.T) {
+	for _, tt := range []struct{ name, when, says string }{
+		{"x.hcl", `network.reachible("a:1")`, `Did you mean "network.reachable"?`},
+		{"x.hcl", `!network.reachabl("a:1") && now.hour > 3`, `Did you mean "network.reachable"?`},
+		{"x.hcl", `network.up("a:1")`, `There is no function network.up.`},
+		{"x.hcl", `target.host == "${network.reachible("a:1")}"`, `Did you mean "network.reachable"?`},
+	} {
+		c, said := load(t, tt.name, "listener \"l\" { address = \"127.0.0.1:3128\" }\npolicy \"default\" {\n  rule \"a\" {\n    when = "+tt.when+"\n    via = direct\n  }\n}\n")
+		if c != nil || !strings.Contains(strings.Join(strings.Fields(said), " "), tt.says) || strings.Contains(said, "network_") {
+			t.Errorf("%s: %s", tt.when, said)
+		}
+	}
+	c, said := load(t, "x.json", `{"listener": {"l": {"address": "127.0.0.1:3128"}}, "policy": {"default": {"rule": {"a": {"when": "${network.reachible(\"a:1\")}", "via": "${direct}"}}}}}`)
+	if c != nil || !strings.Contains(strings.Join(strings.Fields(said), " "), `There is no function network.reachible. Did you mean "network.reachable"?`) {
+		t.Errorf("%s", said)
+	}
+}

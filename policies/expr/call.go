@@ -54,9 +54,12 @@ var factFunctionByName = func() map[string]*factFunction {
 
 // call compiles a call: at load if all arguments are constant, else to a closure.
 func (c *compiler) call(e *hclsyntax.FunctionCallExpr) *node {
-	if e.Name == reachName || e.Name == "network::reachable" {
+	if rest, ok := strings.CutPrefix(e.Name, "network_"); ok || e.Name == "network::reachable" {
 		named := *e
-		named.Name, e = "network.reachable", &named
+		if named.Name = "network." + rest; !ok {
+			named.Name = "network.reachable"
+		}
+		e = &named
 	}
 	if !c.checkFunction(e) {
 		for _, a := range e.Args { // what is wrong in the arguments is reported all the same
