@@ -105,36 +105,13 @@ func (x *exam) upgrade(s *Step, c *upstream.Conn, h *held, to connmodel.Address,
 	}
 	head := http1.Header{{Name: "Host", Value: u.Host}, {Name: "Connection", Value: "Upgrade"}, {Name: "Upgrade", Value: "websocket"},
 		{Name: "Sec-WebSocket-Version", Value: "13"}, {Name: "Sec-WebSocket-Key", Value: key}}
-	if c.Absolute {
-		name, value, err := c.Authorize("GET", target)
-		if err != nil {
-			s.fail(connectCode(err), "%s: %s", way, err.Error())
-			return false
-		}
-		if name != "" {
-			head.Add(name, value)
-		}
-	}
-	out, err := http1.AppendHeader([]byte("GET "+target+" HTTP/1.1\r\n"), head)
-	if err != nil {
-		s.fail("ws_url", "%s: %s", clean(u.Redacted()), err)
-		return false
-	}
-	if _, err := h.conn.Write(append(out, "\r\n"...)); err != nil {
-		s.fail(netCode("ws", err), "%s: the request: %s", way, plain(err))
-		return false
-	}
 	var in http1.Reader
 	var res http1.Response
 	in.Reset(h.conn, http1.Limits{})
-	if err := in.ReadResponse("GET", &res); err != nil {
-		s.fail(netCode("ws", err), "%s: %s", way, plain(err))
+	if !x.asks(s, c, h, &in, &res, target, head, way) {
 		return false
 	}
 	s.fact("status", res.Status)
-	if c.Absolute && res.Status != 407 {
-		c.Answered(res.Status, nil)
-	}
 	if res.Status != 101 {
 		code := "ws_refused"
 		switch {
@@ -167,6 +144,67 @@ func (x *exam) upgrade(s *Step, c *upstream.Conn, h *held, to connmodel.Address,
 	h.conn.SetDeadline(time.Time{})
 	return true
 }
+
+// maxAsked is how often the request is sent to a proxy that asks who we are: twice in a handshake that belongs to the connection, once more before it.
+const maxAsked = 3
+
+// asks sends the request and reads the answer. A proxy that fetches by itself is shown the credential as a flow would show it, and what it says to that
+// counts: a rejection closes the credential, and is a failure of the proxy's.
+func (x *exam) asks(s *Step, c *upstream.Conn, h *held, in *http1.Reader, res *http1.Response, target string, head http1.Header, way string) bool {
+	for n := 1; ; n++ {
+		all := append(http1.Header(nil), head...)
+		if c.Absolute {
+			name, value, err := c.Authorize("GET", target)
+			if err != nil {
+				s.fail(connectCode(err), "%s: %s", way, err.Error())
+				return false
+			}
+			if name != "" {
+				all.Add(name, value)
+			}
+		}
+		out, err := http1.AppendHeader([]byte("GET "+target+" HTTP/1.1\r\n"), all)
+		if err != nil {
+			s.fail("ws_url", "%s: %s", clean(x.WebSocket.Redacted()), err)
+			return false
+		}
+		if _, err := h.conn.Write(append(out, "\r\n"...)); err != nil {
+			s.fail(netCode("ws", err), "%s: the request: %s", way, plain(err))
+			return false
+		}
+		if err := in.ReadResponse("GET", res); err != nil {
+			s.fail(netCode("ws", err), "%s: %s", way, plain(err))
+			return false
+		}
+		if !c.Absolute || res.Status != 407 {
+			if c.Absolute {
+				c.Answered(res.Status, nil)
+			}
+			return true
+		}
+		var challenges []string
+		for v := range res.Header.Values("Proxy-Authenticate") {
+			challenges = append(challenges, v)
+		}
+		again, here, no := c.Challenged("GET", target, challenges)
+		if no == nil && again && here && n < maxAsked && res.KeepAlive {
+			if done, err := in.Body(res.Body).Drain(maxRefusal); err == nil && done && len(in.Buffered()) == 0 {
+				continue
+			}
+		}
+		if no == nil {
+			no = &connmodel.ConnError{Phase: connmodel.PhaseAuth, Side: connmodel.SideHop, Hop: 1, HopName: x.Spec.Name, Kind: connmodel.KindAuth, Code: 407, CodeOf: "http", Blame: connmodel.BlameProxy,
+				Message: "the proxy wants other credentials than it was given (407)"}
+		}
+		c.Answered(407, no)
+		s.fact("status", 407)
+		s.fail(connectCode(no), "%s: %s", way, no.Error())
+		return false
+	}
+}
+
+// maxRefusal bounds what is read of the page that comes with a 407.
+const maxRefusal = 256 << 10
 
 // maxFrames bounds what is read before the answer to a ping, and maxFrame each of it.
 const (

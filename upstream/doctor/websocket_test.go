@@ -10,10 +10,13 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"viaduct/upstream"
+	"viaduct/upstream/auth"
 	"viaduct/upstream/upstreamtest"
 )
 
@@ -152,3 +155,93 @@ type readOnly struct {
 }
 
 func (r readOnly) Read(b []byte) (int, error) { return r.Reader.Read(b) }
+
+// What a proxy says to the credential that came with the plain request counts as in a flow: a 407 closes it and is a failure of the proxy's, and
+// another form that is asked for is sent.
+func TestWebSocketLogin(t *testing.T) {
+	most := map[string]int32{"basic": 1, "digest": 2} // a nonce that is too old cannot be told from a password that was changed
+	for _, scheme := range []string{"basic", "digest"} {
+		for _, good := range []bool{true, false} {
+			var shown, plainAsked atomic.Int32
+			ln, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { ln.Close() })
+			go func() {
+				for {
+					c, err := ln.Accept()
+					if err != nil {
+						return
+					}
+					go func() {
+						defer c.Close()
+						br := bufio.NewReader(c)
+						for {
+							q, err := http.ReadRequest(br)
+							if err != nil {
+								return
+							}
+							login := q.Header.Get("Proxy-Authorization")
+							ok := strings.HasPrefix(strings.ToLower(login), scheme)
+							if q.Method != "CONNECT" {
+								plainAsked.Add(1)
+								if ok {
+									shown.Add(1)
+								}
+								ok = ok && good
+							}
+							switch {
+							case !ok:
+								fmt.Fprintf(c, "HTTP/1.1 407 No\r\nProxy-Authenticate: Basic realm=\"r\"\r\nProxy-Authenticate: Digest realm=\"r\", nonce=\"%d\", qop=\"auth\"\r\nContent-Length: 4\r\n\r\n", time.Now().UnixNano())
+								if q.Method != "HEAD" {
+									io.WriteString(c, "no!!")
+								}
+								continue
+							case q.Method == "HEAD": // of a login before the request
+								io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n")
+								continue
+							case q.Method == "CONNECT":
+								io.WriteString(c, "HTTP/1.1 503 Later\r\nContent-Length: 0\r\n\r\n")
+								continue
+							}
+							sum := sha1.Sum([]byte(q.Header.Get("Sec-WebSocket-Key") + wsGUID))
+							fmt.Fprintf(c, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n\r\n", base64.StdEncoding.EncodeToString(sum[:]))
+							b := make([]byte, 13)
+							if _, err := io.ReadFull(br, b); err == nil {
+								io.WriteString(c, "\x8a\x07viaduct")
+							}
+							io.Copy(io.Discard, br)
+							return
+						}
+					}()
+				}
+			}()
+			u, err := url.Parse("ws://127.0.0.1:9/chat")
+			if err != nil {
+				t.Fatal(err)
+			}
+			spec := upstream.Spec{Scheme: "http", Address: address(t, ln.Addr().String()), Auth: &upstream.Auth{Username: "svc", Password: upstream.NewSecret("p4ss"), Schemes: []string{scheme}}}
+			spec.Name = "corp"
+			guard := auth.NewGuard(t.TempDir(), nil)
+			table, err := upstream.NewTable(upstream.Config{Upstreams: []upstream.Spec{spec}, Guard: guard}, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r := look(t, spec, "127.0.0.1:9", func(o *Options) { o.WebSocket, o.Table = u, table })
+			last := r.Step("websocket")
+			state, _, _ := table.Upstream("corp").Pair().Status()
+			status := table.Status()[0]
+			switch {
+			case good && (last.Status != OK || state == auth.Shut):
+				t.Errorf("%s: %s %q, the credential is %s", scheme, last.Status, last.Says, state)
+			case !good && (last.Status != Fail || last.Code != "connect_rejected" || state != auth.Shut || status.Failures == 0 || shown.Load() > most[scheme]):
+				t.Errorf("%s: %s %s %q, the credential is %s, %d failures, shown %d times", scheme, last.Status, last.Code, last.Says, state, status.Failures, shown.Load())
+			}
+			if plainAsked.Load() > 3 {
+				t.Errorf("%s: asked %d times", scheme, plainAsked.Load())
+			}
+			guard.Close()
+		}
+	}
+}
