@@ -66,6 +66,10 @@ type Decision struct {
 	PlainConnect bool
 	Tags         []string
 
+	// Choices is what others than the policy chose in Route for the flow; nil = nobody was asked. It is in the copy that the flow's record has: see
+	// Recorder.Chose.
+	Choices []Choice
+
 	// Shadow holds what shadow rules would have said, in written order. Only deciders with shadow rules fill it, in a copy.
 	Shadow []ShadowVerdict
 	// ShadowPolicy is what another policy would have decided for the flow; nil when none was asked. It, too, is filled in a copy.
@@ -87,6 +91,15 @@ func (d *Decision) Where() string {
 type Denial struct {
 	Status int    // HTTP status, 403 unless the policy says otherwise
 	Reason string // one sentence; may be empty
+}
+
+// Choice is what somebody outside of the policy, such as a PAC script, said of the way of one flow. Which of its ways was gone the attempts say.
+type Choice struct {
+	Route   string   // in whose place the ways stand: "pac.corp"
+	To      Address  // it was asked the way there, the next hop of a chain; zero = the target
+	Ways    []string // that it named, the first is wanted most: "upstream.corp_a", "http://10.1.0.7:8080", "direct"
+	Error   string   // why it named none; "" = it did
+	OnError string   // what took its place then: a route; "deny"; "next": the other members of its pool
 }
 
 // ShadowVerdict is what a rule marked shadow would have decided.

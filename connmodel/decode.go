@@ -227,6 +227,14 @@ func (w *wireServer) value() (*Server, error) {
 	return s, nil
 }
 
+type wireChoice struct {
+	Route   string      `json:"route"`
+	To      wireAddress `json:"to"`
+	Ways    []string    `json:"ways"`
+	Error   string      `json:"error"`
+	OnError string      `json:"on_error"`
+}
+
 type wireAttempt struct {
 	Number    int        `json:"number"`
 	Route     string     `json:"route"`
@@ -359,6 +367,7 @@ type wireDecision struct {
 	} `json:"shadow"`
 	TLS          TLSMode           `json:"tls"`
 	ShadowPolicy *wireShadowPolicy `json:"shadow_policy"`
+	Choices      []wireChoice      `json:"choices"`
 }
 
 type wireShadowPolicy struct {
@@ -405,6 +414,9 @@ func (w *wireDecision) value() *Decision {
 		d.TLS = &TLSPlan{Mode: w.TLS}
 	}
 	d.ShadowPolicy = w.ShadowPolicy.value()
+	for _, c := range w.Choices {
+		d.Choices = append(d.Choices, Choice{Route: c.Route, To: Address(c.To), Ways: some(c.Ways), Error: c.Error, OnError: c.OnError})
+	}
 	return d
 }
 

@@ -228,6 +228,39 @@ func (e *encoder) server(s *Server) {
 	e.raw(`}`)
 }
 
+// choices writes as many as there may be hops, and as many ways of each.
+func (e *encoder) choices(all []Choice) {
+	e.raw(`,"choices":[`)
+	if len(all) > e.hops {
+		all, e.cut = all[:e.hops], true
+	}
+	for i := range all {
+		c := &all[i]
+		e.comma(i)
+		e.raw(`{"route":`)
+		e.str(c.Route)
+		if !c.To.IsZero() {
+			e.raw(`,"to":`)
+			e.address(c.To)
+		}
+		e.raw(`,"ways":[`)
+		ways := c.Ways
+		if len(ways) > e.hops {
+			ways, e.cut = ways[:e.hops], true
+		}
+		for k, w := range ways {
+			e.comma(k)
+			e.str(w)
+		}
+		e.raw(`],"error":`)
+		e.strOrNull(c.Error)
+		e.raw(`,"on_error":`)
+		e.strOrNull(c.OnError)
+		e.raw(`}`)
+	}
+	e.raw(`]`)
+}
+
 func (e *encoder) attempt(a *Attempt) {
 	e.raw(`{"number":`)
 	e.int(int64(a.Number))
@@ -494,6 +527,9 @@ func (e *encoder) decision(d *Decision) {
 		e.shadowVerdict(&list[i])
 	}
 	e.raw(`]`)
+	if len(d.Choices) > 0 {
+		e.choices(d.Choices)
+	}
 	if m := d.TLS.ModeOf(); m != TLSPassthrough {
 		e.raw(`,"tls":`)
 		e.str(string(m))

@@ -77,6 +77,7 @@ func full() *Flow {
 	f.Server.End = time.Time{}
 	f.Server.TLS, f.Server.TLSInfo, f.Server.TLSSetup = true, tls, at(50)
 	f.Server.Address = Address{"2001:db8::1", 8443}
+	choices := []Choice{{Route: "pac.corp", Ways: []string{"upstream.corp_b", "http://10.0.0.9:8080", "direct"}}, {Route: "pac.far", To: proxyA, Error: "the script \x1b failed", OnError: "direct"}}
 	f.Server.Attempts = append([]Attempt{{Number: 1, Route: "corp_b > jump", Start: at(1), End: at(2), Error: refused, Hops: []HopResult{
 		{Index: 1, Upstream: "corp_b", Protocol: "https", Address: proxyA, Start: at(1), TLS: time.Millisecond, TLSInfo: &TLSInfo{ALPN: &none, Truncated: true}, AuthRounds: 2, ProxyProto: 1, Reused: true, Auth: time.Millisecond, Greeting: time.Microsecond, BoundAddr: "10.0.0.9:1", Resolved: &Resolution{Resolver: "corp", From: "cache", Server: "tls://192.0.2.53:853", Took: time.Millisecond}, Error: refused},
 	}}}, f.Server.Attempts...)
@@ -84,7 +85,7 @@ func full() *Flow {
 	f.Error = &ConnError{Phase: PhaseConnect, Side: SideHop, Hop: 2, HopName: "jump", Kind: KindDenied, Message: "socks5: connection not allowed by ruleset", Code: 2, CodeOf: "socks5", Blame: BlameTarget, Retryable: true, Verdict: ChainName}
 	f.Server.Error = f.Error
 	f.Decision = &Decision{Generation: 7, Policy: "default", Rule: "no games", File: "a.hcl", Line: 3, Outcome: OutcomeDeny, Server: hostB, Denial: &Denial{451, "not \"here\""}, Tags: []string{"a", "b"},
-		Shadow: []ShadowVerdict{{Rule: "s", File: "b.hcl", Line: 9, Outcome: OutcomeVia, Route: "direct"}}}
+		Choices: choices, Shadow: []ShadowVerdict{{Rule: "s", File: "b.hcl", Line: 9, Outcome: OutcomeVia, Route: "direct"}}}
 	f.Trace = &Trace{Steps: []TraceStep{{Rule: "intranet", File: "a.hcl", Line: 1, Reason: "host host.example is not below corp.example"}, {Rule: "no games", File: "a.hcl", Line: 3, Matched: true, Shadow: true}}}
 	f.Client.Hello = &ClientHello{SNI: "host.example", ALPN: []string{"h2", "\x1b\n"}, Versions: []uint16{0x0304, 0x0303, 0x0399}, CipherSuites: []uint16{0x1301, 0xc02b}, ECH: true,
 		JA4: "t13d1516h2_8daaf6152771_e5627efa2ab1", Truncated: true, SNIError: "is an address"}

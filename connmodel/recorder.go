@@ -253,6 +253,8 @@ const (
 	maxText     = 1 << 10 // octets of free text
 	maxPath     = 2 << 10
 	maxAttempts = 64
+	maxChoices  = 8
+	maxWays     = 16 // of a choice
 	maxHops     = 32
 )
 
@@ -301,6 +303,22 @@ func (r *Recorder) BeginDial(address Address, via string, tls bool) error {
 	}
 	s.Address, s.Via, s.TLS = address, via, tls
 	return nil
+}
+
+// Chose notes what others than the policy chose in the route that was decided. The decision, which many flows share, is copied for it. A later call
+// replaces it; without a decision it does nothing. Choices and ways beyond a bound are left out.
+func (r *Recorder) Chose(all []Choice) {
+	if r.lock() && r.flow.Decision != nil {
+		d := *r.flow.Decision
+		d.Choices = make([]Choice, min(len(all), maxChoices))
+		for i, c := range all[:len(d.Choices)] {
+			c.Route, c.Error, c.OnError = bound(c.Route, maxName), bound(c.Error, maxText), bound(c.OnError, maxName)
+			c.Ways, _ = bounded(c.Ways, maxWays, false)
+			d.Choices[i] = c
+		}
+		r.flow.Decision = &d
+	}
+	r.unlock()
 }
 
 // ReuseServer notes that a kept connection serves this flow: s is a snapshot of the flow that opened it.

@@ -543,3 +543,35 @@ func BenchmarkSnapshot(b *testing.B) {
 		r.Snapshot()
 	}
 }
+
+// What scripts said is bounded, and said to be.
+func TestChoseIsBounded(t *testing.T) {
+	r := NewSession(Accepted{}, nil).NewFlow(ProtocolConnect, hostA, time.Time{})
+	r.Chose([]Choice{{Route: "too early"}})
+	shared := &Decision{Rule: "r"}
+	r.Decided(shared, nil)
+	ways := make([]string, 100)
+	for i := range ways {
+		ways[i] = strings.Repeat("w", 5000)
+	}
+	all := make([]Choice, 50)
+	for i := range all {
+		all[i] = Choice{Route: strings.Repeat("r", 5000), Ways: ways, Error: strings.Repeat("e", 50_000), OnError: "direct"}
+	}
+	r.Chose(all)
+	s := r.Snapshot().Decision
+	if len(s.Choices) != maxChoices || len(s.Choices[0].Ways) != maxWays || len(s.Choices[0].Ways[0]) > maxName+3 || len(s.Choices[0].Error) > maxText+3 || s.Rule != "r" {
+		t.Errorf("%d choices, %d ways", len(s.Choices), len(s.Choices[0].Ways))
+	}
+	if n := len(r.Snapshot().AppendJSON(nil)); n > MaxRecord {
+		t.Errorf("a record of %d octets", n)
+	}
+	if len(all[0].Ways) != 100 || shared.Choices != nil {
+		t.Error("what others have was changed")
+	}
+	r.Chose([]Choice{{Route: "pac.x", Ways: []string{"direct"}}})
+	if got := r.Close(FlowEnd{}).Decision.Choices; len(got) != 1 || got[0].Ways[0] != "direct" {
+		t.Errorf("%+v", got)
+	}
+	r.Chose(all)
+}

@@ -407,6 +407,7 @@ func (s *session) reach(p *pin, rec *connmodel.Recorder, pl *plan, f *connmodel.
 					continue
 				}
 			}
+			p.gen.cfg.Routes.Chose(&q, rec)
 			rec.ReuseServer(k.Record)
 			return k, nil
 		}

@@ -67,7 +67,7 @@ func (t *Table) Dial(ctx context.Context, q *Request, r *connmodel.Recorder) (*C
 	name := q.Route
 	if len(rt.asks) > 0 {
 		var err *connmodel.ConnError
-		if rt, err = t.settle(ctx, rt, q); err != nil {
+		if rt, err = t.settle(ctx, rt, q, r); err != nil {
 			return nil, err
 		}
 		name = rt.keyName()

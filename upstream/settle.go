@@ -85,12 +85,15 @@ func (t *Table) answers(ctx context.Context, rt *route, q *Request) ([]answer, e
 }
 
 // settle returns the route to go, with what its choosers say in their places.
-func (t *Table) settle(ctx context.Context, rt *route, q *Request) (*route, *connmodel.ConnError) {
+func (t *Table) settle(ctx context.Context, rt *route, q *Request, rec *connmodel.Recorder) (*route, *connmodel.ConnError) {
 	list, err := t.answers(ctx, rt, q)
 	if err != nil {
 		return nil, &connmodel.ConnError{Phase: connmodel.PhaseDial, Side: connmodel.SideViaduct, Kind: connmodel.KindCanceled, Message: "given up before the route was chosen", Cause: err}
 	}
 	r, err := t.replaced(rt, list)
+	if rec != nil {
+		rec.Chose(choices(rt, list, err != nil))
+	}
 	if err != nil {
 		return nil, &connmodel.ConnError{Phase: connmodel.PhaseDial, Side: connmodel.SideViaduct, Kind: connmodel.KindDenied, Blame: connmodel.BlameLocal,
 			Message: err.Error(), Cause: err}
@@ -272,17 +275,54 @@ func (t *Table) Choose(ctx context.Context, q *Request) (Choice, bool) {
 	for i, a := range list {
 		d := rt.asks[i].d
 		x := Asked{Route: d.spec.Name, To: rt.asks[i].to, Err: a.err}
-		switch {
-		case a.route != nil && a.err == nil:
+		if a.route != nil && a.err == nil {
 			x.Members = a.route.describe()
-		case a.route != nil:
-			x.OnError = a.route.name
-		case err != nil || d.spec.Refuse:
-			x.OnError = OnErrorDeny
-		default:
-			x.OnError = OnErrorNext
+		} else {
+			x.OnError = a.instead(d, err != nil)
 		}
 		c.Asked = append(c.Asked, x)
 	}
 	return c, true
+}
+
+// instead says what takes the place of a chooser that failed. refused says that there is no way at all.
+func (a *answer) instead(d *dynamic, refused bool) string {
+	switch {
+	case a.route != nil:
+		return a.route.name
+	case refused || d.spec.Refuse:
+		return OnErrorDeny
+	}
+	return OnErrorNext
+}
+
+// Chose writes down what choosers have said for q, whose Choices were asked for before: a kept connection is used, and Dial, which does that itself, is not
+// called.
+func (t *Table) Chose(q *Request, rec *connmodel.Recorder) {
+	rt, k := t.routes[q.Route], q.Choices
+	if rt == nil || len(rt.asks) == 0 || rec == nil || k == nil || k.t != t || k.route != q.Route || len(k.result) != len(rt.asks) {
+		return
+	}
+	rec.Chose(choices(rt, k.result, false))
+}
+
+// choices is what the record has of answers.
+func choices(rt *route, list []answer, refused bool) []connmodel.Choice {
+	all := make([]connmodel.Choice, len(list))
+	for i := range list {
+		a, d := &list[i], rt.asks[i].d
+		c := connmodel.Choice{Route: d.spec.Name, To: rt.asks[i].to}
+		if a.route != nil && a.err == nil {
+			for _, m := range a.route.pool.members {
+				c.Ways = append(c.Ways, m.route.name)
+			}
+		} else {
+			c.OnError = a.instead(d, refused)
+			if a.err != nil {
+				c.Error = a.err.Error()
+			}
+		}
+		all[i] = c
+	}
+	return all
 }

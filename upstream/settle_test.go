@@ -219,3 +219,55 @@ func TestChoiceBounds(t *testing.T) {
 		t.Errorf("asked %d times for one flow", n)
 	}
 }
+
+// TestChoicesInRecord: what each script named, why one named nothing and what took its place. Which way was gone the attempts say.
+func TestChoicesInRecord(t *testing.T) {
+	m, tab := newMixed(t, func(c *Config) {
+		c.Dynamic = append(c.Dynamic, DynamicSpec{Name: "pac.direct", Chooser: &oracle{err: errors.New("it is ill")}, OnError: connmodel.RouteDirect},
+			DynamicSpec{Name: "pac.deny", Chooser: &oracle{err: errors.New("it is ill")}})
+	})
+	dead := addr(t, ut.Refused(t))
+	for _, x := range []struct {
+		route string
+		list  []Candidate
+		err   error
+		want  string
+		tried string
+	}{
+		{"pac.x", []Candidate{proxyAt(dead, "http"), proxyAt(m.at(1), "http"), {Direct: true}}, nil, "pac.x [http://" + dead.String() + " upstream.p1 direct]", "http://" + dead.String() + ", p1"},
+		{"pool.mix", nil, errors.New("no script"), "pac.x [] no script, next", "p2"},
+		{"chain.jump", []Candidate{proxyAt(m.at(0), "http")}, nil, "pac.x to " + m.at(2).String() + " [upstream.p0]", "p0 > p2"},
+		{"pac.direct", nil, nil, "pac.direct [] it is ill, direct", "direct"},
+		{"pac.deny", nil, nil, "pac.deny [] it is ill, deny", ""},
+		{"upstream.p1", nil, nil, "", "p1"},
+	} {
+		m.x.say(x.list, x.err)
+		r := recorder(m.to)
+		r.Decided(&connmodel.Decision{Rule: "r", Route: x.route}, nil)
+		if c, _ := tab.Dial(t.Context(), &Request{Route: x.route, Target: m.to}, r); c != nil {
+			c.Close()
+		}
+		s, d := r.Snapshot().Server, r.Snapshot().Decision
+		var got, tried []string
+		for _, c := range d.Choices {
+			text := c.Route
+			if !c.To.IsZero() {
+				text += " to " + c.To.String()
+			}
+			if text += fmt.Sprint(" ", c.Ways); c.Error != "" {
+				text += " " + c.Error + ", " + c.OnError
+			}
+			got = append(got, text)
+		}
+		for i := range s.Attempts {
+			tried = append(tried, s.Attempts[i].Route)
+		}
+		if strings.Join(got, "; ") != x.want || strings.Join(tried, ", ") != x.tried {
+			t.Errorf("%s: %q, tried %q", x.route, got, tried)
+		}
+		f := new(connmodel.Flow)
+		if err := f.UnmarshalJSON(r.Close(connmodel.FlowEnd{}).AppendJSON(nil)); err != nil || fmt.Sprint(f.Decision.Choices) != fmt.Sprint(d.Choices) {
+			t.Errorf("%s: read back: %v %v", x.route, err, f.Decision)
+		}
+	}
+}

@@ -328,7 +328,7 @@ func (t *Table) Key(q *Request, absolute bool) Key {
 	r := t.routes[q.Route]
 	if r != nil && len(r.asks) > 0 {
 		var err *connmodel.ConnError
-		if r, err = t.settle(context.Background(), r, q); err != nil {
+		if r, err = t.settle(context.Background(), r, q, nil); err != nil {
 			return Key{} // of no connection
 		}
 		return t.key(q, r, r.keyName(), absolute)
