@@ -54,7 +54,7 @@ var factFunctionByName = func() map[string]*factFunction {
 
 // call compiles a call: at load if all arguments are constant, else to a closure.
 func (c *compiler) call(e *hclsyntax.FunctionCallExpr) *node {
-	if rest, ok := strings.CutPrefix(e.Name, "network_"); ok || e.Name == "network::reachable" {
+	if rest, ok := strings.CutPrefix(e.Name, networkCall); ok || e.Name == "network::reachable" {
 		named := *e
 		if named.Name = "network." + rest; !ok {
 			named.Name = "network.reachable"

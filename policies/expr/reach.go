@@ -8,9 +8,9 @@ import (
 	"viaduct/connmodel"
 )
 
-// reachName is network.reachable as HCL sees it. A call of a function whose name has a dot is none in the grammar of HCL, so whoever reads a policy
-// makes it a call of a function of one word, see package policies.
-const reachName = "network_reachable"
+// networkCall is how calls of network.anything begin, as HCL sees them. A call of a function whose name has a dot is none in the grammar of HCL, so whoever
+// reads a policy makes it a call of a function of one word, see package policies.
+const networkCall = "network_"
 
 // MaxReach bounds the addresses that the conditions of a configuration may ask about: each is tried every few seconds.
 const MaxReach = 64
