@@ -140,9 +140,14 @@ type explainer struct {
 
 func newExplainer(cfg *policies.Config, q *question) (x *explainer, err error) {
 	keptLists(cfg) // without a copy the explanation says so
-	x = &explainer{cfg: cfg, q: q, once: &pacOnce{cfg: cfg, noDNS: q.noDNS}}
-	x.rc, x.table, x.resolvers, _, err = wireUp(cfg, x.once.chooser) // problems of other listeners are not asked about
-	return x, err
+	return (&explainer{cfg: cfg, q: q, once: &pacOnce{cfg: cfg, noDNS: q.noDNS}}).anew()
+}
+
+// anew is the same with a table and resolvers of its own.
+func (x *explainer) anew() (*explainer, error) {
+	y, err := &explainer{cfg: x.cfg, q: x.q, once: x.once}, error(nil)
+	y.rc, y.table, y.resolvers, _, err = wireUp(y.cfg, y.once.chooser) // problems of other listeners are not asked about
+	return y, err
 }
 
 // flow explains one.

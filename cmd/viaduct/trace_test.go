@@ -650,3 +650,54 @@ func TestTraceLiveAndInterrupted(t *testing.T) {
 		}
 	}
 }
+
+// Listeners that know where their clients go, proxies that want what a client has proved, names that lead where nobody may go, and a line for each of many.
+func TestTraceOddWays(t *testing.T) {
+	echo := upstreamtest.NewOrigin(t, upstreamtest.Echo, upstreamtest.Options{})
+	p := upstreamtest.NewHTTP(t, upstreamtest.Options{})
+	x := newTracing(t, "")
+	if err := os.WriteFile(filepath.Join(x.dir, "users"), []byte("ann:$2a$10$xE1Y.b5G.A2SEqpBh3guUujC2W8/4KgH2UBERNOdhJx.6CLdoAnO6\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	x.policy("listener \"desk\" { address = \"127.0.0.1:1\" }\nlistener \"who\" {\n  address = \"127.0.0.1:3\"\n  authenticate { htpasswd = \"users\" }\n}\nlistener \"db\" {\n  address = \"127.0.0.1:2\"\n  protocols = [\"forward\"]\n  target = \""+echo.Addr()+"\"\n}\n"+
+		upstreamBlock("p", "http://"+p.Addr(), "")+upstreamBlock("client", "http://"+p.Addr(), "\n  auth { from_client = true }")+`
+gateway { resolver = resolver.own }
+resolver "own" {
+  servers = ["system"]
+  hosts   = { "inside.example" = ["127.0.0.1"], "six.example" = ["::1"] }
+}
+policy "default" {
+  rule "client" {
+    match {
+      listener = "who"
+      address  = "127.0.0.0/8"
+    }
+    via = upstream.client
+  }
+  rule "inside" {
+    match { host = "inside.example" }
+    via = direct
+  }
+  otherwise { via = direct }
+}
+`)
+	for _, tt := range []struct {
+		args  []string
+		code  int
+		lines []string
+	}{
+		{[]string{"--listener", "db"}, 0, []string{`^FORWARD 127.0.0.1:\d+ from`, `^ok    tcp `, `^verdict   OK`}},
+		{[]string{"--user", "ann", "--listener", "who", echo.Addr()}, 1, []string{`^FAIL  auth `, `^means     The proxy is to be shown the user and password that the client has proved`}},
+		{[]string{"inside.example:7777"}, 1, []string{`^FAIL  \w+ .*refused: 127.0.0.1 is a loopback address`, `^verdict   FAILED  not reached: refused`, `^means     The gateway refuses this destination`}},
+		{[]string{"--via", "p", "inside.example:7777"}, 1, []string{`^note      upstream.p is gone`, `^verdict   FAILED`}}, // the proxy does not know the name
+		{[]string{"--listener", "db", "--count", "3"}, 0, []string{`^verdict   OK`, `^ok      1 +\S+  server tcp \S+$`, `^ok      2 `, `^ok      3 `, `^3 of 3 reached; fastest \S+, mean \S+, median \S+, slowest \S+$`}},
+		{[]string{"--listener", "db", "x:1"}, 2, nil},
+		{[]string{"nosuch.invalid:80"}, 1, []string{`^FAIL  dns `, `^means     The name servers`}},
+	} {
+		code, out := x.run(tt.args...)
+		if code != tt.code {
+			t.Errorf("%q: exit code %d\n%s", tt.args, code, out)
+		}
+		wantLines(t, out, tt.lines...)
+	}
+}

@@ -281,9 +281,11 @@ func (j *journey) notMade() string {
 	return text
 }
 
-// again repeats the same, each time as if it were the first: no connection is kept.
+// again repeats the same, each time as if it were the first: no connection is kept. The first is printed whole, the others on a line.
 func (j *journey) again(ctx context.Context, res *traceResult) {
 	var took []time.Duration
+	out := j.out
+	defer func() { j.out = out }()
 	w := traceWay{route: j.try.Request().Route, rule: j.q.via == ""}
 	for n := 1; n <= j.q.count; n++ {
 		if n > 1 && !sleep(ctx, betweenRuns) {
@@ -293,9 +295,11 @@ func (j *journey) again(ctx context.Context, res *traceResult) {
 		if res.Traces = append(res.Traces, t); t.Reached {
 			took = append(took, time.Duration(t.Took*float64(time.Millisecond)))
 		}
-		if j.out != nil && n < j.q.count {
-			fmt.Fprintln(j.out.w)
+		if n == 1 && out != nil {
+			fmt.Fprintln(out.w)
 		}
+		out.line(n, t)
+		j.out = nil
 		if ctx.Err() != nil || n == j.q.count {
 			break
 		}
@@ -313,14 +317,14 @@ func (j *journey) again(ctx context.Context, res *traceResult) {
 		}
 		res.Says += fmt.Sprintf("; fastest %s, mean %s, median %s, slowest %s", inShort(took[0]), inShort(sum/time.Duration(len(took))), inShort(took[len(took)/2]), inShort(took[len(took)-1]))
 	}
-	if j.out != nil {
-		fmt.Fprintf(j.out.w, "\n%s\n", res.Says)
+	if out != nil {
+		fmt.Fprintf(out.w, "\n%s\n", res.Says)
 	}
 }
 
 // renew makes all anew, so that no connection is left of what was dialled before.
 func (j *journey) renew() error {
-	x, err := newExplainer(j.cfg, &j.q.question)
+	x, err := j.x.anew()
 	if err != nil {
 		return err
 	}

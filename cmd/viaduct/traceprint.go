@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -84,6 +85,32 @@ func (t *tracePrinter) last(good bool, says string, advice doctor.Advice) {
 	if advice.Try != "" {
 		fmt.Fprintf(t.w, "%-9s %s\n", "try", advice.Try)
 	}
+}
+
+// line is one of several traces of the same.
+func (t *tracePrinter) line(n int, x *traced) {
+	if t == nil {
+		return
+	}
+	word := t.p.good("ok  ")
+	if !x.Reached {
+		word = t.p.bad("FAIL")
+	}
+	var parts []string
+	for _, s := range x.Steps {
+		if s.Took > 0 && s.Step.Name != "open" && s.Step.Name != "reply" {
+			who := s.Upstream
+			if who == "" {
+				who = "server"
+			}
+			parts = append(parts, shown(who)+" "+s.Step.Name+" "+inShort(time.Duration(s.Took*float64(time.Millisecond))))
+		}
+	}
+	what := strings.Join(parts, ", ")
+	if !x.Reached {
+		what = shown(x.Says)
+	}
+	fmt.Fprintf(t.w, "%s  %3d  %8s  %s\n", word, n, inShort(time.Duration(x.Took*float64(time.Millisecond))), what)
 }
 
 // table sums all ways up.

@@ -93,6 +93,8 @@ func hopCode(err *connmodel.ConnError, at *Scene) string {
 	}
 	code := connectCode(err)
 	switch {
+	case err.Blame == connmodel.BlameClient && err.Kind == connmodel.KindAuth:
+		return "client_login"
 	case code == "connect_auth" && strings.HasPrefix(at.Scheme, "socks") && !at.Login, code == "socks5_255":
 		return "socks_wants_auth"
 	case code == "connect_auth" && strings.HasPrefix(at.Scheme, "socks"):

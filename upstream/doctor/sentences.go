@@ -237,6 +237,7 @@ var sentences = map[string]sentence{
 	"own_no_way":               {"The script that chooses gave no way, and the policy says to refuse then.", "\"viaduct pac eval\" asks it; on_error of the pac says what happens when it fails."},
 	"own_unreachable":          {"What the way needs and the address that there is do not fit, such as IPv6 behind SOCKS4.", "See what was seen; socks5h in place of socks4 takes any address."},
 	"own_failed":               {"The gateway itself did not go on.", "See what was seen."},
+	"client_login":             {"The proxy is to be shown the user and password that the client has proved (from_client), and here is no client.", "Ask through the gateway itself, as such a client: curl --proxy-user USER -x http://GATEWAY ...; what became of it is in its record."},
 	"credential_muted":         {"A proxy wants to know who we are, and this command shows no credential: {why}. The service would show one.", "Run the command as the user of the service; \"viaduct upstream check\" looks at the proxy itself."},
 
 	"cert_other": {"The certificate is not accepted.", "\"viaduct cert upstream.{upstream}\" shows all of it."},
