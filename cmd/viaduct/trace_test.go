@@ -659,8 +659,8 @@ func TestTraceOddWays(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(x.dir, "users"), []byte("ann:$2a$10$xE1Y.b5G.A2SEqpBh3guUujC2W8/4KgH2UBERNOdhJx.6CLdoAnO6\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	x.policy("listener \"desk\" { address = \"127.0.0.1:1\" }\nlistener \"who\" {\n  address = \"127.0.0.1:3\"\n  authenticate { htpasswd = \"users\" }\n}\nlistener \"db\" {\n  address = \"127.0.0.1:2\"\n  protocols = [\"forward\"]\n  target = \""+echo.Addr()+"\"\n}\n"+
-		upstreamBlock("p", "http://"+p.Addr(), "")+upstreamBlock("client", "http://"+p.Addr(), "\n  auth { from_client = true }")+`
+	x.policy("listener \"desk\" { address = \"127.0.0.1:1\" }\nlistener \"who\" {\n  address = \"127.0.0.1:3\"\n  authenticate { htpasswd = \"users\" }\n}\nlistener \"db\" {\n  address = \"127.0.0.1:2\"\n  protocols = [\"forward\"]\n  target = \"" + echo.Addr() + "\"\n}\n" +
+		upstreamBlock("p", "http://"+p.Addr(), "") + upstreamBlock("client", "http://"+p.Addr(), "\n  auth { from_client = true }") + `
 gateway { resolver = resolver.own }
 resolver "own" {
   servers = ["system"]

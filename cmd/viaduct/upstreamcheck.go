@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -158,18 +160,12 @@ func (q *checkQuery) run(c *cobra.Command, names []string) error {
 		out = nil
 	}
 	res := checkResult{Version: 1, Verdict: doctor.OK}
-	for i, one := range what {
-		if ctx.Err() != nil {
-			break
-		}
-		if out != nil && i > 0 {
-			fmt.Fprintln(out.w)
-		}
-		r, err := p.check(ctx, q, one, ws, out)
-		if err != nil {
-			return trouble(err)
-		}
-		res.Checks = append(res.Checks, r)
+	p.guard = auth.NewGuard(filepath.Join(p.state, "auth"), nil)
+	defer p.guard.Close()
+	if res.Checks, err = p.checks(ctx, q, what, ws, out); err != nil {
+		return trouble(err)
+	}
+	for _, r := range res.Checks {
 		if r.Verdict == doctor.Fail || r.Verdict == doctor.Warn && res.Verdict == doctor.OK {
 			res.Verdict = r.Verdict
 		}
@@ -190,6 +186,73 @@ func (q *checkQuery) run(c *cobra.Command, names []string) error {
 	return nil
 }
 
+// atOnce is how many proxies are looked at at a time.
+const atOnce = 4
+
+// checks looks at several proxies, a few at a time, and prints what was found in their order: the first that is not over as it goes, the others when
+// their turn comes. Where names are looked up by resolvers of the policy, which know one table of routes at a time, it is one after the other.
+func (p *practice) checks(ctx context.Context, q *checkQuery, what []patient, ws *url.URL, out *checkPrinter) (all []*doctor.Report, err error) {
+	type result struct {
+		r    *doctor.Report
+		err  error
+		text bytes.Buffer
+		done chan struct{}
+	}
+	few := atOnce
+	if len(p.resolvers) > 0 {
+		few = 1
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	list, places := make([]result, len(what)), make(chan struct{}, few)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	for i := range list {
+		list[i].done = make(chan struct{})
+	}
+	wg.Go(func() {
+		for i := range list {
+			x := &list[i]
+			places <- struct{}{}
+			wg.Go(func() {
+				defer func() { <-places }()
+				defer close(x.done)
+				if ctx.Err() == nil {
+					mine := out
+					if out != nil && len(what) > 1 {
+						mine = &checkPrinter{w: &x.text, err: discard{}, p: out.p}
+					}
+					x.r, x.err = p.check(ctx, q, what[i], ws, mine)
+				}
+			})
+		}
+	})
+	for i := range list {
+		x := &list[i]
+		if out != nil && len(what) > 1 {
+			out.progress(fmt.Sprintf("%d of %d: %s", i+1, len(what), what[i].spec.Name))
+		}
+		<-x.done
+		if out != nil && len(what) > 1 {
+			out.calm()
+		}
+		switch {
+		case x.err != nil:
+			return all, x.err
+		case x.r == nil: // interrupted before it began
+			return all, nil
+		}
+		if out != nil && i > 0 {
+			fmt.Fprintln(out.w)
+		}
+		if out != nil {
+			x.text.WriteTo(out.w)
+		}
+		all = append(all, x.r)
+	}
+	return all, nil
+}
+
 // practice is what all checks of a run share.
 type practice struct {
 	cfg        *policies.Config
@@ -199,6 +262,7 @@ type practice struct {
 	gateway    *admin.Status     // nil = none answers
 	gatewayErr error
 
+	guard     *auth.Guard
 	passed    []string // routes among those named that are no proxies: PAC scripts
 	resolvers resolverSet
 	asking    resolverSet // those that have been told of a table
@@ -435,9 +499,7 @@ func (p *practice) check(ctx context.Context, q *checkQuery, one patient, ws *ur
 		return nil, err
 	}
 	o.Asked = q.target != ""
-	guard := auth.NewGuard(filepath.Join(p.state, "auth"), nil)
-	defer guard.Close()
-	if o.Table, o.Route, err = p.table(&o, guard, q.timeout); err != nil {
+	if o.Table, o.Route, err = p.table(&o, p.guard, q.timeout); err != nil {
 		return nil, err
 	}
 	defer o.Table.Close()
@@ -505,7 +567,7 @@ func (p *practice) table(o *doctor.Options, guard *auth.Guard, timeout time.Dura
 		route = "chain." + name
 	}
 	t, err := upstream.NewTable(c, nil)
-	if err == nil {
+	if err == nil && len(p.resolvers) > 0 {
 		p.resolvers.begin(t, p.asking)
 		p.resolvers.reach(t)
 		p.asking = p.resolvers

@@ -441,3 +441,78 @@ func TestCheckDiffers(t *testing.T) {
 		}
 	}
 }
+
+// Many proxies are looked at a few at a time, and told of in their order, also where one of them takes long.
+func TestCheckAllAtOnce(t *testing.T) {
+	var first, last [9]time.Time // connections of each
+	var mu sync.Mutex
+	policy := "listener \"desk\" { address = \"127.0.0.1:1\" }\npolicy \"default\" {\n  otherwise { via = direct }\n}\n"
+	for i := range 9 {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { ln.Close() })
+		go func() {
+			for {
+				c, err := ln.Accept()
+				if err != nil {
+					return
+				}
+				go func() {
+					defer c.Close()
+					mu.Lock()
+					if first[i].IsZero() {
+						first[i] = time.Now()
+					}
+					mu.Unlock()
+					defer func() {
+						mu.Lock()
+						last[i] = time.Now()
+						mu.Unlock()
+					}()
+					buf := make([]byte, 1)
+					c.SetReadDeadline(time.Now().Add(20 * time.Second))
+					for {
+						if _, err := c.Read(buf); err != nil {
+							return
+						}
+					}
+				}()
+			}
+		}()
+		policy += fmt.Sprintf("upstream \"p%d\" { url = \"http://%s\" }\n", i, ln.Addr())
+	}
+	s := newSurgery(t, "http://127.0.0.1:1", "")
+	if err := os.WriteFile(filepath.Join(s.dir, "viaduct.hcl"), []byte(policy), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := s.command("--all", "--timeout", "700ms", "--target", "127.0.0.1:9")
+	out, err := cmd.Output()
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) || exit.ExitCode() != 1 {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	at := 0
+	for i := range 9 {
+		k := strings.Index(string(out[at:]), fmt.Sprintf("upstream.p%d at http://", i))
+		if k < 0 {
+			t.Fatalf("p%d is not told of in its turn\n%s", i, out)
+		}
+		at += k
+	}
+	if strings.Count(string(out), "verdict ") != 9 || strings.Count(string(out), "\np") != 9 {
+		t.Errorf("%s", out)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	overlaps := 0
+	for i := 1; i < len(first); i++ {
+		if first[i].Before(last[i-1]) {
+			overlaps++
+		}
+	}
+	if overlaps < 3 { // of 8; in a row it would be none
+		t.Errorf("%d of 9 were looked at beside the one before", overlaps)
+	}
+}
