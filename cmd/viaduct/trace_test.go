@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/base64"
@@ -8,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -699,5 +701,71 @@ policy "default" {
 			t.Errorf("%q: exit code %d\n%s", tt.args, code, out)
 		}
 		wantLines(t, out, tt.lines...)
+	}
+}
+
+// What is printed early stays right when more gets known: answers that come long before the end of what they belong to.
+func TestTraceSlowAnswers(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		say   func(c net.Conn, n int)
+		lines []string
+	}{
+		{"rejected", func(c net.Conn, n int) {
+			io.WriteString(c, "HTTP/1.1 407 No\r\nProxy-Authenticate: Basic realm=r\r\nContent-Length: 5\r\n\r\n")
+			time.Sleep(150 * time.Millisecond)
+			io.WriteString(c, "sorry")
+		}, []string{`^ok    tcp `, `^ok    auth .*1 round`, `^FAIL  connect .*407 No`, `^verdict   FAILED`}},
+		{"asks first", func(c net.Conn, n int) {
+			if n == 1 {
+				io.WriteString(c, "HTTP/1.1 407 Who\r\nProxy-Authenticate: Digest realm=r, nonce=n, qop=auth\r\nContent-Length: 5\r\n\r\n")
+				time.Sleep(150 * time.Millisecond)
+				io.WriteString(c, "sorry")
+				return
+			}
+			time.Sleep(150 * time.Millisecond)
+			io.WriteString(c, "HTTP/1.1 200 Yes\r\n\r\n")
+		}, []string{`^ok    tcp `, `^ok    reply .*407 Who`, `^ok    auth .*1 round`, `^ok    connect .*200 Yes$`, `^2. the server`, `^ok    open`, `^verdict   OK`}},
+		{"first a hint", func(c net.Conn, n int) {
+			io.WriteString(c, "HTTP/1.1 102 Processing\r\n\r\n")
+			time.Sleep(150 * time.Millisecond)
+			io.WriteString(c, "HTTP/1.1 200 Yes\r\n\r\n")
+		}, []string{`^ok    tcp `, `^ok    connect .*200 Yes, with credential`, `^2. the server`, `^ok    open`, `^verdict   OK`}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			ln, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { ln.Close() })
+			go func() {
+				for {
+					c, err := ln.Accept()
+					if err != nil {
+						return
+					}
+					go func() {
+						defer c.Close()
+						br := bufio.NewReader(c)
+						for n := 1; ; n++ {
+							if _, err := http.ReadRequest(br); err != nil {
+								return
+							}
+							tt.say(c, n)
+						}
+					}()
+				}
+			}()
+			login := authBlock
+			if tt.name == "asks first" {
+				login = strings.Replace(authBlock, "username", "schemes = [\"digest\"]\n    username", 1)
+			}
+			x := newTracing(t, upstreamBlock("p", "http://"+ln.Addr().String(), login)+localRule("upstream.p", ""))
+			_, out := x.run("127.0.0.1:9")
+			wantLines(t, out, tt.lines...)
+			if n := strings.Count(out, "\n1. p at "); n != 1 {
+				t.Errorf("the hop is told of %d times\n%s", n, out)
+			}
+		})
 	}
 }

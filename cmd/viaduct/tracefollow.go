@@ -346,14 +346,14 @@ func chainLines(t *connmodel.TLSInfo, now time.Time) (lines []string) {
 	return lines
 }
 
-// replies adds those that ask for more, and returns the last one.
+// replies adds those that ask for more, and returns the last one. Whether a 407 is that is known when another answer came, or all is over.
 func (p *parting) replies() *upstream.Said {
 	for i := range p.said {
-		s := &p.said[i]
-		if s.Protocol != "http" || s.Code != 407 || i == len(p.said)-1 && p.h.Connect > 0 {
+		s, last := &p.said[i], i == len(p.said)-1
+		if s.Protocol != "http" || s.Code != 407 || last && p.h.Connect > 0 {
 			return s
 		}
-		p.add(part{step: &doctor.Step{Name: "reply", Status: doctor.OK, Took: inMillis(s.Took), Says: replyWords(s)}, settled: true})
+		p.add(part{step: &doctor.Step{Name: "reply", Status: doctor.OK, Took: inMillis(s.Took), Says: replyWords(s)}, settled: !last || p.over()})
 	}
 	return nil
 }

@@ -60,10 +60,10 @@ type traceResponse struct {
 func (j *journey) go1(ctx context.Context, w traceWay) *traced {
 	a, start := &j.e.asked, time.Now()
 	t := &traced{Route: w.route, Way: w.name(), OfRule: w.rule, Steps: []*traceStep{}}
-	f, d := a.facts, j.q.edited(a.decision)
-	if in := j.e.Inside; in != nil && d.TLS.Opens() {
-		f, d = in.asked.facts, j.q.edited(in.asked.decision)
+	if in := j.e.Inside; in != nil && a.decision.TLS.Opens() {
+		a = &in.asked
 	}
+	f, d := a.facts, j.q.edited(a.decision)
 	session := connmodel.NewSession(connmodel.Accepted{Listener: f.Listener, Peer: f.Client, Time: start}, nil)
 	defer session.Close()
 	rec := session.NewFlow(f.Protocol, f.Target, start)

@@ -130,7 +130,7 @@ func (t *tracePrinter) table(res *traceResult) {
 	}
 	w.Flush()
 	if res.Left > 0 {
-		fmt.Fprintf(t.w, "%d more ways were not tried\n", res.Left)
+		fmt.Fprintf(t.w, "at least %d more ways were not tried\n", res.Left)
 	}
 	fmt.Fprintf(t.w, "%s\n", res.Says)
 }
