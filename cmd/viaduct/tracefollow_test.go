@@ -114,3 +114,41 @@ func TestPartsAreSettled(t *testing.T) {
 		})
 	}
 }
+
+// Each choice of a route is taken in turn, and of very many a few.
+func TestWaysOf(t *testing.T) {
+	one := func(name string) upstream.HopInfo { return upstream.HopInfo{Kind: "upstream", Name: name} }
+	pool := func(name string, members ...upstream.MemberInfo) upstream.HopInfo {
+		return upstream.HopInfo{Kind: "pool", Name: name, Members: members}
+	}
+	member := func(route string, hops ...upstream.HopInfo) upstream.MemberInfo {
+		return upstream.MemberInfo{Route: route, Hops: hops}
+	}
+	ab := pool("pool.ab", member("upstream.a", one("a")), member("upstream.b", one("b")))
+	for _, tt := range []struct {
+		hops []upstream.HopInfo
+		want string
+	}{
+		{[]upstream.HopInfo{one("a")}, "[a []]"},
+		{[]upstream.HopInfo{{Kind: "direct", Name: "direct"}}, "[direct []]"},
+		{[]upstream.HopInfo{ab, one("j")}, "[a > j [upstream.a] b > j [upstream.b]]"},
+		{[]upstream.HopInfo{ab, ab}, "[a > a [upstream.a upstream.a] a > b [upstream.a upstream.b] b > a [upstream.b upstream.a] b > b [upstream.b upstream.b]]"},
+		{[]upstream.HopInfo{pool("pool.x", member("pool.ab", ab), member("chain.c", one("c"), one("d")))}, "[a [pool.ab upstream.a] b [pool.ab upstream.b] c > d [chain.c]]"},
+	} {
+		var got []string
+		for _, w := range waysOf(tt.hops) {
+			got = append(got, fmt.Sprint(w.name(), " ", w.pins))
+		}
+		if text := fmt.Sprint(got); text != tt.want {
+			t.Errorf("%s, want %s", text, tt.want)
+		}
+	}
+	var many []upstream.MemberInfo
+	for i := range 10_000 {
+		many = append(many, member(fmt.Sprint("upstream.", i), one(fmt.Sprint(i))))
+	}
+	big := pool("pool.big", many...)
+	if n := len(waysOf([]upstream.HopInfo{big, big, big, big, big, big, big, big})); n > 4*maxWays+1 || n < maxWays {
+		t.Errorf("%d ways", n)
+	}
+}
