@@ -105,19 +105,16 @@ func local(server string) string {
 
 func TestClientHelloIsSeen(t *testing.T) {
 	var mu sync.Mutex
-	var events []string
+	events := map[connmodel.ID][]string{} // of each session: the end of one may be told while the next has begun
 	g := sniffing(t, bySNI, func(o *Options, c *Config) {
 		o.Hooks = &connmodel.Hooks{Observe: func(e connmodel.Event, _ func() *connmodel.Flow, _ *connmodel.Client) {
 			mu.Lock()
-			events = append(events, string(e.Kind))
+			events[e.Session] = append(events[e.Session], string(e.Kind))
 			mu.Unlock()
 		}}
 	})
 	server := tlsServer(t)
 	for _, proto := range []connmodel.Protocol{connmodel.ProtocolConnect, connmodel.ProtocolSOCKS5, connmodel.ProtocolSOCKS4a} {
-		mu.Lock()
-		events = nil
-		mu.Unlock()
 		c := tls.Client(openBy(t, g, proto, local(server)), insecure("localhost"))
 		if err := shake(c, []byte("hello")); err != nil {
 			t.Fatalf("%s: %v", proto, err)
@@ -135,7 +132,7 @@ func TestClientHelloIsSeen(t *testing.T) {
 			t.Errorf("%s: reply %+v, decided %v", proto, f.Reply, f.Decided)
 		}
 		mu.Lock()
-		if all := strings.Join(events, " "); !strings.Contains(all, "client_connected tls_clienthello decision server_connect") {
+		if all := strings.Join(events[f.Session], " "); !strings.Contains(all, "client_connected tls_clienthello decision server_connect") {
 			t.Errorf("%s: events %s", proto, all)
 		}
 		mu.Unlock()
