@@ -32,7 +32,7 @@ func newRoot() (root *cobra.Command, started *bool) {
 	root.Version = v.Version
 	root.SetVersionTemplate(v.text())
 	root.Flags().Bool("version", false, "print the version")
-	root.AddCommand(newRun(), newValidate(), newFmt(), newExplain(), newTrace(), newCert(), newTest(), newReload(), newStatus(), newUpstream(), newCA(), newPAC(), newList(), newImport(), newResolve(), newVersion())
+	root.AddCommand(newRun(), newValidate(), newFmt(), newExplain(), newTrace(), newCert(), newTest(), newReload(), newStatus(), newDashboard(), newUpstream(), newCA(), newPAC(), newList(), newImport(), newResolve(), newVersion())
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()
 	exemplify(root)

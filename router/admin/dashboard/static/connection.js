@@ -61,12 +61,11 @@ export default async function connection(ctx) {
     if (!open && text) return;
     try {
       draw(await get(`/v1/connections/${encodeURIComponent(ctx.id)}`, { signal: ctx.signal }));
-      fill(ctx.body.querySelector(".gone") ?? el("i"));
     } catch (e) {
       if (!(e instanceof Problem && e.status === 404)) throw e;
       if (text) { // it has just ended and is on its way to the journal, or none is kept
         open = false;
-        fill(said, "It has ended, and the journal does not have it (yet). What is shown was known before.");
+        if (!said.firstChild) fill(said, "It has ended, and the journal does not have it (yet). What is shown was known before.");
         close.hidden = true;
         setTimeout(() => { if (!ctx.signal.aborted) { open = true; again(); } }, 2000);
         return;

@@ -35,13 +35,13 @@ export default async function connections(ctx) {
   let turn = 0; // of the questions: an answer to an old one is not wanted
 
   // --- the question
-  const field = el("input", { id: "filter", type: "text", name: "filter", autocomplete: "off", autocapitalize: "off", spellcheck: "false", value: at.filter, placeholder: 'host == "api.example" && error.kind == "refused"', "aria-describedby": "filter-help filter-error", maxlength: 4000 });
+  const field = el("input", { id: "filter", type: "text", name: "filter", autocomplete: "off", autocapitalize: "off", spellcheck: "false", value: at.filter, placeholder: 'target.host == "api.example" && error.kind == "refused"', "aria-describedby": "filter-help filter-error", maxlength: 4000 });
   field.value = at.filter;
   const wrong = el("pre.wrap.trouble", { id: "filter-error", hidden: true });
   const form = el("form.filter", { role: "search", "aria-label": "Connections", submit: (e) => (e.preventDefault(), apply({ filter: field.value.trim() })) },
     el("label", { for: "filter" }, "Filter"), el("div.filter-line", null, field, el("button.primary", { type: "submit" }, "Apply"), el("button", { type: "button", click: () => ((field.value = ""), apply({ filter: "" }), field.focus()) }, "Clear")),
     el("p.help", { id: "filter-help" }, "An expression over the names of policies and records, such as ", el("code", null, 'target.host'), ", ", el("code", null, "client.user"), ", ", el("code", null, "rule"), ", ", el("code", null, "error.hop_name"), ", ", el("code", null, "duration"), "."), wrong);
-  const since = el("input", { id: "since", type: "text", autocomplete: "off", spellcheck: "false", size: 12, placeholder: "1h or a time" });
+  const since = el("input", { id: "since", type: "text", autocomplete: "off", spellcheck: "false", size: 12, placeholder: "1h" });
   const until = el("input", { id: "until", type: "text", autocomplete: "off", spellcheck: "false", size: 12, placeholder: "now" });
   since.value = at.since;
   until.value = at.until;

@@ -43,8 +43,8 @@ export default async function explain(ctx) {
     field("headers", "Fields of the request", { rows: 3, placeholder: "User-Agent: curl/8" }, "One on each line"),
     mayWrite() && el("div.field.check", null, lookups, el("label", { for: "q-lookups" }, "Let PAC scripts and network.reachable ask the network"))));
   const form = el("form.card", { "aria-label": "Question", submit: (e) => (e.preventDefault(), ask()) }, el("div.fields", null,
-    field("target", "Target", { required: true, placeholder: "https://www.example.com/ or host:port" }),
-    field("client", "Client", { placeholder: "127.0.0.1" }, "Its address"),
+    field("target", "Target", { required: true, placeholder: "https://www.example.com/" }),
+    field("client", "Client address", { placeholder: "127.0.0.1" }),
     field("user", "User"),
     el("div.field", null, el("label", { for: "q-listener" }, "Listener"), listeners)), further, el("div.actions", null, button));
   fill(ctx.body, el("p", null, "The answer comes from the very code and policy that the service runs. Nothing is dialled."), form, answer);

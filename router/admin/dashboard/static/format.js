@@ -57,7 +57,9 @@ export function ago(t) {
   return `${span((Date.now() - new Date(t).getTime()) / 1000)} ago`;
 }
 
-export const rate = (n) => (n == null ? "" : n >= 100 ? count(n) : n >= 10 ? n.toFixed(1) : n.toFixed(n === 0 ? 0 : 2));
+const few = new Intl.NumberFormat("en", { maximumSignificantDigits: 3 });
+
+export const rate = (n) => (n == null ? "" : n >= 100 ? count(n) : few.format(n));
 
 // words of a record, for people.
 export const words = (s) => String(s ?? "").replaceAll("_", " ");

@@ -1,6 +1,6 @@
 // The frame around the pages: which one is shown, who is signed in, how the door is.
 
-import { el, fill, badge, plain } from "./dom.js";
+import { el, svg, fill, badge, plain } from "./dom.js";
 import { get, token, onAnswer, Problem } from "./api.js";
 import * as live from "./live.js";
 import overview from "./overview.js";
@@ -227,7 +227,7 @@ async function show(first) {
 
 function trouble(body, e, signal) {
   if (signal.aborted || asking) return;
-  console.error(e);
+  if (!(e instanceof Problem)) console.error(e); // a fault of the page itself
   let box = body.querySelector(":scope > .trouble");
   if (!box) {
     box = el("div.trouble", { role: "alert" });
@@ -273,7 +273,7 @@ function drawTheme() {
   const t = localStorage.getItem("viaduct.theme") ?? "system";
   if (t === "system") delete document.documentElement.dataset.theme;
   else document.documentElement.dataset.theme = t;
-  fill(at("theme"), el("span.visually-hidden", null, "Colours: "), { system: "Auto", light: "Light", dark: "Dark" }[t] ?? "Auto");
+  fill(at("theme"), svg("svg.icon", { viewBox: "0 0 16 16", "aria-hidden": "true" }, svg("circle.ring", { cx: 8, cy: 8, r: 6.5 }), svg("path", { d: t === "light" ? "M8 4a4 4 0 010 8 4 4 0 010-8" : t === "dark" ? "M8 1.5a6.5 6.5 0 010 13 6.5 6.5 0 010-13" : "M8 1.5a6.5 6.5 0 010 13z" })), el("span.visually-hidden", null, "Colours: "), { system: "Auto", light: "Light", dark: "Dark" }[t] ?? "Auto");
 }
 
 at("theme").addEventListener("click", () => {

@@ -15,7 +15,7 @@ export default async function overview(ctx) {
     bytes: plot({ title: "Throughput", show: (v) => `${bytes(v)}/s` }),
     flows: plot({ title: "Flows and errors", show: (v) => `${rate(v)}/s` }),
     connect: plot({ title: "Time to connect", show: (v) => ms(v * 1000), empty: "Nothing connected in this time" }),
-    open: plot({ title: "Open connections", show: count }),
+    open: plot({ title: "Open connections", show: count, whole: true }),
   };
   const tiles = el("div.tiles");
   const notes = el("div.notes");
@@ -37,7 +37,7 @@ export default async function overview(ctx) {
     const s = h.series, base = { times: h.times, step: h.step };
     plots.bytes.update({ ...base, lines: [{ name: "to clients", values: s.bytes_down, cls: "a" }, { name: "to servers", values: s.bytes_up, cls: "b" }] });
     plots.flows.update({ ...base, lines: [{ name: "flows", values: s.flows, cls: "a" }, { name: "errors", values: s.errors, cls: "bad" }] });
-    plots.connect.update({ ...base, lines: [{ name: "half within", values: s.connect_p50, cls: "a" }, { name: "99 % within", values: s.connect_p99, cls: "c" }] });
+    plots.connect.update({ ...base, lines: [{ name: "median", values: s.connect_p50, cls: "a" }, { name: "99 % within", values: s.connect_p99, cls: "c" }] });
     plots.open.update({ ...base, lines: [{ name: "open", values: s.open, cls: "a" }] });
     drawTiles(gateway.status, h);
   }

@@ -3,11 +3,12 @@
 import { el, svg, fill } from "./dom.js";
 import { clock } from "./format.js";
 
-const HEIGHT = 150, LEFT = 62, RIGHT = 10, TOP = 10, BOTTOM = 22;
+// em is the size of the page's letters: plots grow with them.
+const em = () => parseFloat(getComputedStyle(document.documentElement).fontSize) || 16;
 
 // ticks are up to n round values from 0 to at least top. Bytes are counted in thousands here, too.
-export function ticks(top, n = 4) {
-  if (!(top > 0)) top = 1;
+export function ticks(top, n = 4, whole = false) {
+  if (!(top > 0) || (whole && top < n)) top = whole ? n : 1;
   const raw = top / n, power = 10 ** Math.floor(Math.log10(raw));
   const step = [1, 2, 2.5, 5, 10].find((m) => m * power >= raw * 0.999) * power;
   const all = [];
@@ -30,8 +31,8 @@ function path(values, x, y) {
 }
 
 // plot makes a figure. update gives it { times (seconds), step, lines: [{ name, values, cls }] }; show writes a value.
-export function plot({ title, show, empty = "Nothing was measured yet" }) {
-  const drawing = svg("svg.plot", { role: "img", height: HEIGHT });
+export function plot({ title, show, whole = false, empty = "Nothing was measured yet" }) {
+  const drawing = svg("svg.plot", { role: "img" });
   const legend = el("div.legend", { "aria-hidden": "true" });
   const table = el("div.table-box");
   const details = el("details.values", { toggle: () => details.open && drawTable() }, el("summary", null, "Values", el("span.visually-hidden", null, ` of ${title}`)), table);
@@ -40,22 +41,23 @@ export function plot({ title, show, empty = "Nothing was measured yet" }) {
 
   function draw() {
     if (!data || !width) return;
-    const { times, lines } = data;
+    const { times, lines } = data, unit = em();
+    const HEIGHT = drawing.clientHeight, LEFT = 4.1 * unit, RIGHT = 0.5 * unit, TOP = 0.5 * unit, BOTTOM = 1.4 * unit;
     const top = Math.max(0, ...lines.map((l) => l.values.reduce((m, v) => Math.max(m, v ?? 0), 0)));
-    const marks = ticks(top);
+    const marks = ticks(top, 4, whole);
     const high = marks.at(-1);
     const x = (i) => LEFT + ((width - LEFT - RIGHT) * i) / Math.max(1, times.length - 1);
     const y = (v) => TOP + (HEIGHT - TOP - BOTTOM) * (1 - v / high);
-    geometry = { x, y };
+    geometry = { x, left: LEFT, right: RIGHT };
     const grid = marks.map((v) => [
       svg("line.grid", { x1: LEFT, x2: width - RIGHT, y1: y(v), y2: y(v) }),
-      svg("text.tick", { x: LEFT - 8, y: y(v) + 4, "text-anchor": "end" }, show(v)),
+      svg("text.tick", { x: LEFT - 8, y: y(v) + unit / 4, "text-anchor": "end" }, show(v)),
     ]);
-    const n = Math.max(1, Math.min(6, Math.floor(width / 110)));
+    const n = Math.max(1, Math.min(6, Math.floor(width / (6.5 * unit))));
     const labels = [];
     for (let k = 0; k <= n && times.length > 1; k++) {
       const i = Math.round(((times.length - 1) * k) / n);
-      labels.push(svg("text.tick", { x: x(i), y: HEIGHT - 5, "text-anchor": k === 0 ? "start" : k === n ? "end" : "middle" }, clock(times[i] * 1000, { seconds: data.step < 10, day: false })));
+      labels.push(svg("text.tick", { x: x(i), y: HEIGHT - 5, "text-anchor": k === n ? "end" : "middle" }, clock(times[i] * 1000, { seconds: data.step < 10, day: false })));
     }
     const seen = lines.some((l) => l.values.some((v) => v != null));
     fill(drawing, grid, labels,
@@ -95,7 +97,7 @@ export function plot({ title, show, empty = "Nothing was measured yet" }) {
   function point(e) {
     if (!data || !geometry) return;
     const box = drawing.getBoundingClientRect();
-    const share = (e.clientX - box.left - LEFT) / Math.max(1, box.width - LEFT - RIGHT);
+    const share = (e.clientX - box.left - geometry.left) / Math.max(1, box.width - geometry.left - geometry.right);
     at = Math.min(data.times.length - 1, Math.max(0, Math.round(share * (data.times.length - 1))));
     const cursor = drawing.querySelector(".cursor");
     cursor.setAttribute("x1", geometry.x(at));
@@ -119,11 +121,18 @@ export function plot({ title, show, empty = "Nothing was measured yet" }) {
   return {
     node: figure,
     update(next) {
-      data = next;
+      data = young(next);
       if (at != null && at >= data.times.length) at = null;
       draw();
     },
   };
+}
+
+// young leaves out what was before anything was measured, so that the first minutes of a gateway are not a line at the edge.
+function young({ times, step, lines }) {
+  const first = times.findIndex((_, i) => lines.some((l) => l.values[i] != null));
+  const from = Math.max(0, Math.min(first < 0 ? 0 : first - 2, times.length - 61));
+  return { times: times.slice(from), step, lines: lines.map((l) => ({ ...l, values: l.values.slice(from) })) };
 }
 
 // strip draws states over time as a row of blocks: one for each stretch that was the same.
