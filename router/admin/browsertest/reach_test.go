@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/chromedp/chromedp"
 )
 
 //go:embed testdata/axe.min.js
@@ -35,7 +37,7 @@ func TestAccessible(t *testing.T) {
 	defer c.Close()
 	b := newTab(t, r)
 	b.open(r, "/")
-	b.run(axe + `, 0`)
+	b.do(chromedp.Evaluate[chromedp.Void](axe))
 	for _, scheme := range []string{"light", "dark"} {
 		b.scheme(scheme)
 		for _, p := range everyPage(r) {

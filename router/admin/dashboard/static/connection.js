@@ -13,7 +13,7 @@ export default async function connection(ctx) {
   const close = el("button.danger", { type: "button", hidden: true, click: shut }, "Close connection");
   ctx.tools.append(el("a", { href: "#/connections" }, "All connections"), close);
   fill(ctx.body, said, head, main);
-  let id = ctx.id, open = true, text = "";
+  let id = ctx.id, open = true, text = "", decided = null;
 
   function draw(x) {
     const next = JSON.stringify(x.today ? { ...x, today: { ...x.today, time: "" } } : x); // the time of asking is another one each time
@@ -23,6 +23,7 @@ export default async function connection(ctx) {
     const focused = stops().indexOf(document.activeElement);
     id = x.connection.id;
     open = x.open;
+    decided = x.today;
     const f = x.connection, r = row(f, x.open);
     const was = new Map([...main.querySelectorAll("details[data-name]")].map((d) => [d.dataset.name, d.open]));
     fill(ctx.heading, value(r.target, { max: 200 }));
@@ -54,7 +55,7 @@ export default async function connection(ctx) {
   ctx.signal.addEventListener("abort", () => gateway.watchers.delete(allow));
   ctx.listen({
     types: "connection_closed", filter: "",
-    event: (kind, f) => kind === "connection_closed" && f.id === id && setTimeout(() => again(), 300), // the journal has it in a moment
+    event: (kind, f) => kind === "connection_closed" && f.id === id && text && draw({ connection: f, open: false, today: decided }),
     restored: () => again(),
   });
   const again = ctx.every(3, async () => {
