@@ -84,17 +84,15 @@ func TestTenThousand(t *testing.T) {
 }
 
 listener "desk" {`, secure, filepath.ToSlash(cert), key), 1)
-		return strings.Replace(p, `  rule "partner api" {`, `  rule "far end" {
-    match {
-      host = "127.0.0.1"
-      port = `+end.Addr()[len("127.0.0.1:"):]+`
-    }
-    via = direct
+		return strings.Replace(p, `  rule "partner api" {`, fmt.Sprintf(`  rule "far end" {
+    match { host = "far-end.example" }
+    via    = direct
+    server = %q
   }
-  rule "partner api" {`, 1)
+  rule "partner api" {`, end.Addr()), 1)
 	})
 	begun := time.Now()
-	r.many(n, end.Addr(), ca.Pool(), secure)
+	r.many(n, "far-end.example:443", ca.Pool(), secure)
 	t.Logf("%d flows open after %v", r.open(), time.Since(begun).Round(time.Millisecond))
 	b := newTab(t, r)
 	b.open(r, "/")
