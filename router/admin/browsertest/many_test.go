@@ -20,7 +20,11 @@ import (
 // many opens n flows at once: streams of HTTP/2, as far as they go on one connection, so that clients take few descriptors.
 func (r *rig) many(n int, target string, trust *x509.CertPool, listener string) {
 	r.t.Helper()
-	tr := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: trust, ServerName: "gateway.example"}, ForceAttemptHTTP2: true}
+	const together = 100 // on one connection
+	var transports []*http.Transport
+	for range (n + together - 1) / together {
+		transports = append(transports, &http.Transport{TLSClientConfig: &tls.Config{RootCAs: trust, ServerName: "gateway.example"}, ForceAttemptHTTP2: true})
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	var ends []*io.PipeWriter
 	r.t.Cleanup(func() {
@@ -28,13 +32,15 @@ func (r *rig) many(n int, target string, trust *x509.CertPool, listener string) 
 		for _, e := range ends {
 			e.Close()
 		}
-		tr.CloseIdleConnections()
+		for _, tr := range transports {
+			tr.CloseIdleConnections()
+		}
 	})
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	var failed error
-	places := make(chan struct{}, 32)
-	for range n {
+	places := make(chan struct{}, 16)
+	for i := range n {
 		body, end := io.Pipe()
 		ends = append(ends, end)
 		wg.Add(1)
@@ -43,7 +49,7 @@ func (r *rig) many(n int, target string, trust *x509.CertPool, listener string) 
 			defer wg.Done()
 			defer func() { <-places }()
 			req := &http.Request{Method: "CONNECT", URL: &url.URL{Scheme: "https", Host: listener}, Host: target, Header: http.Header{}, Body: body, ContentLength: -1}
-			res, err := tr.RoundTrip(req.WithContext(ctx))
+			res, err := transports[i/together].RoundTrip(req.WithContext(ctx))
 			if err == nil && res.StatusCode != 200 {
 				err = fmt.Errorf("%s", res.Status)
 			}
