@@ -21,19 +21,17 @@ import (
 func (r *rig) many(n int, target string, trust *x509.CertPool, listener string) {
 	r.t.Helper()
 	const together = 100 // on one connection
-	var transports []*http.Transport
-	for range (n + together - 1) / together {
-		transports = append(transports, &http.Transport{TLSClientConfig: &tls.Config{RootCAs: trust, ServerName: "gateway.example"}, ForceAttemptHTTP2: true})
-	}
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	tr := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: trust, ServerName: "gateway.example"}, ForceAttemptHTTP2: true}
+	var on []*http.ClientConn
 	var ends []*io.PipeWriter
 	r.t.Cleanup(func() {
 		cancel()
 		for _, e := range ends {
 			e.Close()
 		}
-		for _, tr := range transports {
-			tr.CloseIdleConnections()
+		for _, c := range on {
+			c.Close()
 		}
 	})
 	var wg sync.WaitGroup
@@ -41,6 +39,14 @@ func (r *rig) many(n int, target string, trust *x509.CertPool, listener string) 
 	var failed error
 	places := make(chan struct{}, 16)
 	for i := range n {
+		if i%together == 0 {
+			c, err := tr.NewClientConn(ctx, "https", listener)
+			if err != nil {
+				r.t.Fatal(err)
+			}
+			on = append(on, c)
+		}
+		c := on[len(on)-1]
 		body, end := io.Pipe()
 		ends = append(ends, end)
 		wg.Add(1)
@@ -49,7 +55,7 @@ func (r *rig) many(n int, target string, trust *x509.CertPool, listener string) 
 			defer wg.Done()
 			defer func() { <-places }()
 			req := &http.Request{Method: "CONNECT", URL: &url.URL{Scheme: "https", Host: listener}, Host: target, Header: http.Header{}, Body: body, ContentLength: -1}
-			res, err := transports[i/together].RoundTrip(req.WithContext(ctx))
+			res, err := c.RoundTrip(req.WithContext(ctx))
 			if err == nil && res.StatusCode != 200 {
 				err = fmt.Errorf("%s", res.Status)
 			}
