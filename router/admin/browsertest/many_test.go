@@ -87,6 +87,11 @@ func TestTenThousand(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		p = strings.Replace(p, `  log {`, `  limits {
+    connections            = 20000
+    connections_per_client = 20000
+  }
+  log {`, 1)
 		p = strings.Replace(p, `listener "desk" {`, fmt.Sprintf(`listener "secure" {
   address = %q
   tls {
