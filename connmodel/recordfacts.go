@@ -26,7 +26,7 @@ func (m Missing) Words() []string {
 		{Missing(NeedName), "the name that the client asked for inside"},
 		{Missing(NeedHello), "the ClientHello in the tunnel"},
 		{Missing(NeedRequest), "the HTTP request in the tunnel"},
-		{Missing(NeedHeader), "all header fields of the request"},
+		{Missing(NeedHeader), "header fields of the request that were not kept"},
 		{Missing(NeedReach), "what could be reached then (network.reachable)"},
 		{MissingCut, "the whole of what was asked for: it was cut"},
 	} {

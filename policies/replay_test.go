@@ -286,10 +286,16 @@ func TestReplaySaysTheSame(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		src := drawReplayPolicy(t, "p")
 		p := loadReplay(t, src).Programs["p"]
+		shadow := newShadowPolicy(p, nil)
 		zone, _ := time.LoadLocation("Europe/Berlin")
 		for range 10 {
 			x := drawReplayFlow(t)
 			d, need := x.decide(p)
+			if d != nil { // a shadow that is the policy itself knows what that knew, and says the same
+				if s := shadow.Shadow(&x.facts, d); s.Undecided != "" || s.Differs(d) || s.Rule != d.Rule {
+					t.Fatalf("%+v: decided %+v, shadow %+v\n%s", x.facts, d, s, src)
+				}
+			}
 			r := x.record(t, d, p.Headers())
 			f, missing := r.Facts()
 			if missing&connmodel.MissingCut != 0 {

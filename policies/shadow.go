@@ -55,7 +55,7 @@ func (s *ShadowPolicy) Shadow(f *connmodel.Facts, d *connmodel.Decision) *connmo
 		return x
 	}
 	x := s.made[v.Decision]
-	if v.Decision.Outcome == connmodel.OutcomeVia && f.Misdirected() && !v.Decision.NamesHost {
+	if v.Decision.Outcome == connmodel.OutcomeVia && f.Misdirected() && !v.Decision.NamesHost && (d == nil || d.NamesHost) { // else d is refused, too
 		return &connmodel.ShadowDecision{Policy: x.Policy, Rule: x.Rule, File: x.File, Line: x.Line, Outcome: connmodel.OutcomeDeny}
 	}
 	if d != nil && x.Route != d.Route && s.ways.same(x.Route, d.Route) { // chains that are written in place are named after their rule

@@ -157,8 +157,18 @@ func refusal(format string, args ...any) *connmodel.ConnError {
 // network: for literal addresses, for localhost, and for addrs, which the name is known to have. l is the listener that the flow came by,
 // or nil. nil = allowed. It is the check that flows pass, for tools that explain.
 func CheckTarget(c *Config, l *Listener, d *connmodel.Decision, target connmodel.Address, addrs []netip.Addr) *connmodel.ConnError {
-	g := offline(c)
-	server := target
+	return NewTargetChecker(c).Refuses(l, d, target, addrs)
+}
+
+// TargetChecker is CheckTarget for those who ask often. It is safe for concurrent use.
+type TargetChecker struct{ g *generation }
+
+// NewTargetChecker prepares the check by a configuration, which is not changed from then on.
+func NewTargetChecker(c *Config) *TargetChecker { return &TargetChecker{offline(c)} }
+
+// Refuses is CheckTarget.
+func (t *TargetChecker) Refuses(l *Listener, d *connmodel.Decision, target connmodel.Address, addrs []netip.Addr) *connmodel.ConnError {
+	g, server := t.g, target
 	if !d.Server.IsZero() {
 		server, addrs = d.Server, nil
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -209,13 +210,16 @@ func millis(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
 // printable keeps what a script says from moving the cursor.
 func printable(s string) string {
-	b, _ := json.Marshal(s) // a text cannot fail
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false) // a terminal is no page
+	e.Encode(s)            // a text cannot fail
 	return strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) { // JSON leaves some as they are: 0x7f to 0x9f, what turns the direction of writing
 			return '?'
 		}
 		return r
-	}, string(b[1:len(b)-1]))
+	}, b.String()[1:b.Len()-2])
 }
 
 func printPAC(w io.Writer, all []pacEvaluation) error {

@@ -33,6 +33,7 @@ func newRoot() (root *cobra.Command, started *bool) {
 	root.SetVersionTemplate(v.text())
 	root.Flags().Bool("version", false, "print the version")
 	root.AddCommand(newRun(), newValidate(), newFmt(), newExplain(), newTrace(), newCert(), newTest(), newReload(), newStatus(), newDashboard(), newUpstream(), newCA(), newPAC(), newList(), newImport(), newResolve(), newVersion())
+	root.AddCommand(newPlan())
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()
 	exemplify(root)

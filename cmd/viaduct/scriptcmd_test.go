@@ -57,7 +57,7 @@ import (
 var scriptCommands = map[string]func(*testscript.TestScript, bool, []string){
 	"need": scriptNeed, "ports": scriptPorts, "origin": scriptOrigin, "tlsorigin": scriptTLSOrigin, "upstream": scriptUpstream, "tlsends": scriptTLSEnds, "refuser": scriptRefuser,
 	"listening": scriptListening, "await": scriptAwait, "awaitfile": scriptAwaitFile, "awaitstatus": scriptAwaitStatus, "signal": scriptSignal,
-	"tunnel": scriptTunnel, "echo": scriptEcho, "hangup": scriptHangup, "record": scriptRecord, "json": scriptJSON,
+	"tunnel": scriptTunnel, "echo": scriptEcho, "hangup": scriptHangup, "record": scriptRecord, "journal": scriptJournal, "json": scriptJSON,
 	"notifysocket": scriptNotifySocket, "notified": scriptNotified, "door": scriptDoor, "doortoken": scriptDoorToken, "freeport": scriptFreePort, "webdir": scriptWebDir, "fill": scriptFill, "geoip": scriptGeoIP,
 }
 

@@ -19,6 +19,7 @@ type Meter struct {
 	flowSeconds    *prometheus.HistogramVec
 	bytes          *prometheus.CounterVec
 	ruleFlows      *prometheus.CounterVec
+	shadowFlows    *prometheus.CounterVec
 	flowErrors     *prometheus.CounterVec
 	attempts       *prometheus.CounterVec
 	connectSeconds *prometheus.HistogramVec
@@ -29,6 +30,7 @@ type Meter struct {
 	byRefusal      cache[refusalKey, prometheus.Counter]
 	byFlow         cache[flowKey, *flowMetrics]
 	byRule         cache[ruleKey, prometheus.Counter]
+	byShadowRule   cache[shadowKey, prometheus.Counter]
 	byError        cache[errorKey, prometheus.Counter]
 	byAttempt      cache[attemptKey, *attemptMetrics]
 	byHop          cache[hopKey, prometheus.Counter]
@@ -107,8 +109,10 @@ func newMeter() *Meter {
 		flows:        counter("viaduct_flows_total", "Flows that have ended, by how the client asked and why they ended.", "listener", "protocol", "reason"),
 		flowSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "viaduct_flow_duration_seconds", Help: "From the first byte of the request to the end of the flow.", Buckets: flowBuckets}, []string{"protocol"}),
-		bytes:      counter("viaduct_bytes_total", "Payload bytes of flows that have ended; up is toward the server. Requests in opened tunnels count with their tunnel.", "listener", "direction"),
-		ruleFlows:  counter("viaduct_rule_flows_total", "Flows that each rule took.", "policy", "rule"),
+		bytes:     counter("viaduct_bytes_total", "Payload bytes of flows that have ended; up is toward the server. Requests in opened tunnels count with their tunnel.", "listener", "direction"),
+		ruleFlows: counter("viaduct_rule_flows_total", "Flows that each rule took.", "policy", "rule"),
+		shadowFlows: counter("viaduct_shadow_differences_total",
+			"Flows with which a rule of a shadow policy, or a shadow rule, would have done something else.", "listener", "policy", "rule"),
 		flowErrors: counter("viaduct_flow_errors_total", "Flows that ended in an error, by where it happened and what it means.", "phase", "side", "kind"),
 		attempts:   counter("viaduct_attempts_total", "Tries at routes, by the way taken and the result: connected, or the kind of error.", "route", "result"),
 		connectSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
@@ -122,7 +126,7 @@ func newMeter() *Meter {
 
 // families is the Meter as one collector.
 func (m *Meter) families() prometheus.Collector {
-	return collectorList{m.sessionsOpen, m.sessions, m.refused, m.flows, m.flowSeconds, m.bytes, m.ruleFlows, m.flowErrors, m.attempts,
+	return collectorList{m.sessionsOpen, m.sessions, m.refused, m.flows, m.flowSeconds, m.bytes, m.ruleFlows, m.shadowFlows, m.flowErrors, m.attempts,
 		m.connectSeconds, m.hopErrors, m.certificates, m.panics}
 }
 
@@ -195,6 +199,9 @@ func (m *Meter) FlowClosed(f *connmodel.Flow) {
 	}
 	if d := f.Decision; d != nil {
 		m.rule(ruleKey{d.Policy, d.Rule})
+		if d.Shadow != nil || d.ShadowPolicy != nil {
+			m.shadows(k.listener, d)
+		}
 	}
 	if e := f.Error; e != nil {
 		m.flowError(errorKey{e.Phase, e.Side, e.Kind})
