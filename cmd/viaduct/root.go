@@ -34,6 +34,7 @@ func newRoot() (root *cobra.Command, started *bool) {
 	root.Flags().Bool("version", false, "print the version")
 	root.AddCommand(newRun(), newValidate(), newFmt(), newExplain(), newTrace(), newCert(), newTest(), newReload(), newStatus(), newDashboard(), newUpstream(), newCA(), newPAC(), newList(), newImport(), newResolve(), newVersion())
 	root.AddCommand(newPlan())
+	root.AddCommand(newJournal())
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()
 	exemplify(root)

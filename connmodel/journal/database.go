@@ -35,6 +35,9 @@ func openDatabase(path, mode string, pragmas ...string) (*sql.DB, error) {
 // synchronous(NORMAL) with a write-ahead log: a process that is killed loses nothing that was committed, a machine that loses power loses the last commits
 // and never the file.
 func openWriting(path string) (*sql.DB, error) {
+	if err := peek(path); err != nil {
+		return nil, err
+	}
 	if f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600); err != nil { // SQLite would take the mode from the umask
 		return nil, fmt.Errorf("journal: %w", err)
 	} else if err := f.Close(); err != nil {
@@ -51,6 +54,25 @@ func openWriting(path string) (*sql.DB, error) {
 	return db, nil
 }
 
+// peek looks at a file before anything is changed in it: one of a newer version, or of somebody else, stays as it is.
+func peek(path string) error {
+	if st, err := os.Stat(path); err != nil || st.Size() == 0 {
+		return nil
+	}
+	db, err := openDatabase(path, "ro", "busy_timeout(200)")
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	switch version, err := versionOf(db); {
+	case damaged(err):
+		return err
+	case err == nil && version > schemaVersion:
+		return errNewer
+	}
+	return nil // opening it for writing says what else is wrong
+}
+
 // prepare makes the tables of a new file, and brings an old one up to date.
 func prepare(db *sql.DB) error {
 	version, err := versionOf(db)
@@ -62,23 +84,33 @@ func prepare(db *sql.DB) error {
 	case version == schemaVersion:
 		return nil
 	}
+	if version == 0 {
+		return change(db, schemaVersion, schema)
+	}
+	return migrate(db, version, schemaVersion, migrations)
+}
+
+// migrate brings a file of one version to another, each step by itself: steps[i] leads from version i+1 to i+2.
+func migrate(db *sql.DB, from, to int, steps []string) error {
+	for v := from; v < to; v++ {
+		if err := change(db, v+1, steps[v-1]); err != nil {
+			return fmt.Errorf("journal: a file of version %d cannot be brought to version %d: %w", v, v+1, err)
+		}
+	}
+	return nil
+}
+
+// change runs statements that make a file one of the version, all or none of them.
+func change(db *sql.DB, version int, statements string) error {
 	tx, err := db.Begin()
 	if err != nil {
 		return err
 	}
 	defer tx.Rollback()
-	if version == 0 {
-		if _, err := tx.Exec(schema); err != nil {
-			return err
-		}
-	} else {
-		for _, step := range migrations[version-1 : schemaVersion-1] {
-			if _, err := tx.Exec(step); err != nil {
-				return fmt.Errorf("journal: a file of version %d cannot be brought to version %d: %w", version, schemaVersion, err)
-			}
-		}
+	if _, err := tx.Exec(statements); err != nil {
+		return err
 	}
-	if _, err := tx.Exec(fmt.Sprintf("PRAGMA application_id = %d; PRAGMA user_version = %d", applicationID, schemaVersion)); err != nil {
+	if _, err := tx.Exec(fmt.Sprintf("PRAGMA application_id = %d; PRAGMA user_version = %d", applicationID, version)); err != nil {
 		return err
 	}
 	return tx.Commit()

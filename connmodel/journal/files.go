@@ -65,7 +65,11 @@ func (f file) remove() error {
 
 // setAside renames a database that cannot be used and returns its new name.
 func (f file) setAside(now time.Time) (string, error) {
-	base := f.name() + ".corrupt-" + now.UTC().Format("20060102T150405")
+	base := f.day
+	if f.part > 1 {
+		base += "." + strconv.Itoa(f.part)
+	}
+	base += asideMark + now.UTC().Format("20060102T150405")
 	to := base
 	for i := 2; ; i++ {
 		if _, err := os.Lstat(filepath.Join(f.dir, to)); errors.Is(err, fs.ErrNotExist) {
@@ -79,6 +83,31 @@ func (f file) setAside(now time.Time) (string, error) {
 	os.Rename(f.path()+"-wal", filepath.Join(f.dir, to+"-wal")) // what is in it may be worth more than the rest
 	os.Remove(f.path() + "-shm")
 	return to, nil
+}
+
+// asideMark stands in the names of files that were set aside.
+const asideMark = suffix + ".corrupt-"
+
+// aside is a file that was set aside.
+type aside struct {
+	name string
+	size int64
+	at   time.Time // it was last written
+}
+
+// listAside returns the files of dir that were set aside, the first one first.
+func listAside(dir string) (list []aside) {
+	entries, _ := os.ReadDir(dir) // where it cannot be read, nothing is known of it
+	for _, e := range entries {
+		if !strings.Contains(e.Name(), asideMark) || !e.Type().IsRegular() {
+			continue
+		}
+		if st, err := e.Info(); err == nil {
+			list = append(list, aside{e.Name(), st.Size(), st.ModTime()})
+		}
+	}
+	slices.SortFunc(list, func(a, b aside) int { return a.at.Compare(b.at) })
+	return list
 }
 
 // parseFile reads the name of a database; ok is false for other files.

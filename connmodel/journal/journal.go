@@ -30,7 +30,8 @@ type Options struct {
 	// were deleted before their time for want of room. nil = nobody is told.
 	OnNotice func(text string)
 
-	now func() time.Time // nil = time.Now
+	now  func() time.Time // nil = time.Now
+	look time.Duration    // 0 = lookEvery
 }
 
 // Defaults.
@@ -45,7 +46,7 @@ const (
 	blockRecords = 250
 	flushEvery   = 250 * time.Millisecond // longest a record waits for others to come
 	lingerTime   = 25 * time.Millisecond  // pause between two looks at the queue, so that busy times cost few wake-ups
-	lookEvery    = time.Minute            // at what is to be deleted
+	lookEvery    = time.Minute            // at what is to be deleted, and whether the file can still be read
 	firstRetry   = 100 * time.Millisecond // after a failed write; doubles
 	longestRetry = 5 * time.Second
 	lockRetry    = 200 * time.Millisecond
@@ -72,7 +73,10 @@ type Journal struct {
 	files  int
 	oldest time.Time
 
-	w writer // of the goroutine alone
+	barrier chan chan<- error // of Append
+
+	w     writer // of the goroutine alone
+	drops drops  // likewise
 }
 
 // State is what a Journal is doing.
@@ -117,10 +121,13 @@ func Open(o Options) (*Journal, error) {
 	if o.now == nil {
 		o.now = time.Now
 	}
+	if o.look <= 0 {
+		o.look = lookEvery
+	}
 	if err := makeDir(o.Dir); err != nil {
 		return nil, err
 	}
-	j := &Journal{opt: o, queue: make(chan *connmodel.Flow, o.Queue), stop: make(chan struct{}), done: make(chan struct{}), state: StateWriting}
+	j := &Journal{opt: o, queue: make(chan *connmodel.Flow, o.Queue), stop: make(chan struct{}), done: make(chan struct{}), barrier: make(chan chan<- error), state: StateWriting}
 	j.w.j = j
 	var err error
 	var locked *LockedError
@@ -252,7 +259,7 @@ func (j *Journal) run() {
 	if !j.waitForLock() {
 		return
 	}
-	look := time.NewTicker(lookEvery)
+	look := time.NewTicker(j.opt.look)
 	defer look.Stop()
 	j.w.tidy()
 	for {
@@ -263,8 +270,16 @@ func (j *Journal) run() {
 				j.drain()
 				return
 			}
+		case b := <-j.barrier:
+			if !j.serve(b) {
+				j.drain()
+				return
+			}
 		case <-look.C:
+			j.w.verify()
 			j.w.tidy()
+		case <-j.drops.again():
+			j.tellDrops()
 		case <-j.stop:
 			j.drain()
 			return
@@ -289,6 +304,7 @@ func (j *Journal) waitForLock() bool {
 			break
 		}
 		j.report(StateWaiting, err)
+		j.tellDrops()
 		if !j.pause(lockRetry) {
 			return false
 		}
@@ -296,28 +312,54 @@ func (j *Journal) waitForLock() bool {
 	return true
 }
 
-// collect takes what comes for a while, and writes it in blocks. It returns false when the journal is being closed.
+// collect takes what comes for a while, at most a block, and writes it. It returns false when the journal is being closed.
 func (j *Journal) collect() bool {
 	began := time.Now()
-	for {
+	for len(j.w.flows) < blockRecords {
 		select {
 		case f := <-j.queue:
-			if j.w.take(f); len(j.w.flows) < blockRecords {
-				continue
-			}
+			j.w.take(f)
+			continue
 		default:
-			if time.Since(began) < flushEvery {
-				if !j.pause(lingerTime) {
-					return false
-				}
-				continue
-			}
-			return j.w.flush(j.stop)
 		}
-		if !j.w.flush(j.stop) {
+		if time.Since(began) >= flushEvery {
+			break
+		}
+		t := time.NewTimer(lingerTime)
+		select {
+		case <-t.C:
+		case b := <-j.barrier:
+			t.Stop()
+			return j.serve(b)
+		case <-j.stop:
+			t.Stop()
 			return false
 		}
-		began = time.Now()
+	}
+	return j.w.flush(j.stop)
+}
+
+// serve writes what is queued for one who waits for it, and tells how that went. It returns false when the journal is being closed.
+func (j *Journal) serve(b chan<- error) bool {
+	err := j.empty()
+	b <- err
+	return err == nil || j.w.flush(j.stop)
+}
+
+// empty writes what is queued, as long as it works, and returns why not.
+func (j *Journal) empty() error {
+	for {
+		if len(j.w.flows) >= blockRecords {
+			if err := j.w.once(); err != nil {
+				return err
+			}
+		}
+		select {
+		case f := <-j.queue:
+			j.w.take(f)
+		default:
+			return j.w.once()
+		}
 	}
 }
 

@@ -5,7 +5,9 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -18,6 +20,9 @@ type writer struct {
 	file file
 	db   *sql.DB     // nil while no file is open
 	id   os.FileInfo // of the file when it was opened
+
+	size     int64     // of the file, in the status
+	measured time.Time // when
 
 	flows []*connmodel.Flow // that are not written yet; at most blockRecords
 	ready bool              // the block below is of flows
@@ -37,16 +42,8 @@ func (w *writer) take(f *connmodel.Flow) { w.flows, w.ready = append(w.flows, f)
 // flush writes the flows. When that fails it tries again with growing pauses until it works, and returns false when stop is closed first; what is left then
 // stays.
 func (w *writer) flush(stop <-chan struct{}) bool {
-	for retry := firstRetry; len(w.flows) > 0; retry = min(2*retry, longestRetry) {
-		err := w.write()
-		if err == nil {
-			w.j.written.Add(uint64(len(w.flows)))
-			clear(w.flows)
-			w.flows, w.ready = w.flows[:0], false
-			break
-		}
-		w.j.failures.Add(1)
-		w.j.report(StateFailing, err)
+	for retry := firstRetry; w.once() != nil; retry = min(2*retry, longestRetry) {
+		w.j.tellDrops()
 		t := time.NewTimer(retry)
 		select {
 		case <-t.C:
@@ -55,8 +52,39 @@ func (w *writer) flush(stop <-chan struct{}) bool {
 			return false
 		}
 	}
-	w.j.report(StateWriting, nil)
+	w.j.tellDrops()
 	return true
+}
+
+// once tries to write the flows.
+func (w *writer) once() error {
+	if len(w.flows) > 0 {
+		if err := w.write(); err != nil {
+			w.j.failures.Add(1)
+			w.j.report(StateFailing, err)
+			return err
+		}
+		w.j.written.Add(uint64(len(w.flows)))
+		clear(w.flows)
+		w.flows, w.ready = w.flows[:0], false
+		w.measure()
+	}
+	w.j.report(StateWriting, nil)
+	return nil
+}
+
+// measureEvery is how often the size of the file is looked at.
+const measureEvery = time.Second
+
+// measure keeps the size in the status near the truth between two looks at all files.
+func (w *writer) measure() {
+	if now := time.Now(); now.Sub(w.measured) >= measureEvery {
+		size := w.file.size()
+		w.j.mu.Lock()
+		w.j.bytes += size - w.size
+		w.j.mu.Unlock()
+		w.size, w.measured = size, now
+	}
 }
 
 // write puts the block into the file of today.
@@ -250,6 +278,44 @@ func (w *writer) close() {
 	}
 }
 
+// verify looks through the blocks and reads the last one as a reader would, past what the writer remembers of the file: damage under its hands it would not notice otherwise.
+func (w *writer) verify() {
+	if w.db == nil {
+		return
+	}
+	err := readable(w.file)
+	if damaged(err) {
+		if err = w.discard(err); err == nil {
+			return
+		}
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		w.close() // writing finds out, and begins a new one
+	}
+}
+
+// readable reports whether a file can be looked through and its last block read.
+func readable(f file) error {
+	db, err := openReading(f.path())
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	var n int64
+	if err := db.QueryRow("SELECT count(*) FROM block").Scan(&n); err != nil { // walks every page of the table, as queries do
+		return err
+	}
+	b := block{}
+	err = db.QueryRow("SELECT d.seq, d.light, d.full FROM data d JOIN block b ON b.seq = d.seq ORDER BY d.seq DESC LIMIT 1").Scan(&b.seq, &b.light, &b.full)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil
+	}
+	if err == nil {
+		_, _, err = b.open(true)
+	}
+	return err
+}
+
 // tidy deletes files that are too old, and the oldest while all together are too large; and looks how much there is. The file that is written to stays.
 func (w *writer) tidy() {
 	list, err := listFiles(w.j.opt.Dir)
@@ -257,13 +323,27 @@ func (w *writer) tidy() {
 		return // writing will say so
 	}
 	age, most := w.j.keep()
+	oldest := w.j.opt.now().Add(-age)
 	var total int64
 	sizes := make([]int64, len(list))
 	for i, f := range list {
 		sizes[i] = f.size()
 		total += sizes[i]
+		if f == w.file {
+			w.size, w.measured = sizes[i], time.Now()
+		}
 	}
-	oldest := w.j.opt.now().Add(-age)
+	aside := listAside(w.j.opt.Dir)
+	for _, a := range aside {
+		total += a.size
+	}
+	for _, a := range aside { // those that went wrong first
+		if age > 0 && a.at.Before(oldest) || most > 0 && total > most {
+			if os.Remove(filepath.Join(w.j.opt.Dir, a.name)) == nil {
+				total -= a.size
+			}
+		}
+	}
 	kept := list[:0]
 	for i, f := range list {
 		old := age > 0 && !f.date().Add(24*time.Hour).After(oldest)
