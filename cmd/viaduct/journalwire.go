@@ -30,6 +30,7 @@ type journalSink struct {
 
 	lost atomic.Uint64 // records that came while none was open, and those that journals before this one have lost
 
+	again  time.Duration      // how often one that could not be opened is tried again; 0 = openAgain
 	cancel context.CancelFunc // of trying again; nil = nobody does
 	trying sync.WaitGroup
 }
@@ -173,7 +174,7 @@ func (s *journalSink) tryAgain(p journalPlace, log *logrus.Logger) {
 	ctx, cancel := context.WithCancel(context.Background())
 	s.cancel = cancel
 	s.trying.Go(func() {
-		t := time.NewTicker(openAgain)
+		t := time.NewTicker(orDefault(s.again, openAgain))
 		defer t.Stop()
 		for {
 			select {
