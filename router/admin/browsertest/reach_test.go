@@ -27,7 +27,7 @@ func (b *tab) settled(page string) {
 	b.t.Helper()
 	b.to(page)
 	b.await("the page "+page, `location.hash === `+quote("#"+page)+` && document.querySelector("main h1") && document.querySelector(".page-body")?.childElementCount > 0 && !document.querySelector("[aria-busy]")`)
-	time.Sleep(250 * time.Millisecond)
+	time.Sleep(120 * time.Millisecond) // what is drawn in the next frames
 }
 
 func TestAccessible(t *testing.T) {
