@@ -26,7 +26,7 @@ export default async function connection(ctx) {
     decided = x.today;
     const f = x.connection, r = row(f, x.open);
     const was = new Map([...main.querySelectorAll("details[data-name]")].map((d) => [d.dataset.name, d.open]));
-    fill(ctx.heading, value(r.target, { max: 200 }));
+    fill(ctx.heading, r.target ? value(r.target, { max: 200 }) : "Connection without a target");
     ctx.title(f.target ?? "Connection");
     close.hidden = !(x.open && mayWrite());
     fill(head, outcomeBadge(r), el("span.chip", null, f.protocol), el("span.mono.muted", null, f.id));
@@ -168,7 +168,7 @@ function waterfall(f) {
   if (q?.timestamp_start && q.timestamp_end) add("Request", since(q.timestamp_start), since(q.timestamp_end) - since(q.timestamp_start), "up");
   if (p?.timestamp_start && q?.timestamp_end) add("Waiting", since(q.timestamp_end), since(p.timestamp_start) - since(q.timestamp_end), "wait");
   if (p?.timestamp_start && p.timestamp_end) add("Response", since(p.timestamp_start), since(p.timestamp_end) - since(p.timestamp_start), "down");
-  if (!q && f.reply?.timestamp) {
+  if (!q && f.reply?.timestamp && !f.error && f.decision?.outcome !== "deny") {
     const from = since(f.reply.timestamp), end = f.timestamp_end ? since(f.timestamp_end) : null;
     if (end != null) add("Carrying bytes", from, end - from, "relay");
   }

@@ -90,9 +90,9 @@ export function value(s, { max = 300, cls = "v", lines = false } = {}) {
   return node;
 }
 
-// labelled gives a definition list of the pairs that have something.
+// facts gives a definition list of the pairs that have something.
 export function facts(pairs) {
-  return el("dl.facts", null, pairs.filter(([, v]) => v != null && v !== "" && v !== false).map(([k, v]) => el("div", null, el("dt", null, k), el("dd", null, v))));
+  return el("dl.facts", null, pairs.filter(([, v]) => v != null && v !== "" && v !== false && v !== 0).map(([k, v]) => el("div", null, el("dt", null, k), el("dd", null, v))));
 }
 
 const shapes = {
