@@ -81,19 +81,26 @@ func startGateway(t *testing.T, policy string, vars ...string) *gateway {
 	for i := 0; i+1 < len(vars); i += 2 {
 		args = append(args, "--var", vars[i]+"="+vars[i+1])
 	}
-	log, err := os.Create(g.log)
+	g.cmd = exec.Command(path, args...)
+	g.start()
+	t.Cleanup(g.stop)
+	return g
+}
+
+// start runs the program, and waits until it listens.
+func (g *gateway) start() {
+	g.t.Helper()
+	log, err := os.OpenFile(g.log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
-		t.Fatal(err)
+		g.t.Fatal(err)
 	}
 	defer log.Close()
-	g.cmd = exec.Command(path, args...)
-	g.cmd.Dir, g.cmd.Stdout, g.cmd.Stderr = dir, log, log
-	g.cmd.Env = append(cleanEnv(), "XDG_RUNTIME_DIR="+dir, "XDG_STATE_HOME="+dir)
+	g.cmd.Dir, g.cmd.Stdout, g.cmd.Stderr = g.dir, log, log
+	g.cmd.Env = append(cleanEnv(), "XDG_RUNTIME_DIR="+g.dir, "XDG_STATE_HOME="+g.dir)
 	g.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := g.cmd.Start(); err != nil {
-		t.Fatal(err)
+		g.t.Fatal(err)
 	}
-	t.Cleanup(g.stop)
 	g.await("the gateway to listen", func() bool {
 		c, err := net.Dial("tcp", g.addr)
 		if err == nil {
@@ -101,7 +108,18 @@ func startGateway(t *testing.T, policy string, vars ...string) *gateway {
 		}
 		return err == nil
 	})
-	return g
+}
+
+// restart ends the program, and returns what runs it again.
+func (g *gateway) restart() (again func()) {
+	g.t.Helper()
+	g.stop()
+	cmd := exec.Command(g.cmd.Path, g.cmd.Args[1:]...)
+	return func() {
+		g.t.Helper()
+		g.cmd = cmd
+		g.start()
+	}
 }
 
 // cleanEnv is the environment without what would lead clients and gateway elsewhere.

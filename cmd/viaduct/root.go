@@ -37,6 +37,7 @@ func newRoot() (root *cobra.Command, started *bool) {
 	root.AddCommand(newJournal())
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()
+	root.AddCommand(newTop())
 	exemplify(root)
 	return root, started
 }
