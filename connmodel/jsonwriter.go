@@ -91,6 +91,10 @@ func (w *jsonWriter) ascii(c byte) {
 	}
 }
 
+// Misleading reports whether r, beyond ASCII, steers a terminal or makes text look like another: such runes are escaped in records, and
+// whoever writes JSON by other means should do the same.
+func Misleading(r rune) bool { return misleading(r) }
+
 // misleading reports whether r steers a terminal or makes text look like another: C1 controls, separators of lines,
 // directional marks, invisible joiners and tags.
 func misleading(r rune) bool {

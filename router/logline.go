@@ -2,10 +2,13 @@ package router
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/netip"
 	"strconv"
 	"sync"
 	"time"
+	"unicode/utf16"
+	"unicode/utf8"
 
 	"github.com/sirupsen/logrus"
 
@@ -146,7 +149,11 @@ const lineTime = "2006-01-02T15:04:05.000Z07:00"
 func (f *LineFormatter) Format(e *logrus.Entry) ([]byte, error) {
 	l, ok := e.Data[lineKey].(*line)
 	if !ok {
-		return f.Base.Format(e)
+		b, err := f.Base.Format(e)
+		if f.JSON {
+			b = escapeMisleading(b)
+		}
+		return b, err
 	}
 	var b []byte
 	if e.Buffer != nil {
@@ -229,10 +236,37 @@ func appendJSONText[T string | []byte](b []byte, s T) []byte {
 			if err != nil {
 				return append(b, `""`...)
 			}
-			return append(b, enc...)
+			return append(b, escapeMisleading(enc)...)
 		}
 	}
 	b = append(b, '"')
 	b = append(b, s...)
 	return append(b, '"')
+}
+
+// escapeMisleading escapes what encoding/json leaves in texts though it steers terminals or hides: C1 controls, DEL, marks of direction, what
+// cannot be seen. b is JSON, which holds such runes in strings alone.
+func escapeMisleading(b []byte) []byte {
+	i := 0
+	for i < len(b) && b[i] < 0x7f {
+		i++
+	}
+	if i == len(b) {
+		return b
+	}
+	out := append(make([]byte, 0, len(b)+16), b[:i]...)
+	for i < len(b) {
+		r, n := utf8.DecodeRune(b[i:])
+		switch {
+		case r < 0x7f || !connmodel.Misleading(r):
+			out = append(out, b[i:i+n]...)
+		case r > 0xffff:
+			hi, lo := utf16.EncodeRune(r)
+			out = fmt.Appendf(out, `\u%04x\u%04x`, hi, lo)
+		default:
+			out = fmt.Appendf(out, `\u%04x`, r)
+		}
+		i += n
+	}
+	return out
 }

@@ -14,10 +14,13 @@ import (
 	"viaduct/upstream/upstreamtest/peers"
 )
 
-// TestMain lets the test binary be the bare relay that the bench starts.
+// TestMain lets the test binary be the bare relay, and the writer of records, that the bench starts.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == bareCommand {
 		os.Exit(bareMain(os.Args[2:]))
+	}
+	if len(os.Args) > 1 && os.Args[1] == writeCommand {
+		os.Exit(writeMain(os.Args[2:]))
 	}
 	os.Exit(m.Run())
 }

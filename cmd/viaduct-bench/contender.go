@@ -25,6 +25,9 @@ const (
 	roleOpened   role = "opened"        // a tunnel whose TLS ends at the proxy
 	roleNTLMHop  role = "connect-ntlm"  // a tunnel, through an HTTP proxy that wants NTLM
 	rolePAC      role = "pac"           // a PAC script is run; no door
+	roleJournal  role = "journal"       // a tunnel, straight to the target, to see what the journal costs
+	roleRecords  role = "records"       // records are written; no door
+	rolePlan     role = "plan"          // records are replayed; no door
 )
 
 // contender is one program in one configuration.
@@ -49,6 +52,7 @@ type env struct {
 	socksHop string
 	ntlmHop  string
 	pac      *pacFiles
+	journal  string   // directory of the one that is replayed
 	ntlm     *ntlmHop // what is there
 	origin   *origin
 
@@ -71,14 +75,22 @@ const (
 
 // contenders are all of them, in the order of the report.
 var contenders = []*contender{
-	{name: floorName, title: "bare Go relay", roles: []role{roleConnect, roleHTTPHop, roleSOCKSHop, roleSOCKS, roleOpened},
+	{name: floorName, title: "bare Go relay", roles: []role{roleConnect, roleHTTPHop, roleSOCKSHop, roleSOCKS, roleOpened, roleJournal},
 		note: "the floor: accept, read, dial, copy with package net; no policy, log, timeout, limit or TCP keepalive", start: startFloor},
 	{name: "copying", title: "copying Go relay", roles: []role{roleConnect}, measures: []string{"bulk"},
 		note: "the same without splice: 32 KiB buffers", start: startFloor},
 	{name: viaductName, title: "Viaduct, everything on", roles: []role{roleConnect, roleHTTPHop, roleSOCKSHop, roleSOCKS, rolePlain, roleOpened, roleNTLMHop, rolePAC},
-		note: "1,000 rules, a list of 100,000 hosts, records to a file, both log lines to a file", start: startViaduct},
+		note: "1,000 rules, a list of 100,000 hosts, records to a file and to the journal, both log lines to a file", start: startViaduct},
 	{name: "viaduct-bare", title: "Viaduct, bare policy", roles: []role{roleConnect, roleHTTPHop, roleSOCKSHop, roleSOCKS, rolePlain, roleOpened, roleNTLMHop},
-		note: "three rules, no records, only errors logged", start: startViaductBare},
+		note: "five rules, no records, no journal, only errors logged", start: startViaductBare},
+	{name: noJournalName, title: "Viaduct, no journal", roles: []role{roleJournal}, measures: []string{"journal"},
+		note: "the bare policy", start: startViaductBare},
+	{name: journalName, title: "Viaduct, journal", roles: []role{roleJournal}, measures: []string{"journal"},
+		note: "the bare policy with the journal on", start: startViaductJournal},
+	{name: "journal-writer", title: "journal's writer", roles: []role{roleRecords}, measures: []string{"records"},
+		note: "records of CONNECT tunnels through one hop, on one CPU", start: startCommand},
+	{name: "viaduct-plan", title: "viaduct plan", roles: []role{rolePlan}, measures: []string{"plan"},
+		note: "1,000 rules, both CPUs", start: startCommand},
 	{name: "squid", title: "squid", program: "squid", heavy: 4, roles: []role{roleConnect, roleHTTPHop, rolePlain},
 		note: "one process, no cache, memory_pools off, no access log", start: startSquid},
 	{name: "squid-bump", title: "squid, ssl_bump", program: "squid-openssl", heavy: 1, roles: []role{roleOpened}, measures: openedMeasures,

@@ -30,6 +30,9 @@ func main() {
 	if len(os.Args) > 1 && os.Args[1] == bareCommand {
 		os.Exit(bareMain(os.Args[2:]))
 	}
+	if len(os.Args) > 1 && os.Args[1] == writeCommand {
+		os.Exit(writeMain(os.Args[2:]))
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	if err := command(ctx, os.Args[1:], os.Stdout, os.Stderr); err != nil && !errors.Is(err, flag.ErrHelp) {
@@ -45,6 +48,7 @@ const logOff = "off"
 // options are the flags.
 type options struct {
 	rounds, tunnels, requests, idle, pings int
+	records, planned                       int
 	bytes                                  int64
 	only, measures                         []string
 	short, json, requirePeers              bool
@@ -64,6 +68,8 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 	f.Int64Var(&o.bytes, "bytes", 2e9, "bytes that one sample downloads")
 	f.IntVar(&o.idle, "idle", 2000, "idle tunnels held at once")
 	f.IntVar(&o.pings, "pings", 10000, "round trips in one sample of latency")
+	f.IntVar(&o.records, "records", 200_000, "records that one sample writes into the journal")
+	f.IntVar(&o.planned, "planned", planGoal, "records of the journal that viaduct plan replays")
 	f.Func("only", "`contenders` to run, of "+strings.Join(contenderNames(), ","), list(&o.only))
 	f.Func("measure", "`measures` to take, of "+strings.Join(measureNames(), ","), list(&o.measures))
 	f.BoolVar(&o.short, "short", false, "a smoke run of seconds: few units, one round, floor and Viaduct unless --only says otherwise")
@@ -95,6 +101,7 @@ func shorten(f *flag.FlagSet, o *options) {
 	for name, set := range map[string]func(){
 		"rounds": func() { o.rounds = 1 }, "tunnels": func() { o.tunnels = 500 }, "requests": func() { o.requests = 1000 },
 		"bytes": func() { o.bytes = 100e6 }, "idle": func() { o.idle = 200 }, "pings": func() { o.pings = 500 },
+		"records": func() { o.records = 20_000 }, "planned": func() { o.planned = 20_000 },
 		"only": func() { o.only = []string{floorName, viaductName} },
 	} {
 		if !changed[name] {
@@ -110,6 +117,7 @@ func (o *options) check() error {
 	}{
 		{"rounds", int64(o.rounds), 1, 100}, {"tunnels", int64(o.tunnels), 16, 1e6}, {"requests", int64(o.requests), 16, 1e7},
 		{"bytes", o.bytes, 1e6, 1e12}, {"idle", int64(o.idle), 10, 100000}, {"pings", int64(o.pings), 100, 1e6},
+		{"records", int64(o.records), 1000, 1e8}, {"planned", int64(o.planned), 1000, 1e8},
 	} {
 		if n.v < n.low || n.v > n.high {
 			return fmt.Errorf("--%s must be between %d and %d", n.name, n.low, n.high)

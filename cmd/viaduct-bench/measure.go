@@ -41,6 +41,15 @@ var measures = []*measured{
 	}},
 	{name: "connect", role: roleConnect, sample: sampleTunnels, metrics: []metric{
 		{key: "connect", title: "New CONNECT tunnel, direct (connect, ask, 1-byte echo, close; 16 clients)", unit: perTunnel}}},
+	{name: "journal", role: roleJournal, sample: sampleTunnels, metrics: []metric{
+		{key: "journal", title: "New CONNECT tunnel with the journal and without", unit: perTunnel}}},
+	{name: "records", role: roleRecords, sample: sampleWriter, metrics: []metric{
+		{key: "records", title: "Record into the journal", unit: "CPU µs per record"},
+		{key: "records-rate", title: "Records into the journal: rate", unit: "records/s, one CPU", more: true}}},
+	{name: "plan", role: rolePlan, rounds: 3, sample: samplePlan, metrics: []metric{
+		{key: "plan-rate", title: "Replay of the journal by viaduct plan: rate", unit: "records/s, both CPUs", more: true},
+		{key: "plan-million", title: "Replay of the journal by viaduct plan: time for a million records", unit: "s, both CPUs"},
+		{key: "plan", title: "Replay of the journal by viaduct plan", unit: "CPU µs per record"}}},
 	{name: "connect-http", role: roleHTTPHop, sample: sampleTunnels, metrics: []metric{
 		{key: "connect-http", title: "New CONNECT tunnel through one HTTP hop", unit: perTunnel}}},
 	{name: "connect-socks", role: roleSOCKSHop, sample: sampleTunnels, metrics: []metric{

@@ -156,9 +156,11 @@ func findCPUs() (cpus, error) {
 	return cpus{have[0], have[len(have)-1]}, nil
 }
 
-func affinity(thread, cpu int) error {
+func affinity(thread int, on ...int) error {
 	var set unix.CPUSet
-	set.Set(cpu)
+	for _, cpu := range on {
+		set.Set(cpu)
+	}
 	return unix.SchedSetaffinity(thread, &set)
 }
 
@@ -177,14 +179,19 @@ func pinSelf(cpu int) error {
 	return nil
 }
 
+// unpinned runs start on a thread that may use all the CPUs of the bench.
+func unpinned(c cpus, start func() error) error { return onCPUs([]int{c.proxy, c.load}, c.load, start) }
+
 // pinned runs start on a thread that is bound to a CPU: the processes that it starts inherit that before they run, so that
 // those which look at the number of CPUs see one.
-func pinned(cpu, back int, start func() error) error {
+func pinned(cpu, back int, start func() error) error { return onCPUs([]int{cpu}, back, start) }
+
+func onCPUs(on []int, back int, start func() error) error {
 	done := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
-		if err := affinity(0, cpu); err != nil {
+		if err := affinity(0, on...); err != nil {
 			done <- fmt.Errorf("sched_setaffinity: %w", err)
 			return
 		}

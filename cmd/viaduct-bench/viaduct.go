@@ -27,11 +27,11 @@ func buildViaduct(ctx context.Context, dir string) (string, error) {
 
 // startViaduct runs the real program with a generated policy: one process with a listener for each way.
 func startViaduct(ctx context.Context, e *env, _ role, _ string) (*process, error) {
-	return e.gateway(ctx, false)
+	return e.gateway(ctx, gatewayKind{journal: true})
 }
 
 func startViaductBare(ctx context.Context, e *env, _ role, _ string) (*process, error) {
-	return e.gateway(ctx, true)
+	return e.gateway(ctx, gatewayKind{simple: true})
 }
 
 // ways are the listeners of the generated policy, by the role that each plays.
@@ -41,7 +41,13 @@ var ways = []struct {
 	route string
 }{{roleConnect, "direct", "direct"}, {roleHTTPHop, "http_hop", "upstream.http_hop"}, {roleSOCKSHop, "socks_hop", "upstream.socks_hop"}, {roleOpened, "opened", "direct"}, {roleNTLMHop, "ntlm_hop", "upstream.ntlm_hop"}}
 
-func (e *env) gateway(ctx context.Context, simple bool) (*process, error) {
+// gatewayKind is how Viaduct is configured.
+type gatewayKind struct {
+	simple  bool // a few rules, no records
+	journal bool
+}
+
+func (e *env) gateway(ctx context.Context, kind gatewayKind) (*process, error) {
 	dir, err := os.MkdirTemp(e.dir, "viaduct-")
 	if err != nil {
 		return nil, err
@@ -63,9 +69,10 @@ func (e *env) gateway(ctx context.Context, simple bool) (*process, error) {
 		doors[w.role] = door{r.Addr(), speakCONNECT}
 	}
 	doors[rolePlain] = doors[roleConnect]
+	doors[roleJournal] = doors[roleConnect]
 	doors[rolePAC] = door{} // nobody connects
 	doors[roleSOCKS] = door{doors[roleConnect].addr, speakSOCKS5}
-	policy, err := e.writePolicy(dir, doors, simple)
+	policy, err := e.writePolicy(dir, doors, kind)
 	if err != nil {
 		release()
 		return nil, err
@@ -125,7 +132,8 @@ const (
 )
 
 // writePolicy writes the policy that is run, and the files it names.
-func (e *env) writePolicy(dir string, doors map[role]door, simple bool) (string, error) {
+func (e *env) writePolicy(dir string, doors map[role]door, kind gatewayKind) (string, error) {
+	simple := kind.simple
 	var b strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	level, format := "info", e.o.log
@@ -144,6 +152,9 @@ func (e *env) writePolicy(dir string, doors map[role]door, simple bool) (string,
 	}
 	line("  ca {\n    certificate = %q\n    key         = %q\n  }", authority, key)
 	line("  log {\n    level  = %q\n    format = %q\n  }", level, format)
+	if !kind.journal && e.built { // an older one has none
+		line("  journal { enabled = false }")
+	}
 	if !simple {
 		line("  records { path = %q }", filepath.Join(dir, "records.ndjson"))
 	}

@@ -57,6 +57,12 @@ type gateway struct {
 // "records". More variables come as name, value.
 func startGateway(t *testing.T, policy string, vars ...string) *gateway {
 	t.Helper()
+	return startGatewayIn(t, policy, nil, vars...)
+}
+
+// startGatewayIn does it where the policy has files beside it, by name.
+func startGatewayIn(t *testing.T, policy string, files map[string]string, vars ...string) *gateway {
+	t.Helper()
 	path, err := binary()
 	if err != nil {
 		t.Fatal(err)
@@ -76,6 +82,11 @@ func startGateway(t *testing.T, policy string, vars ...string) *gateway {
 	file := filepath.Join(dir, "viaduct.hcl")
 	if err := os.WriteFile(file, []byte(policy), 0o600); err != nil {
 		t.Fatal(err)
+	}
+	for name, text := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 	args := []string{"run", "viaduct.hcl", "--var", "listen=" + g.addr, "--var", "records=" + g.records}
 	for i := 0; i+1 < len(vars); i += 2 {
