@@ -27,7 +27,7 @@ or fetched; a gateway may run and write the journal meanwhile.
 It is compared with what was really done, as the records have it; or, with --against, with what another policy would do with the same connections.
 
 Nothing is guessed. A rule may ask for what no record knows: the addresses of a name that nobody had looked up, header fields that were not kept
-(see records.headers and journal.headers of the gateway block), what could be reached then (network.reachable), a list of which there is no copy here. Where the outcome depends on it,
+(see records.headers of the gateway block), what could be reached then (network.reachable), a list of which there is no copy here. Where the outcome depends on it,
 the flow is counted under "cannot be told", with the rule and what it asks for. PAC scripts are not asked: a route that one chooses in is
 compared by its name. Countries are those of the database of today; the time that rules see is that of the flow.
 
@@ -111,7 +111,7 @@ func (q *planQuestion) run(c *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
-	dir, err := q.place(c, cfg)
+	dir, err := q.place(ctx, cfg, q.src.paths(args))
 	if err != nil {
 		return err
 	}
