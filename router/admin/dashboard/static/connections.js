@@ -31,7 +31,7 @@ export default async function connections(ctx) {
   const q = Object.fromEntries(ctx.query);
   const at = { state: ["open", "closed"].includes(q.state) ? q.state : "all", filter: q.filter ?? "", since: q.since ?? "", until: q.until ?? "", sort: q.sort ?? "-start" };
   const rows = new Map(); // id → row
-  let held = new Map(), paused = false, cursor = null, openCount = null, dirty = false, timer = 0, lagged = 0, journal = true;
+  let held = new Map(), paused = false, cursor = null, openCount = null, dirty = false, timer = 0, lagged = 0, journal = true, changed = false;
   let turn = 0; // of the questions: an answer to an old one is not wanted
 
   // --- the question
@@ -82,10 +82,11 @@ export default async function connections(ctx) {
     wrong.hidden = true;
     field.removeAttribute("aria-invalid");
     ctx.listen(null);
+    const asked = performance.now();
     if (!(await load(null))) return;
     if (at.until) return; // nothing that comes now belongs to it
     ctx.listen({
-      types: "connection_opened,connection_closed", filter: at.filter, event, restored: () => reload(),
+      types: "connection_opened,connection_closed", filter: at.filter, event, restored: () => reload(), opened: () => catchUp(asked),
       lagged: (n) => {
         lagged += n;
         announce(`${count(n)} events were missed`);
@@ -95,8 +96,20 @@ export default async function connections(ctx) {
   }
 
   // reload asks again for what is shown, after something may have been missed. What is loaded stays until the answer is there.
-  function reload() {
-    if (!ctx.signal.aborted) load(null);
+  async function reload() {
+    const asked = performance.now();
+    if (!ctx.signal.aborted && (await load(null))) catchUp(asked);
+  }
+
+  // catchUp takes what happened between the question and the first event, by the gateway's own clock.
+  async function catchUp(asked) {
+    const mine = turn;
+    try {
+      const a = await get(`/v1/connections${query({ state: journal ? at.state : "open", filter: at.filter, since: `${Math.ceil((performance.now() - asked) / 1000) + 1}s`, limit: LOT })}`, { signal: ctx.signal });
+      if (mine !== turn || ctx.signal.aborted) return;
+      for (const f of a.connections) event(f.timestamp_end ? "connection_closed" : "connection_opened", f);
+      later();
+    } catch { /* the stream tells what is new, and a door that is away is said at the top */ }
   }
 
   async function load(from) {
@@ -144,13 +157,15 @@ export default async function connections(ctx) {
   function event(kind, f) {
     if (kind !== "connection_opened" && kind !== "connection_closed") return;
     const opened = kind === "connection_opened";
-    if (openCount != null && !at.filter) openCount = Math.max(0, openCount + (opened ? 1 : rows.get(f.id)?.open || held.get(f.id)?.open ? -1 : 0));
+    changed = true;
     const r = row(f, opened);
+    if (!opened && at.state === "open") held.delete(f.id);
     if (rows.has(f.id)) {
       if (paused) held.set(f.id, r);
       else if (!opened && at.state === "open") rows.delete(f.id);
       else if (!(opened && !rows.get(f.id).open)) rows.set(f.id, r);
-    } else if (at.state === "closed" ? !opened : at.state === "open" ? opened || held.delete(f.id) && false : true) {
+    } else if (at.state === "closed" ? !opened : at.state === "open" ? opened : true) {
+      if (opened && held.has(f.id)) return;
       r.fresh = true;
       held.set(f.id, r);
       if (held.size > MOST) held.delete(held.keys().next().value);
@@ -214,6 +229,12 @@ export default async function connections(ctx) {
   addEventListener("scroll", () => held.size && later(), { signal: ctx.signal, passive: true });
   ctx.signal.addEventListener("abort", () => clearTimeout(timer));
 
+  ctx.every(4, async () => { // how many are open in all is not for this page to reckon: it does not see them all
+    if (!changed || paused) return;
+    changed = false;
+    openCount = (await get("/v1/connections?state=open&limit=1", { signal: ctx.signal })).open;
+    later();
+  });
   await begin();
 }
 

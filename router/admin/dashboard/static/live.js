@@ -11,10 +11,11 @@ let want = { types: ALWAYS, filter: "" };
 let take = null; // the page's function for events
 let run = null; // AbortController of the stream
 let wake = null; // ends the waiting between attempts
-let state = "off";
+let state = "off", hidden = false, rest;
 const watchers = new Set();
 
-// onState tells of the door: "off" (nobody looks), "connecting", "live", "lost" with the time of the next attempt, "denied".
+// onState tells of the door: "off" (nobody looks), "connecting", "live", "lost" with the time of the next attempt, "refused" (it answers, but
+// tells no events: too many listen) with the same, "denied".
 export function onState(f) {
   watchers.add(f);
   f(state, 0);
@@ -26,12 +27,12 @@ function set(next, at = 0) {
   for (const f of watchers) f(next, at);
 }
 
-// listen says what the page at hand wants to be told; null = only what concerns the whole gateway. restored is called when the stream is
-// there again after it was not: something may have been missed.
+// listen says what the page at hand wants to be told; null = only what concerns the whole gateway. opened is called when that begins, restored
+// when the stream is there again after it was not: something may have been missed.
 export function listen(o) {
   const next = o ? { types: `${o.types},${ALWAYS}`, filter: o.filter ?? "" } : { types: ALWAYS, filter: "" };
   take = o;
-  if (next.types === want.types && next.filter === want.filter && run) return;
+  if (next.types === want.types && next.filter === want.filter && run) return void (state === "live" && o?.opened?.());
   want = next;
   last.id = "";
   if (run) restart();
@@ -64,15 +65,16 @@ function restart() {
 async function loop(signal) {
   let wait = BEGIN, lost = false;
   while (!signal.aborted) {
-    let opened = 0;
+    let opened = 0, refused = false;
     try {
-      if (state !== "live" && state !== "lost") set("connecting");
+      if (state !== "live" && state !== "lost" && state !== "refused") set("connecting");
       await events({
         ...want, last, signal,
         onOpen: () => {
           opened = performance.now();
           set("live");
           if (lost) take?.restored?.();
+          else take?.opened?.();
           if (lost) for (const f of everyone) f("restored", {});
           lost = false;
         },
@@ -88,13 +90,14 @@ async function loop(signal) {
         run = null;
         return set("denied");
       }
+      refused = e instanceof Problem && e.status > 0;
     }
     if (signal.aborted) return;
     if (opened && performance.now() - opened > 5000) wait = BEGIN;
     lost = true;
     const pause = wait * (0.8 + Math.random() * 0.4);
     wait = Math.min(wait * 2, LONGEST);
-    set("lost", Date.now() + pause);
+    set(refused ? "refused" : "lost", Date.now() + pause);
     await new Promise((done) => {
       const timer = setTimeout(done, pause);
       wake = () => (clearTimeout(timer), done());
@@ -113,5 +116,4 @@ document.addEventListener("visibilitychange", () => {
     rest = setTimeout(() => document.hidden && run && ((hidden = true), stop()), 20_000);
   }
 });
-let hidden = false, rest;
 

@@ -114,6 +114,7 @@ function drawDoor() {
   } else if (doorState === "live") {
     parts.push(badge(s?.state && s.state !== "running" ? "warn" : "live", s?.state && s.state !== "running" ? s.state : "live"));
   } else if (doorState === "connecting") parts.push(badge("none", "connecting"));
+  else if (doorState === "refused") parts.push(badge("warn", "no live events", "The gateway answers, but too many read its events"));
   else if (doorState === "off") parts.push(badge("pause", "resting"));
   if (s && doorState !== "lost") {
     parts.push(el("span.muted.wide", null, [s.name && plain(s.name, 60), `viaduct ${s.version}`].filter(Boolean).join(" · ")));
