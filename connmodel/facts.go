@@ -109,6 +109,9 @@ type Facts struct {
 	// Gone says of which facts something may not be known, and cannot be had any more: these are facts of the past, as a record tells them
 	// (Flow.Facts). 0 = the flow is here.
 	Gone Need
+
+	// Record is what the facts are of, for filters, which ask of it what no rule can; nil for flows that are to be decided.
+	Record *Flow
 }
 
 // LacksField reports whether it is not known whether the request has more lines of a header field than Request.Header knows.

@@ -2,56 +2,69 @@ package connmodel
 
 import "strings"
 
-// What a filter asks that rules ask, too.
+// What a filter asks that rules ask, too: it is read from the facts of the record, so that it means the same.
+
+func filterFacts(f *Flow) (x Facts) {
+	f.FactsTo(&x)
+	return x
+}
+
+func (f *Facts) hello() *ClientHello {
+	if f.Hello == nil {
+		return &noHello
+	}
+	return f.Hello
+}
+
+func (f *Facts) request() *RequestFacts {
+	if f.Request == nil {
+		return &noRequest
+	}
+	return f.Request
+}
 
 func targetHost(f *Flow) string {
-	if h := helloOf(f); h.SNI != "" && (f.Protocol == ProtocolRedirect || f.Protocol == ProtocolTProxy) {
-		return h.SNI
+	if f.Gathered == nil && f.Protocol != ProtocolRedirect && f.Protocol != ProtocolTProxy {
+		return f.Target.Host // as is usual
 	}
-	return f.Target.Host
+	x := filterFacts(f)
+	return x.Target.Host
 }
 
 func targetScheme(f *Flow) string {
-	if f.Request == nil {
-		return ""
-	}
-	return f.Request.Scheme
+	x := filterFacts(f)
+	return x.Scheme
 }
 
 func sniMismatch(f *Flow) bool {
-	h := helloOf(f)
-	return h.SNI != "" && !f.Target.IP().IsValid() && h.SNI != f.Target.Host
-}
-
-func requestFacts(f *Flow) RequestFacts {
-	if f.Request == nil {
-		return RequestFacts{}
-	}
-	return RequestFacts{Method: f.Request.Method, Path: f.Request.Path}
+	x := filterFacts(f)
+	return x.SNIMismatch()
 }
 
 func requestQuery(f *Flow) string {
-	_, query, _ := strings.Cut(requestFacts(f).Path, "?")
+	x := filterFacts(f)
+	_, query, _ := strings.Cut(x.request().Path, "?")
 	return query
 }
 
-func requestHeader(*Flow, string) string { return "" }
-
-// shadow is the first verdict of a shadow rule.
-func shadowOf(f *Flow) *ShadowVerdict {
-	if list := decisionOf(f).Shadow; len(list) > 0 {
-		return &list[0]
+func requestHeader(f *Flow, name string) string {
+	x := filterFacts(f)
+	if h := x.request().Header; h != nil {
+		v, _ := h.Lookup(name, 0)
+		return v
 	}
-	return &noVerdict
+	return ""
 }
 
-// shadowDiffers reports whether a shadow rule would have done something else than was done.
-func shadowDiffers(f *Flow) bool {
+// shadowOf is what the shadow policy would have decided, else the first shadow rule that held.
+func shadowOf(f *Flow) ShadowDecision {
 	d := decisionOf(f)
-	for i := range d.Shadow {
-		if v := &d.Shadow[i]; v.Outcome != d.Outcome || v.Route != d.Route {
-			return true
-		}
+	switch {
+	case d.ShadowPolicy != nil:
+		return *d.ShadowPolicy
+	case len(d.Shadow) > 0:
+		v := &d.Shadow[0]
+		return ShadowDecision{Rule: v.Rule, File: v.File, Line: v.Line, Outcome: v.Outcome, Route: v.Route}
 	}
-	return false
+	return noVerdict
 }

@@ -26,16 +26,16 @@ var askedFields = []*FilterField{
 	textField("client.user", `name the client has proved to the listener; "" when nobody logged in`, func(f *Flow) string { return clientOf(f).User }).policy().alias("user"),
 	textField("target.host", "name or address asked for; of what a firewall sent here the name found inside, if one was", targetHost).policy(),
 	numberField("target.port", "port asked for", 65535, func(f *Flow) float64 { return float64(f.Target.Port) }).policy(),
-	addressField("target.ip", "the address, when a literal one was asked for; null for names", func(f *Flow) netip.Addr { return f.Target.IP() }).policy(),
+	addressField("target.ip", "the address, when a literal one was asked for; null for names", func(f *Flow) netip.Addr { x := filterFacts(f); return x.TargetIP }).policy(),
 	textField("target.scheme", `"http" for plain requests, "https" for those in opened tunnels, "" for tunnels`, targetScheme).policy().alias("scheme").oneOf("http", "https"),
 	boolField("target.sni_mismatch", "a TLS client asked the server for another name than it asked the gateway for", sniMismatch).policy(),
-	boolField("tls.hello", "the tunnel was looked into, and begins with the ClientHello of a TLS client", func(f *Flow) bool { return clientOf(f).Hello != nil }).policy(),
-	textField("tls.sni", `server name that the TLS client asked for, where the tunnel was looked into; "" without one`, func(f *Flow) string { return helloOf(f).SNI }).policy(),
-	textsField("tls.alpn", "protocols that the TLS client offered", func(f *Flow) []string { return helloOf(f).ALPN }).policy(),
-	textField("tls.ja4", "JA4 fingerprint of the TLS client", func(f *Flow) string { return helloOf(f).JA4 }).policy(),
-	boolField("tls.ech", "the ClientHello holds an encrypted one", func(f *Flow) bool { return helloOf(f).ECH }).policy(),
-	textField("request.method", `method of the request; "" for tunnels`, func(f *Flow) string { return requestFacts(f).Method }).policy(),
-	textField("request.path", "path of the request, without the query, in one spelling", func(f *Flow) string { q := requestFacts(f); return q.RulePath() }).policy(),
+	boolField("tls.hello", "the tunnel was looked into, and begins with the ClientHello of a TLS client", func(f *Flow) bool { x := filterFacts(f); return x.Hello != nil }).policy(),
+	textField("tls.sni", `server name that the TLS client asked for, where the tunnel was looked into; "" without one`, func(f *Flow) string { x := filterFacts(f); return x.hello().SNI }).policy(),
+	textsField("tls.alpn", "protocols that the TLS client offered", func(f *Flow) []string { x := filterFacts(f); return x.hello().ALPN }).policy(),
+	textField("tls.ja4", "JA4 fingerprint of the TLS client", func(f *Flow) string { x := filterFacts(f); return x.hello().JA4 }).policy(),
+	boolField("tls.ech", "the ClientHello holds an encrypted one", func(f *Flow) bool { x := filterFacts(f); return x.hello().ECH }).policy(),
+	textField("request.method", `method of the request; "" for tunnels`, func(f *Flow) string { x := filterFacts(f); return x.request().Method }).policy(),
+	textField("request.path", "path of the request, without the query, in one spelling", func(f *Flow) string { x := filterFacts(f); return x.request().RulePath() }).policy(),
 	textField("request.query", "query of the request, as sent, without the question mark", requestQuery).policy(),
 	mapField("request.header", `request.header["name"]: a header field of the request, as far as the record has it`, requestHeader).policy(),
 	maybeNumber("response.status", "status of the response; null without one", 999, func(f *Flow) (float64, bool) {
@@ -68,8 +68,8 @@ var decidedFields = []*FilterField{
 	}),
 	textField("route", `the way as decided: "direct", "upstream.corp_a", "pool.corp", a chain`, func(f *Flow) string { return decisionOf(f).Route }),
 	textsField("tags", "tags of the rule", func(f *Flow) []string { return decisionOf(f).Tags }),
-	boolField("shadow.differs", "a shadow rule would have done something else", func(f *Flow) bool { return shadowDiffers(f) }),
-	textField("shadow.rule", "the first shadow rule that would have taken it", func(f *Flow) string { return shadowOf(f).Rule }),
+	boolField("shadow.differs", "a shadow rule or the shadow policy would have done something else", func(f *Flow) bool { return f.Decision.ShadowDiffers() }),
+	textField("shadow.rule", "the rule that would have taken it: of the shadow policy, where there is one, else the first shadow rule", func(f *Flow) string { return shadowOf(f).Rule }),
 	textField("shadow.route", "the way that it would have gone then", func(f *Flow) string { return shadowOf(f).Route }),
 	textField("shadow.outcome", "what would have been done then", func(f *Flow) string { return string(shadowOf(f).Outcome) }).oneOf(string(OutcomeVia), string(OutcomeDeny)),
 }
@@ -133,7 +133,8 @@ var (
 	noTLSInfo  TLSInfo
 	noHello    ClientHello
 	noCert     Certificate
-	noVerdict  ShadowVerdict
+	noRequest  RequestFacts
+	noVerdict  ShadowDecision
 )
 
 func clientOf(f *Flow) *Client {
@@ -162,13 +163,6 @@ func errorOf(f *Flow) *ConnError {
 		return &noError
 	}
 	return f.Error
-}
-
-func helloOf(f *Flow) *ClientHello {
-	if h := clientOf(f).Hello; h != nil {
-		return h
-	}
-	return &noHello
 }
 
 func serverTLS(f *Flow) *TLSInfo {

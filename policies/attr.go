@@ -10,6 +10,8 @@ import (
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/zclconf/go-cty/cty"
+
+	"viaduct/policies/expr"
 )
 
 // block is a block that is being read: its readers take one attribute each, and report what is wrong with it. A reader of
@@ -290,20 +292,4 @@ func durationHelp(name string) string {
 }
 
 // parseDuration is time.ParseDuration with days in front.
-func parseDuration(s string) (time.Duration, bool) {
-	var days time.Duration
-	if n, rest, ok := strings.Cut(s, "d"); ok {
-		if n == "" || len(n) > 4 || strings.Trim(n, "0123456789") != "" {
-			return 0, false
-		}
-		for _, c := range n {
-			days = days*10 + time.Duration(c-'0')
-		}
-		if days *= 24 * time.Hour; rest == "" {
-			return days, true
-		}
-		s = rest
-	}
-	d, err := time.ParseDuration(s)
-	return days + d, err == nil
-}
+func parseDuration(s string) (time.Duration, bool) { return expr.ParseLength(s) }

@@ -81,7 +81,7 @@ func (c *compiler) arithmetic(e *hclsyntax.BinaryOpExpr, l, r *node) *node {
 	case hclsyntax.OpModulo:
 		n.span = remainder(l.span, r.span)
 		n.num = func(f *connmodel.Facts) float64 { return math.Mod(a(f), b(f)) }
-		if r.constant() && l.span.whole && r.span.whole { // some ten times as fast
+		if r.constant() && l.span.whole && r.span.whole && !n.null { // some ten times as fast
 			k := int64(r.span.lo)
 			n.num = func(f *connmodel.Facts) float64 { return float64(int64(a(f)) % k) }
 		}

@@ -137,6 +137,9 @@ func (c *compiler) checkFunction(e *hclsyntax.FunctionCallExpr) bool {
 		c.errorf(e.NameRange, notHere, "credential gives a secret, which only attributes for secrets take (such as password): a condition would show it in explain.")
 		return false
 	}
+	if c.record != nil {
+		return c.checkFilterFunction(e)
+	}
 	if _, ok := c.functions[e.Name]; ok || factFunctionByName[e.Name] != nil {
 		return true
 	}

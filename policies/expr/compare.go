@@ -1,6 +1,8 @@
 package expr
 
 import (
+	"fmt"
+	"math"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -41,31 +43,32 @@ func (c *compiler) equal(rng hcl.Range, l, r *node) *node {
 		return c.equalNull(n, l)
 	case l.kind == kindAddress && r.kind == kindString && r.constant():
 		return c.equalAddressText(n, l, r)
-	case (l.kind == kindDate || l.kind == kindClock) && r.kind == kindString && r.constant():
-		if r = c.moment(l.kind, r); r.kind == kindBad {
+	case (l.kind == kindDate || l.kind == kindClock || l.kind == kindMoment || l.seconds) && r.kind == kindString && r.constant():
+		if r = c.moment(l, r); r.kind == kindBad {
 			return r
 		}
-		return equalNumbers(n, l, r)
+		return c.test(equalNumbers(n, l, r), l, connmodel.FilterEqual, r)
 	}
 	l, r = c.sameKind(l, r)
 	if l.kind != r.kind {
 		return c.mismatch(n, l, r)
 	}
 	switch l.kind {
-	case kindNumber, kindDate, kindClock:
-		return equalNumbers(n, l, r)
+	case kindNumber, kindDate, kindClock, kindMoment:
+		return c.test(equalNumbers(n, l, r), l, connmodel.FilterEqual, r)
 	case kindString:
-		return c.equalStrings(n, l, r)
+		return c.test(c.equalStrings(n, l, r), l, connmodel.FilterEqual, r)
 	case kindBool:
 		a, b := l.test, r.test
 		n.test = func(f *connmodel.Facts) bool { return a(f) == b(f) }
+		c.test(n, l, connmodel.FilterEqual, r)
 	case kindAddress:
 		a, b := l.addr, r.addr
 		n.test = func(f *connmodel.Facts) bool { return a(f) == b(f) }
 	case kindAddresses:
 		return c.errorf(n.rng, wrongType, "Lists of addresses are not compared. Use contains(target.addresses, address) or cidr(target.addresses, networks...).")
 	case kindTexts:
-		return c.errorf(n.rng, wrongType, `Lists are not compared. Use contains(tls.alpn, "h2").`)
+		return c.errorf(n.rng, wrongType, "Lists are not compared. %s", textsHint(l, r))
 	default:
 		return c.errorf(n.rng, wrongType, "Lists and maps that depend on the flow are not compared. Compare their elements.")
 	}
@@ -95,13 +98,25 @@ func (c *compiler) mismatch(n, l, r *node) *node {
 		hint = " Put the number in quotes, or use tonumber(text, default)."
 	}
 	if l.kind == kindTexts {
-		hint = ` Use contains(tls.alpn, "h2").`
+		hint = " " + textsHint(l, r)
 	} else if l.kind == kindAddress && r.kind == kindList || l.kind == kindAddresses {
 		hint = " Use cidr(address, networks...) or contains(list, address)."
 	} else if r.kind == kindList {
 		hint = " Use contains(list, value)."
 	}
 	return c.errorf(n.rng, wrongType, "%s and %s are never equal.%s", capital(l.kind.String()), r.kind, hint)
+}
+
+// textsHint says what to write instead of a comparison with a list of texts, which is one of the two.
+func textsHint(l, r *node) string {
+	if l.kind != kindTexts {
+		l, r = r, l
+	}
+	text, ok := r.text()
+	if !ok || len(text) > 40 {
+		text = "text"
+	}
+	return fmt.Sprintf("Use contains(%s, %q).", l.domain.name, text)
 }
 
 func capital(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
@@ -111,7 +126,19 @@ func (c *compiler) equalNull(n, l *node) *node {
 	if l.kind == kindAddress {
 		a := l.addr
 		n.test = func(f *connmodel.Facts) bool { return !a(f).IsValid() }
-		return n
+		return c.test(n, l, connmodel.FilterIsNull, nil)
+	}
+	if l.null && (l.kind == kindNumber || l.kind == kindMoment) {
+		x := l.num
+		n.test = func(f *connmodel.Facts) bool { return math.IsNaN(x(f)) }
+		return c.test(n, l, connmodel.FilterIsNull, nil)
+	}
+	if c.record != nil {
+		hint := ""
+		if l.kind == kindString {
+			hint = ` What is not there is "".`
+		}
+		return c.errorf(n.rng, neverMatches, "Only addresses, times and some numbers can be null. This is %s, which never is.%s", l.kind, hint)
 	}
 	why := ""
 	for _, s := range scope {
@@ -130,6 +157,9 @@ func (c *compiler) equalAddressText(n, l, r *node) *node {
 	}
 	get := l.addr
 	n.test = func(f *connmodel.Facts) bool { return get(f) == want }
+	if l.field != nil {
+		n.filter = testOf(l.field, connmodel.FilterEqual, connmodel.FilterValue{Type: connmodel.FilterAddress, Address: want})
+	}
 	return n
 }
 

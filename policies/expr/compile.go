@@ -34,6 +34,7 @@ type compiler struct {
 	diags     hcl.Diagnostics
 	warnings  int
 	names     []*use
+	record    *recordScope   // of a filter, which asks a record; nil in conditions
 	needs     connmodel.Need // of all names
 	reaches   []ReachUse
 	headers   []string // of requests
@@ -103,6 +104,9 @@ func (c *compiler) report(s hcl.DiagnosticSeverity, rng hcl.Range, summary, deta
 	if len(c.diags) >= maxErrors {
 		return
 	}
+	if c.record != nil && summary == notHere {
+		summary = "Not available in a filter"
+	}
 	c.diags = append(c.diags, &hcl.Diagnostic{Severity: s, Summary: summary, Detail: detail, Subject: &rng, Context: c.context(rng)})
 }
 
@@ -143,6 +147,10 @@ func (c *compiler) notBool(e hclsyntax.Expression, n *node) {
 		c.errorf(n.rng, wrongType, `A condition must be true or false, and this is a text. In JSON an expression is written as "${%s}".`, text)
 		return
 	}
+	if c.record != nil {
+		c.errorf(n.rng, wrongType, "A filter must be true or false, but this is %s.%s", n.kind, boolHint(n))
+		return
+	}
 	c.errorf(n.rng, wrongType, "A condition must be true or false, but this is %s. Compare it with something, as in client.user == \"anna\".", n.kind)
 }
 
@@ -150,6 +158,9 @@ func (c *compiler) notBool(e hclsyntax.Expression, n *node) {
 func (c *compiler) compile(e hclsyntax.Expression) *node {
 	if c.depth++; c.depth > maxDepth {
 		c.depth--
+		if c.record != nil {
+			return c.errorf(e.Range(), "Filter too deep", "It is nested more than %d levels deep. Use contains() with a list.", maxDepth)
+		}
 		return c.errorf(e.Range(), "Condition too deep", "It is nested more than %d levels deep. Split it into several rules, or use contains() with a list.", maxDepth)
 	}
 	defer func() { c.depth-- }()

@@ -68,6 +68,9 @@ func (c *compiler) fold(e hclsyntax.Expression, rng hcl.Range) *node {
 
 // onlyConstant evaluates a form of expression that is there for constants only.
 func (c *compiler) onlyConstant(e hclsyntax.Expression, what string) *node {
+	if c.record != nil { // whoever asks a record need not be trusted with loops
+		return c.errorf(e.Range(), notHere, "%s cannot be used in a filter.", what)
+	}
 	if !c.checkConstant(e, what) {
 		return badNode(e.Range())
 	}

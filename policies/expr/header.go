@@ -51,6 +51,9 @@ func (c *compiler) header(n *name, rng hcl.Range, steps []step) (*node, []step) 
 	}
 	x.str = func(f *connmodel.Facts) string { return headerValue(f, field) }
 	x.domain.name = n.name
+	if c.record != nil {
+		x.field = connmodel.FilterFieldNamed(n.name).At(field)
+	}
 	return x, steps[1:]
 }
 

@@ -54,7 +54,7 @@ func (c *compiler) reference(e hclsyntax.Expression) *node {
 	switch {
 	case !ok:
 		n, steps = c.base(e)
-	case scopeTree[root] != nil:
+	case c.tree()[root] != nil:
 		n, steps = c.fact(root, rng, steps, e.Range())
 	case c.checkRoot(root, rng):
 		n = opaque(c.roots[root], rng)

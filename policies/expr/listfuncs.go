@@ -54,9 +54,9 @@ func buildContains(c *compiler, k *call) *node {
 		return badNode(k.rng)
 	}
 	if n := c.containsConstant(k, elems, x); n != nil {
-		return n
+		return c.in(n, x, tests)
 	}
-	return c.anyTest(k, tests)
+	return c.in(c.anyTest(k, tests), x, tests)
 }
 
 // plainTexts are the elements of a list that is known at load, was not written in place, and holds only texts: it may be
@@ -99,7 +99,7 @@ func (c *compiler) equalElement(k *call, el, x *node) *node {
 
 // containsConstant finds the value in a set or short list; nil if it cannot.
 func (c *compiler) containsConstant(k *call, elems []*node, x *node) *node {
-	if x.constant() || !allConstant(elems...) {
+	if x.constant() || !allConstant(elems...) || x.null || x.seconds {
 		return nil
 	}
 	n := flow(kindBool, k.rng, x)
@@ -206,7 +206,7 @@ func (c *compiler) textsHave(k *call) *node {
 	n := flow(kindBool, k.rng, k.args...)
 	list, get := k.args[0].texts, x.str
 	n.test = func(f *connmodel.Facts) bool { return slices.Contains(list(f), get(f)) }
-	return n
+	return c.test(n, k.args[0], connmodel.FilterHas, x)
 }
 
 func buildLength(c *compiler, k *call) *node {

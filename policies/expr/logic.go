@@ -26,6 +26,9 @@ func negation(n *node, rng hcl.Range) *node {
 	x := flow(kindBool, rng, n)
 	test := n.test
 	x.test = func(f *connmodel.Facts) bool { return !test(f) }
+	if n.filter != nil {
+		x.filter = &connmodel.Filter{Op: connmodel.FilterNot, Args: []*connmodel.Filter{n.filter}}
+	}
 	if n.reach != nil {
 		t := n.outcome()
 		x.setOutcome(func(f *connmodel.Facts) tri {
@@ -102,7 +105,7 @@ func (c *compiler) logical(e *hclsyntax.BinaryOpExpr) *node {
 	case len(rest) == 1:
 		return rest[0]
 	}
-	return join(rest, and, e.SrcRange)
+	return c.joinFilters(join(rest, and, e.SrcRange), rest, and)
 }
 
 // chain lists the operands of a chain of one operator in written order. It does not recurse, so that generated

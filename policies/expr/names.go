@@ -11,13 +11,18 @@ import (
 
 // fact finds a name of the flow and returns the steps that follow it.
 func (c *compiler) fact(root string, rng hcl.Range, steps []step, whole hcl.Range) (*node, []step) {
-	attrs := scopeTree[root]
-	if n := attrs[""]; n != nil {
+	attrs := c.tree()[root]
+	if n := attrs[""]; n != nil && (len(steps) == 0 || len(attrs) == 1) {
+		if n.kind == kindHeaders {
+			return c.metadata(n, rng, steps)
+		}
 		return c.use(n, rng), steps
 	}
 	var known []string
 	for a := range attrs {
-		known = append(known, root+"."+a)
+		if a != "" {
+			known = append(known, root+"."+a)
+		}
 	}
 	if len(steps) == 0 {
 		return c.errorf(rng, unknownName, "%s is no value by itself. It has %s.", root, strings.ReplaceAll(oneOf(known), `"`, "")), nil
@@ -70,6 +75,12 @@ func (c *compiler) use(n *name, rng hcl.Range) *node {
 	}
 	c.used(n.name, n.show)
 	x := &node{kind: n.kind, rng: rng, str: n.str, num: n.num, addr: n.addr, test: n.test, texts: n.texts, span: n.span, domain: n.domain}
+	if n.field != nil && c.record != nil {
+		x.field, x.null, x.seconds = n.field, n.field.Nullable, n.field.Seconds
+		if n.kind == kindBool {
+			x.filter = testOf(n.field, connmodel.FilterEqual, connmodel.FilterValue{Type: connmodel.FilterBool, Bool: true})
+		}
+	}
 	x.domain.name = n.name
 	if n.name == "listener" && c.options.Listeners != nil {
 		x.domain.values = c.options.Listeners
@@ -80,7 +91,7 @@ func (c *compiler) use(n *name, rng hcl.Range) *node {
 
 // gathers notes on what fact the node of a name depends.
 func (c *compiler) gathers(n *name, x *node) {
-	if n.need == 0 {
+	if n.need == 0 || c.record != nil { // a record is what it is
 		return
 	}
 	c.needs |= n.need
@@ -96,6 +107,10 @@ func (c *compiler) gathers(n *name, x *node) {
 func (c *compiler) checkRoot(root string, rng hcl.Range) bool {
 	if _, ok := c.roots[root]; ok {
 		return true
+	}
+	if c.record != nil {
+		c.unknownRoot(root, rng)
+		return false
 	}
 	switch root {
 	case "direct", "upstream", "pool", "chain", "policy", "list", "resolver":
@@ -117,9 +132,10 @@ func (c *compiler) checkRoot(root string, rng hcl.Range) bool {
 }
 
 func (c *compiler) rootNames() string {
-	roots := sortedKeys(scopeTree)
+	tree := c.tree()
+	roots := sortedKeys(tree)
 	for i, r := range roots {
-		if scopeTree[r][""] == nil {
+		if tree[r][""] == nil {
 			roots[i] += ".*"
 		}
 	}

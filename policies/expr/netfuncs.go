@@ -14,19 +14,19 @@ var netFunctions = []factFunction{
 }
 
 func buildCIDR(c *compiler, k *call) *node {
-	in := c.networks(k, k.args[1:])
+	in, list := c.networks(k, k.args[1:])
 	if in == nil {
 		return badNode(k.rng)
 	}
-	return c.inNetworks(k, k.args[0], in)
+	return c.within(c.inNetworks(k, k.args[0], in), k.args[0], list)
 }
 
 func buildCIDRContains(c *compiler, k *call) *node {
-	in := c.networks(k, k.args[:1])
+	in, list := c.networks(k, k.args[:1])
 	if in == nil {
 		return badNode(k.rng)
 	}
-	return c.inNetworks(k, k.args[1], in)
+	return c.within(c.inNetworks(k, k.args[1], in), k.args[1], list)
 }
 
 func (c *compiler) inNetworks(k *call, a *node, in func(netip.Addr) bool) *node {
@@ -67,15 +67,14 @@ func parseTextAddress(s string) netip.Addr {
 const fewNetworks = 4
 
 // networks compiles the networks of a call to a test; nil after an error.
-func (c *compiler) networks(k *call, args []*node) func(netip.Addr) bool {
-	var list []netip.Prefix
+func (c *compiler) networks(k *call, args []*node) (in func(netip.Addr) bool, list []netip.Prefix) {
 	ok := true
 	for _, a := range args {
 		elems := []*node{a}
 		if a.kind == kindList {
 			var good bool
 			if elems, good = c.elements(a); !good {
-				return nil
+				return nil, nil
 			}
 		}
 		for _, el := range elems {
@@ -86,10 +85,10 @@ func (c *compiler) networks(k *call, args []*node) func(netip.Addr) bool {
 	}
 	switch {
 	case !ok:
-		return nil
+		return nil, nil
 	case len(list) == 1:
 		p := list[0]
-		return func(a netip.Addr) bool { return p.Contains(a) }
+		return func(a netip.Addr) bool { return p.Contains(a) }, list
 	case len(list) <= fewNetworks:
 		return func(a netip.Addr) bool {
 			for i := range list {
@@ -98,16 +97,16 @@ func (c *compiler) networks(k *call, args []*node) func(netip.Addr) bool {
 				}
 			}
 			return false
-		}
+		}, list
 	}
 	var b match.NetworkSetBuilder
 	for _, p := range list {
 		if err := b.Add(p); err != nil {
 			c.errorf(k.rng, invalidArgument, "%s: %s.", p, err)
-			return nil
+			return nil, nil
 		}
 	}
-	return b.Build().Contains
+	return b.Build().Contains, list
 }
 
 func (c *compiler) network(k *call, n *node) (netip.Prefix, bool) {

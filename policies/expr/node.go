@@ -26,12 +26,13 @@ const (
 	kindTexts                 // tls.alpn: node.texts
 	kindList                  // a list of constants (node.val) or of elements (node.elems)
 	kindMap                   // a map or object of constants (node.val)
+	kindMoment                // a time of a record: node.num is microseconds since 1970, NaN is null
 )
 
 var kindNames = [...]string{
 	kindBad: "invalid", kindNull: "null", kindBool: "a bool", kindNumber: "a number", kindString: "a string",
 	kindAddress: "an IP address", kindAddresses: "a list of IP addresses", kindDate: "a date", kindClock: "a time of day",
-	kindHeaders: "the header of a request", kindTexts: "a list of texts", kindList: "a list", kindMap: "a map",
+	kindHeaders: "the header of a request", kindTexts: "a list of texts", kindList: "a list", kindMap: "a map", kindMoment: "a time",
 }
 
 func (k kind) String() string { return kindNames[k] }
@@ -62,6 +63,13 @@ type node struct {
 	domain domain  // of kindString: what the text can be
 	cost   uint8
 
+	// Of filters alone, see filter.go: the field that the node is, the condition as a filter where it has such a form, whether a number may be
+	// null (NaN), and whether it is a length of time in seconds.
+	field   *connmodel.FilterField
+	filter  *connmodel.Filter
+	null    bool
+	seconds bool
+
 	// reach says on which facts that are lacking the value depends; nil = never on any. tri is its finer form for conditions.
 	reach func(*connmodel.Facts) connmodel.Need
 	tri   func(*connmodel.Facts) tri
@@ -82,6 +90,7 @@ func flow(k kind, rng hcl.Range, operands ...*node) *node {
 	n := &node{kind: k, rng: rng, reach: reaches(operands...)}
 	for _, o := range operands {
 		n.cost = max(n.cost, o.cost)
+		n.null = n.null || o.null
 	}
 	return n
 }

@@ -11,18 +11,21 @@ import (
 
 // ordering compiles < <= > >=.
 func (c *compiler) ordering(e *hclsyntax.BinaryOpExpr, l, r *node) *node {
-	if l.kind == kindString && l.constant() && (r.kind == kindDate || r.kind == kindClock) {
-		l = c.moment(r.kind, l)
-	} else if r.kind == kindString && r.constant() && (l.kind == kindDate || l.kind == kindClock) {
-		r = c.moment(l.kind, r)
+	if l.kind == kindString && l.constant() && (r.kind == kindDate || r.kind == kindClock || r.kind == kindMoment || r.seconds) {
+		l = c.moment(r, l)
+	} else if r.kind == kindString && r.constant() && (l.kind == kindDate || l.kind == kindClock || l.kind == kindMoment || l.seconds) {
+		r = c.moment(l, r)
 	}
 	if anyBad(l, r) {
 		return badNode(e.SrcRange)
 	}
 	for _, o := range []*node{l, r} {
 		switch o.kind {
-		case kindNumber, kindDate, kindClock:
+		case kindNumber, kindDate, kindClock, kindMoment:
 		default:
+			if c.record != nil {
+				return c.errorf(o.rng, wrongType, "Only numbers and times have an order; this is %s.%s", o.kind, orderHint(o))
+			}
 			return c.errorf(o.rng, wrongType, "Only numbers have an order, and now.date and now.time; this is %s.%s", o.kind, orderHint(o))
 		}
 	}
@@ -34,13 +37,13 @@ func (c *compiler) ordering(e *hclsyntax.BinaryOpExpr, l, r *node) *node {
 	}
 	orEqual := e.Op == hclsyntax.OpGreaterThanOrEqual || e.Op == hclsyntax.OpLessThanOrEqual
 	n := flow(kindBool, e.SrcRange, l, r)
-	if v, fixed := lessFixed(l.span, r.span, orEqual); fixed {
+	if v, fixed := lessFixed(l.span, r.span, orEqual); fixed && !(v && n.null) {
 		x := boolNode(n.rng, v)
 		x.facts = !allConstant(l, r)
 		return x
 	}
 	n.test = less(l, r, orEqual)
-	return n
+	return c.testOrder(n, l, r, orEqual)
 }
 
 func orderHint(n *node) string {
@@ -96,12 +99,18 @@ func less(l, r *node, orEqual bool) func(*connmodel.Facts) bool {
 	return func(f *connmodel.Facts) bool { return a(f) < b(f) }
 }
 
-// moment turns a literal that is compared with now.date or now.time into its number.
-func (c *compiler) moment(k kind, n *node) *node {
+// moment turns a literal that is compared with now.date or now.time, a time of a record or a length of time, into its number.
+func (c *compiler) moment(with, n *node) *node {
+	k := with.kind
 	text, _ := n.text()
 	parse := parseDate
-	if k == kindClock {
+	switch k {
+	case kindClock:
 		parse = parseClock
+	case kindMoment:
+		parse = c.record.parseMoment
+	case kindNumber:
+		parse = parseSeconds
 	}
 	v, problem := parse(text)
 	if problem != "" {

@@ -43,6 +43,7 @@ type name struct {
 	reach   func(*connmodel.Facts) connmodel.Need // when; nil = always
 	span    span
 	domain  domain
+	field   *connmodel.FilterField // of filters: what it is in a record
 	// never says why the name is never null, "" if it can be.
 	never string
 }

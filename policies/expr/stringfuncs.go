@@ -60,6 +60,7 @@ func textTest(test func(s, part string) bool) func(*compiler, *call) *node {
 			if n.test = directText(k.name, s.domain.name, part); n.test == nil {
 				n.test = func(f *connmodel.Facts) bool { return test(a(f), part) }
 			}
+			c.test(n, s, textTests[k.name], p)
 		}
 		return n
 	}
@@ -106,6 +107,9 @@ func buildRegex(c *compiler, k *call) *node {
 	n := flow(kindBool, k.rng, s).searching()
 	get := s.str
 	n.test = func(f *connmodel.Facts) bool { return re.MatchString(get(f)) }
+	if s.field != nil {
+		n.filter = testOf(s.field, connmodel.FilterMatches, connmodel.FilterValue{Pattern: re})
+	}
 	return n
 }
 

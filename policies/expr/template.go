@@ -1,6 +1,7 @@
 package expr
 
 import (
+	"math"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -90,6 +91,14 @@ func (c *compiler) toText(n *node, who string) *node {
 	case kindNumber:
 		num := n.num
 		x.str = func(f *connmodel.Facts) string { return strconv.FormatFloat(num(f)+0, 'f', -1, 64) } // +0: never "-0"
+		if n.null {
+			x.str = func(f *connmodel.Facts) string {
+				if v := num(f); !math.IsNaN(v) {
+					return strconv.FormatFloat(v+0, 'f', -1, 64)
+				}
+				return ""
+			}
+		}
 	case kindAddress:
 		addr := n.addr
 		x.str = func(f *connmodel.Facts) string { return addressText(addr(f)) }

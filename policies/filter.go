@@ -1,0 +1,19 @@
+package policies
+
+import (
+	"viaduct/connmodel"
+	"viaduct/policies/expr"
+)
+
+// FilterOptions are what a filter is compiled with: see there.
+type FilterOptions = expr.FilterOptions
+
+// CompileFilter makes a filter of records from an expression over the names of [connmodel.FilterFields], in the language of conditions. It is nil if the
+// diagnostics hold an error, and for a blank text, which wants every flow. The expression may come from anybody: see [expr.CompileFilter].
+func CompileFilter(src string, o FilterOptions) (*connmodel.Filter, Diagnostics) {
+	f, list := expr.CompileFilter(src, o)
+	if len(list) == 0 {
+		return f, Diagnostics{}
+	}
+	return f, Diagnostics{List: list, sources: map[string][]byte{expr.FilterFile: []byte(src)}}
+}
