@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"regexp"
+	"strings"
 	"time"
 
 	"viaduct/connmodel"
@@ -47,7 +48,7 @@ func Test(r *rand.Rand, field *connmodel.FilterField) *connmodel.Filter {
 			f.Value.Text = v.Text[from : from+r.IntN(n-from+1)]
 		}
 		if f.Cmp == connmodel.FilterMatches {
-			f.Value = connmodel.FilterValue{Pattern: regexp.MustCompile(regexp.QuoteMeta(f.Value.Text) + pick(r, []string{"", "$", ".*"}))}
+			f.Value = connmodel.FilterValue{Pattern: regexp.MustCompile(regexp.QuoteMeta(strings.ToValidUTF8(f.Value.Text, "")) + pick(r, []string{"", "$", ".*"}))}
 		}
 	case connmodel.FilterTexts:
 		f.Cmp, f.Value = connmodel.FilterHas, connmodel.FilterValue{Type: connmodel.FilterText, Text: Text(r)}
