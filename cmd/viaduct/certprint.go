@@ -7,7 +7,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"viaduct/connmodel"
 )
@@ -138,13 +137,8 @@ func someNames(names []string, total int) string {
 
 // shown returns a text of the server's as it may be printed: in quotes where it could mean something to a terminal.
 func shown(s string) string {
-	if !utf8.ValidString(s) {
+	if printable(s) != s {
 		return strconv.QuoteToASCII(s)
-	}
-	for _, c := range s {
-		if !strconv.IsPrint(c) {
-			return strconv.QuoteToASCII(s)
-		}
 	}
 	return s
 }

@@ -292,18 +292,7 @@ func (q *question) time(zone *time.Location) (time.Time, error) {
 	if q.at == "" {
 		return now, nil
 	}
-	if t, err := time.Parse(time.RFC3339, q.at); err == nil {
-		return t.In(zone), nil
-	}
-	for _, form := range []string{"2006-01-02 15:04", "2006-01-02T15:04", "2006-01-02 15:04:05"} {
-		if t, err := time.ParseInLocation(form, q.at, zone); err == nil {
-			return t, nil
-		}
-	}
-	if t, err := time.Parse("15:04", q.at); err == nil {
-		return time.Date(now.Year(), now.Month(), now.Day(), t.Hour(), t.Minute(), 0, 0, zone), nil
-	}
-	return time.Time{}, usageError("--at %s: write 2026-11-23T20:15:00Z, '2026-11-23 20:15' or 20:15", q.at)
+	return since("at", q.at, now, zone)
 }
 
 // target reads a URL or host:port.

@@ -32,6 +32,8 @@ func (p palette) good(s string) string  { return p.paint("32", s) }
 func (p palette) bad(s string) string   { return p.paint("31", s) }
 func (p palette) faint(s string) string { return p.paint("2", s) }
 func (p palette) bold(s string) string  { return p.paint("1", s) }
+func (p palette) warn(s string) string  { return p.paint("33", s) }
+func (p palette) plain(s string) string { return s }
 
 // writeJSON writes v for programs, indented for those who look.
 func writeJSON(w io.Writer, v any) error {

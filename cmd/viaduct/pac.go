@@ -2,16 +2,13 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"strings"
 	"time"
-	"unicode"
 
 	"github.com/spf13/cobra"
 
@@ -207,20 +204,6 @@ func evaluation(q pac.Query, a pac.Answer, err error) pacEvaluation {
 }
 
 func millis(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
-
-// printable keeps what a script says from moving the cursor.
-func printable(s string) string {
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false) // a terminal is no page
-	e.Encode(s)            // a text cannot fail
-	return strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) { // JSON leaves some as they are: 0x7f to 0x9f, what turns the direction of writing
-			return '?'
-		}
-		return r
-	}, b.String()[1:b.Len()-2])
-}
 
 func printPAC(w io.Writer, all []pacEvaluation) error {
 	p := palette(colourful(w))

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"viaduct/connmodel"
-	"viaduct/connmodel/flowtest"
+	"viaduct/connmodel/journal/flowtest"
 )
 
 // closed makes a flow as it gets into a journal: ended, and as it comes back from a record.
