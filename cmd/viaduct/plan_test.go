@@ -308,6 +308,9 @@ func TestPlanCounts(t *testing.T) {
 		one.take(planFlow(fmt.Sprintf("%d.example", i), "direct"))
 	}
 	g := one.tally().sorted(planDenied)[0]
+	if j := g.report(2); j.moreWords() != "and more than 254 other targets" {
+		t.Error(j.moreWords())
+	}
 	if len(g.targets) != maxPlanTargets || !g.moreTargets || g.flows != 5000 {
 		t.Errorf("%d targets", len(g.targets))
 	}

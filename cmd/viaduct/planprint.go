@@ -263,7 +263,7 @@ func (part *planPart) print(w io.Writer, p palette, kind planKind, title string)
 			fmt.Fprintf(w, "    %-*s  %*s  %s  %s  %s\n", width, printable(x.Target), digits, big(x.Flows), p.faint(x.ID.String()), planTime(x.Time), who)
 		}
 		if g.MoreTargets > 0 {
-			fmt.Fprintf(w, "    %s\n", p.faint(fmt.Sprintf("and %s more", bigCount(int64(g.MoreTargets), "target"))))
+			fmt.Fprintf(w, "    %s\n", p.faint(g.moreWords()))
 		}
 	}
 	if part.MoreGroups > 0 {
@@ -313,6 +313,14 @@ func (g *planGroupJSON) rules(kind planKind) string {
 		parts = append(parts, "before "+g.Was.text())
 	}
 	return strings.Join(parts, ", ")
+}
+
+// moreWords says how many targets are not shown. Those beyond the bound of a group are not told apart.
+func (g *planGroupJSON) moreWords() string {
+	if g.of.moreTargets {
+		return fmt.Sprintf("and more than %s", bigCount(int64(g.MoreTargets), "other target"))
+	}
+	return "and " + bigCount(int64(g.MoreTargets), "other target")
 }
 
 func (c *planCounts) words() string {
