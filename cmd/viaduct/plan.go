@@ -42,7 +42,6 @@ type planQuestion struct {
 	journal   string
 	since     string
 	until     string
-	where     string
 	listeners []string
 	groups    int
 	examples  int
@@ -58,7 +57,6 @@ func newPlan() *cobra.Command {
 		Long:  planLong,
 		Example: "  viaduct plan next.hcl\n" +
 			"  viaduct plan --since 24h --listener lan next.hcl && viaduct reload\n" +
-			"  viaduct plan --where 'client.user == \"ann\"' next.hcl\n" +
 			"  viaduct plan --against viaduct.hcl --json next.hcl",
 		RunE: func(c *cobra.Command, args []string) error { return q.run(c, args) },
 	}
@@ -68,7 +66,6 @@ func newPlan() *cobra.Command {
 	f.StringVar(&q.journal, "journal", "", "directory of the journal; default: where the policy has it, or else the gateway that runs")
 	f.StringVar(&q.since, "since", "7d", "replay what ended since then: a length of time such as 90s, 1h, 7d, or a time as --at of explain takes it")
 	f.StringVar(&q.until, "until", "", "replay what ended before that; likewise")
-	f.StringVar(&q.where, "where", "", "replay flows for which this holds, an expression as for viaduct connections")
 	f.StringArrayVar(&q.listeners, "listener", nil, "replay flows of this listener; may be repeated")
 	f.IntVar(&q.groups, "groups", 20, "how many groups of each kind are listed; the rest is counted")
 	f.IntVar(&q.examples, "examples", 3, "how many targets of each group are listed")
@@ -278,9 +275,6 @@ func (q *planQuestion) query(cfg *policies.Config) (query journal.Query, err err
 		if !query.Since.Before(query.Until) {
 			return query, usageError("--until is not after --since")
 		}
-	}
-	if q.where != "" {
-		return query, usageError("--where is not there yet")
 	}
 	if len(q.listeners) > 0 {
 		only := &connmodel.Filter{Op: connmodel.FilterTest, Field: connmodel.FilterFieldNamed("listener"), Cmp: connmodel.FilterIn}
