@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -62,6 +63,9 @@ var wordFields = func() (list []*connmodel.FilterField) {
 		if f == nil {
 			panic("journal: there is no field " + name)
 		}
+		if len(list) == maxWordFields {
+			panic("journal: more fields than maxWordFields")
+		}
 		list = append(list, f)
 	}
 	return list
@@ -84,6 +88,32 @@ type digest struct {
 	words []byte
 	seen  map[word]struct{}
 	text  []byte
+	last  [maxWordFields]recent
+}
+
+// maxWordFields is as many as wordFields are, or more.
+const maxWordFields = 32
+
+// recent is the value that a field had in the record before. Most fields have few values, and saying one again is what costs most.
+type recent struct {
+	kind    connmodel.FilterType
+	text    string
+	number  float64
+	address netip.Addr
+}
+
+// same reports whether v is the value of the record before, and remembers it for the next one.
+func (r *recent) same(v *connmodel.FilterValue) bool {
+	switch v.Type {
+	case connmodel.FilterText, connmodel.FilterNumber, connmodel.FilterAddress:
+	default: // null has no word, and lists are not remembered
+		return false
+	}
+	if r.kind == v.Type && r.text == v.Text && r.number == v.Number && r.address == v.Address {
+		return true
+	}
+	*r = recent{v.Type, v.Text, v.Number, v.Address}
+	return false
 }
 
 type word struct {
@@ -127,7 +157,11 @@ func (d *digest) add(f *connmodel.Flow) {
 	}
 	d.maxBytes, d.maxDuration = max(d.maxBytes, bytes), max(d.maxDuration, duration)
 	for i, field := range wordFields {
-		switch v := field.Get(f); v.Type {
+		v := field.Get(f)
+		if d.last[i].same(&v) {
+			continue
+		}
+		switch v.Type {
 		case connmodel.FilterText:
 			d.word(i, v.Text)
 		case connmodel.FilterTexts:
