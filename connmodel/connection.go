@@ -139,8 +139,8 @@ type Response struct {
 
 // Reply is the answer that the client got from Viaduct itself.
 type Reply struct {
-	Code  int  // HTTP status, SOCKS reply
-	Early bool // the "yes" was sent before the server was reached
+	Code  int32 // HTTP status, SOCKS reply
+	Early bool  // the "yes" was sent before the server was reached
 	Time  time.Time
 }
 
@@ -177,6 +177,7 @@ type Flow struct {
 	Decision   *Decision
 	Gathered   *Gathered // what the decision looked at that stands nowhere else; nil = nothing
 	Trace      *Trace    // only when it was asked for
+	Span       *Span     // its place in a distributed trace; nil = none
 	Error      *ConnError
 	Request    *Request // nil for tunnels, but for one that was refused for the request it began with
 	Response   *Response

@@ -498,7 +498,7 @@ func (w *wireResponse) value() *Response {
 }
 
 type wireReply struct {
-	Code  int        `json:"code"`
+	Code  int32      `json:"code"`
 	Early bool       `json:"early"`
 	Time  *time.Time `json:"timestamp"`
 }
@@ -572,7 +572,12 @@ type wireFlow struct {
 	First      Side              `json:"closed_first"`
 	Reason     CloseReason       `json:"close_reason"`
 	Panicked   bool              `json:"panicked"`
-	Truncated  bool              `json:"truncated"`
+	TraceID    string            `json:"trace_id"`
+	SpanID     string            `json:"span_id"`
+	ParentSpan string            `json:"parent_span_id"`
+
+	TraceSampled bool `json:"trace_sampled"`
+	Truncated    bool `json:"truncated"`
 }
 
 func (w *wireFlow) value() (*Flow, error) {
@@ -580,7 +585,7 @@ func (w *wireFlow) value() (*Flow, error) {
 		ID: w.ID, Session: w.Session, Generation: w.Generation, Protocol: w.Protocol, Target: Address(w.Target),
 		Decision: w.Decision.value(), Request: w.Request.value(), Response: w.Response.value(), Reply: w.Reply.value(), Error: w.Error.value(),
 		Start: orZero(w.Start), Decided: orZero(w.Decided), End: orZero(w.End), Up: w.Up, Down: w.Down,
-		First: w.First, Reason: w.Reason, Panicked: w.Panicked, Truncated: w.Truncated,
+		Span: w.span(), First: w.First, Reason: w.Reason, Panicked: w.Panicked, Truncated: w.Truncated,
 	}
 	if len(w.Metadata) > 0 {
 		f.Metadata = w.Metadata

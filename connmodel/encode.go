@@ -124,6 +124,7 @@ func (e *encoder) flow(f *Flow) {
 	e.strOrNull(string(f.First))
 	e.raw(`,"close_reason":`)
 	e.strOrNull(string(f.Reason))
+	e.span(f.Span)
 	e.raw(`,"panicked":`)
 	e.bool(f.Panicked)
 	e.raw(`,"truncated":`)

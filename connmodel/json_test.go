@@ -101,6 +101,7 @@ func full() *Flow {
 	f.Response = &Response{Status: 200, Start: at(70), End: at(80)}
 	f.Metadata = map[string]string{"zeta": "1", "alpha": "two\nlines\u2028\u202e", "🚀": "\U000e0041"}
 	f.Panicked = true
+	f.Span = &Span{Trace: TraceID{0x4b, 0xf9, 0x2f, 15: 1}, ID: SpanID{7: 2}, Parent: SpanID{0: 3}, Sampled: true}
 	return f
 }
 

@@ -216,7 +216,7 @@ func (r *Recorder) ResponseDone() {
 // Replied notes the answer that Viaduct itself gave to the client. The first one stays.
 func (r *Recorder) Replied(code int, early bool) {
 	if r.lock() && r.flow.Reply == nil {
-		r.reply = Reply{Code: code, Early: early, Time: r.now()}
+		r.reply = Reply{Code: int32(code), Early: early, Time: r.now()}
 		r.flow.Reply = &r.reply
 	}
 	r.unlock()

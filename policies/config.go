@@ -84,6 +84,7 @@ type Gateway struct {
 	GeoIP        *geo.Database      // nil = there is none, or it is not on this machine
 	// GeoIPWarnAfter is how old the database may be before it is warned of; 0 = 30 days.
 	GeoIPWarnAfter time.Duration
+	Traces         *Traces       // nil = none are made
 	WarnBefore     time.Duration // how long before its end a peer's certificate raises a warning; 0 = 14 days
 }
 

@@ -24,7 +24,7 @@ type gatewayBlock struct {
 }
 
 var (
-	gatewaySchema  = schema(attrs("name", "state", "timezone", "drain_timeout", "resolver"), blocks("log", "admin", "records", "journal", "limits", "timeouts", "direct", "ca", "certificates", "geoip"))
+	gatewaySchema  = schema(attrs("name", "state", "timezone", "drain_timeout", "resolver"), blocks("log", "admin", "records", "journal", "limits", "timeouts", "direct", "ca", "certificates", "geoip", "telemetry"))
 	logSchema      = schema(attrs("level", "format"))
 	limitsSchema   = schema(attrs("connections", "connections_per_client"))
 	timeoutsSchema = schema(attrs("idle", "half_closed", "connect", "response"))
@@ -85,6 +85,9 @@ func (l *loader) buildGateway() Gateway {
 	}
 	if x := b.one("certificates"); x != nil {
 		g.WarnBefore = l.open(x, certsSchema).duration("warn_before")
+	}
+	if x := b.one("telemetry"); x != nil {
+		g.Traces = l.telemetry(x)
 	}
 	if x := b.one("geoip"); x != nil {
 		l.buildGeoIP(x)

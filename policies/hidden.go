@@ -48,7 +48,7 @@ func hide(sources map[string][]byte) hidden {
 	return h
 }
 
-const secretKey = `[\w-]*(?:pas+w|passphrase|pwd|secret|token)[\w-]*|pass|pw|[\w-]+_pw|pw_[\w-]+|credentials?|proxy-authorization|authorization`
+const secretKey = `[\w-]*(?:pas+w|passphrase|pwd|secret|token|api[_-]?key)[\w-]*|pass|pw|[\w-]+_pw|pw_[\w-]+|credentials?|proxy-authorization|authorization|headers`
 
 var (
 	scopeNames  = regexp.MustCompile(`\b(?:local|var)\.([\p{L}_][\p{L}\p{N}_-]*)`)

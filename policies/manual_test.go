@@ -128,7 +128,7 @@ func TestManualIsComplete(t *testing.T) {
 
 var allSchemas = map[string]*hcl.BodySchema{
 	"gateway": gatewaySchema, "log": logSchema, "admin": adminSchema, "admin tls": adminTLSSchema, "records": recordsSchema, "limits": limitsSchema,
-	"timeouts": timeoutsSchema, "direct": directSchema, "ca": caSchema, "certificates": certsSchema, "geoip": geoipSchema, "variable": variableSchema, "listener": listenerSchema,
+	"timeouts": timeoutsSchema, "direct": directSchema, "ca": caSchema, "certificates": certsSchema, "geoip": geoipSchema, "telemetry": telemetrySchema, "traces": tracesSchema, "variable": variableSchema, "listener": listenerSchema,
 	"listener tls": listenerTLSSchema, "pair": pairSchema, "authenticate": authenticateSchema, "listener limits": listenerLimitsSchema, "udp": udpSchema,
 	"upstream": upstreamSchema, "auth": authSchema,
 	"upstream tls": hopTLSSchema, "upstream timeouts": hopTimeSchema, "pool": poolSchema, "health": healthSchema, "retry": retrySchema,

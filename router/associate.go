@@ -44,6 +44,7 @@ func (s *session) serveAssociate(p *pin, announced socks5.Addr, user string) {
 	s.live.Identified(connmodel.ProtocolUDP, user)
 	s.understood()
 	rec := s.begin(connmodel.ProtocolUDP, connmodel.Address{}, time.Now())
+	s.trace(p, rec, nil)
 	a, err := s.newAssociation(p, rec, announced, user)
 	if err != nil {
 		s.no(p, rec, connmodel.ProtocolSOCKS5, err)

@@ -226,6 +226,7 @@ func (a *association) target(address connmodel.Address, wire string, now time.Ti
 		}
 		t = &target{a: a, address: address, wires: []string{wire}, last: now, idle: a.limits.Idle}
 		t.rec = a.s.live.NewFlow(connmodel.ProtocolUDP, address, now)
+		a.s.trace(a.s.door.pin.Load(), t.rec, nil)
 		a.wires[wire], a.targets[address] = t, t
 		a.opening++
 		a.decided++

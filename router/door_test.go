@@ -96,7 +96,7 @@ func TestProtocolsNotTaken(t *testing.T) {
 				t.Errorf("got %q, want %q", got, row.want)
 			}
 			f := g.records.next(t)
-			if f.Error == nil || f.Error.Blame != connmodel.BlameClient || f.Protocol != row.proto || (f.Reply == nil) != (row.code == 0) || f.Reply != nil && f.Reply.Code != row.code {
+			if f.Error == nil || f.Error.Blame != connmodel.BlameClient || f.Protocol != row.proto || (f.Reply == nil) != (row.code == 0) || f.Reply != nil && int(f.Reply.Code) != row.code {
 				t.Errorf("record: %q, reply %+v, error %+v", f.Protocol, f.Reply, f.Error)
 			}
 		})

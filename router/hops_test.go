@@ -155,7 +155,7 @@ func TestFailureOfEachHop(t *testing.T) {
 				case "socks4a":
 					want = 0x5b
 				}
-				if code != want || f.Reply == nil || f.Reply.Code != code {
+				if code != want || f.Reply == nil || int(f.Reply.Code) != code {
 					t.Errorf("%s: the client is told %d, want %d; the record says %+v", client.name, code, want, f.Reply)
 				}
 				if want >= 400 && (!strings.HasPrefix(said, g.name+"; error="+row.error+";") || !strings.Contains(said, `; next-hop="two"`)) {

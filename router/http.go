@@ -118,6 +118,7 @@ func (s *session) serveConnect(p *pin) {
 		return
 	}
 	rec := s.begin(connmodel.ProtocolConnect, target, time.Now())
+	s.trace(p, rec, &s.req.Header)
 	user, refused := s.authenticate(p)
 	if refused != nil {
 		s.no(p, rec, connmodel.ProtocolConnect, refused)
@@ -185,6 +186,7 @@ func (s *session) servePlain(p *pin) bool {
 	}
 	rec := s.begin(connmodel.ProtocolHTTP, target, now)
 	rec.Requested(connmodel.Request{Method: req.Method, Scheme: scheme, Host: target.Host, Path: req.Target.Path, Start: now})
+	span := s.trace(p, rec, &req.Header)
 	user, refused := s.authenticate(p)
 	if refused != nil {
 		return s.noPlain(p, rec, refused)
@@ -205,6 +207,7 @@ func (s *session) servePlain(p *pin) bool {
 	if refused != nil {
 		return s.noPlain(p, rec, refused)
 	}
+	tellTrace(&req.Header, span)
 	return s.carry(p, rec, &pl, f)
 }
 

@@ -77,6 +77,7 @@ func (s *session) serveInside(p *pin) bool {
 	rec := s.begin(o.proto, target, now)
 	rec.Requested(connmodel.Request{Method: req.Method, Scheme: o.scheme, Host: target.Host, Path: req.Target.Path, Tunnel: o.rec.ID(), Within: o.target, Start: now})
 	rec.Inside(o.user, o.hello)
+	span := s.trace(p, rec, &req.Header)
 	s.life.enter(stateDial)
 	f := s.newFacts(p, o.proto, target, o.user, rec.Start())
 	o.facts(f)
@@ -95,6 +96,7 @@ func (s *session) serveInside(p *pin) bool {
 	if refused != nil {
 		return s.noPlain(p, rec, refused)
 	}
+	tellTrace(&req.Header, span)
 	return s.carry(p, rec, &pl, f)
 }
 

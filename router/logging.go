@@ -89,6 +89,9 @@ func (g LogrusLog) Close(f *connmodel.Flow) {
 	l.number("up", f.Up)
 	l.number("down", f.Down)
 	l.millis("total_ms", f.End.Sub(f.Start))
+	if f.Span != nil {
+		l.text("trace_id", f.Span.Trace.String())
+	}
 	g.write("close", l)
 }
 

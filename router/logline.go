@@ -19,7 +19,7 @@ import (
 // interface and no sorting.
 type line struct {
 	n    int
-	list [20]lineField
+	list [24]lineField
 	buf  []byte        // texts of fields that had to be made: ids, addresses, times
 	self logrus.Fields // {lineKey: this line}, made once
 }

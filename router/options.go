@@ -88,6 +88,8 @@ type Config struct {
 	// CA signs what the clients of opened tunnels are shown; nil = there is none, and such tunnels are not opened, unless the rule has a
 	// certificate of its own.
 	CA *intercept.CA
+	// Traces gives flows their places in distributed traces; nil = none is in one, and what clients say of traces passes untouched.
+	Traces Tracing
 	// Name identifies this gateway in Via and Proxy-Status; "" = "viaduct-" and 16 random hexadecimal digits, kept for the process' life.
 	Name string
 }

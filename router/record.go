@@ -70,6 +70,7 @@ func (s *session) finish(rec *connmodel.Recorder, e connmodel.FlowEnd) {
 	if s.r.opt.Records != nil {
 		s.r.opt.Records.Record(f) // first: a log or meter that panics does not lose the record
 	}
+	s.r.traced(f)
 	s.r.opt.Meter.FlowClosed(f)
 	s.r.opt.Log.Close(f)
 }

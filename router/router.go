@@ -312,12 +312,16 @@ func (r *Router) Config() *Config {
 // requests it is known when they have ended. It holds up who connects for some 100 ns for each session.
 func (r *Router) Carried() (open int, up, down uint64) {
 	r.sessions.each(func(s *session) {
-		if s.flow.Load() != nil {
-			open++
+		o, rec := s.inside.Load(), s.flow.Load()
+		if rec != nil {
 			up += uint64(s.tunnel.Up())
 			down += uint64(s.tunnel.Down())
 		}
-		if o := s.inside.Load(); o != nil {
+		if rec != nil && (o == nil || rec != o.rec) {
+			open++
+		}
+		if o != nil {
+			open++
 			up += uint64(o.up.Load())
 			down += uint64(o.down.Load())
 		}

@@ -164,6 +164,7 @@ func (s *session) noteRequest(rec *connmodel.Recorder, f *connmodel.Facts) {
 // with it.
 func (s *session) serveSeen(p *pin, rec *connmodel.Recorder, proto connmodel.Protocol, f *connmodel.Facts, d *connmodel.Decision) {
 	s.inner = &opened{rec: rec, target: f.Target, address: Destination(f, d), proto: proto, user: f.User, scheme: "http", timeouts: p.gen.cfg.Limits.timeouts(d), by: s}
+	s.inside.Store(s.inner)
 	s.inner.held.Store(d.VerifyName && f.NamedInside())
 	s.peek = peek{} // what is inside is answered inside
 	s.serveInner(p)

@@ -107,6 +107,7 @@ func (s *session) socksRequest(p *pin, proto connmodel.Protocol, host string, po
 		return
 	}
 	rec := s.begin(proto, target, time.Now())
+	s.trace(p, rec, nil)
 	s.serveTunnel(p, rec, proto, target, user)
 }
 

@@ -366,7 +366,7 @@ func TestRefusedTunnelsOverH2(t *testing.T) {
 		if page, err := io.ReadAll(u); err != nil || !strings.HasPrefix(string(page), "Viaduct ") {
 			t.Errorf("%s: page %q %v", target, page, err)
 		}
-		if f := g.records.next(t); f.Error == nil || f.Reply == nil || f.Reply.Code != status {
+		if f := g.records.next(t); f.Error == nil || f.Reply == nil || int(f.Reply.Code) != status {
 			t.Errorf("%s: record %v %+v", target, f.Error, f.Reply)
 		}
 		if took := time.Since(began); took > 5*time.Second {

@@ -16,6 +16,7 @@ func (s *session) serveTargeted(p *pin) {
 	}
 	if p.l.Protocols == Forward {
 		rec := s.begin(connmodel.ProtocolForward, p.l.Target, s.started)
+		s.trace(p, rec, nil)
 		s.serveTunnel(p, rec, connmodel.ProtocolForward, p.l.Target, "")
 		return
 	}
@@ -26,6 +27,7 @@ func (s *session) serveTargeted(p *pin) {
 	to, e := s.original(p, proto)
 	target := connmodel.AddressFrom(to)
 	rec := s.begin(proto, target, s.started)
+	s.trace(p, rec, nil)
 	if e != nil {
 		s.live.Identified(proto, "")
 		s.live.Fail(e)

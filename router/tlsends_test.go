@@ -111,7 +111,7 @@ func TestTLSEndsThroughTheGateway(t *testing.T) {
 					f := g.records.next(t)
 					checkEndRecord(t, e, as, client.name, f)
 					want, kind := toldOf(e, client.name)
-					if code != want || f.Reply == nil || f.Reply.Code != code {
+					if code != want || f.Reply == nil || int(f.Reply.Code) != code {
 						t.Errorf("%s: told %d, want %d; the record says %+v", client.name, code, want, f.Reply)
 					}
 					if want >= 400 && (!strings.HasPrefix(said, g.name+"; error="+kind+";") || (as == "proxy") != strings.Contains(said, "next-hop=") ||

@@ -55,6 +55,7 @@ func (s *service) Status() *admin.Status {
 	for _, u := range cur.routes.Status() {
 		st.Upstreams = append(st.Upstreams, upstreamStatus(&u))
 	}
+	st.Traces = cur.traces.status()
 	st.GeoIP = cur.geoip.status()
 	st.PACs = cur.pacs.status(cur.cfg)
 	st.Lists = cur.lists.status(cur.cfg)

@@ -43,8 +43,10 @@ var mayImport = map[string][]string{
 	"router/relay":                {"connmodel"},
 	"router/forward":              {"connmodel", "upstream/http1"},
 	"router/admin":                {"connmodel"},
+	"router/tracecontext":         {"connmodel"},
+	"router/otel":                 {"connmodel"},
 	"router": {"connmodel", "upstream", "upstream/certcheck", "upstream/resolve", "upstream/http1", "upstream/socks4", "upstream/socks5", "upstream/httpconnect", "upstream/h2", "upstream/proxyproto",
-		"router/ingress", "router/intercept", "router/relay", "router/forward", "router/admin"},
+		"router/ingress", "router/intercept", "router/relay", "router/forward", "router/admin", "router/tracecontext"},
 }
 
 // hclPackages may be imported by policies and the program alone: nothing on the data path evaluates HCL.
@@ -122,6 +124,20 @@ func TestNoHCLBelow(t *testing.T) {
 				if strings.HasPrefix(d, h) {
 					t.Errorf("%s depends on %s", p.ImportPath, d)
 				}
+			}
+		}
+	}
+}
+
+// TestNoOTelBelow: OpenTelemetry belongs to its package, so that a build can leave it out.
+func TestNoOTelBelow(t *testing.T) {
+	for _, p := range listPackages(t, "viaduct/router/...", "viaduct/upstream/...", "viaduct/connmodel/...", "viaduct/policies/...") {
+		if p.ImportPath == "viaduct/router/otel" {
+			continue
+		}
+		for _, d := range p.Deps {
+			if strings.HasPrefix(d, "go.opentelemetry.io/") || d == "viaduct/router/otel" {
+				t.Errorf("%s depends on %s", p.ImportPath, d)
 			}
 		}
 	}

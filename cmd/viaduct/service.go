@@ -68,6 +68,7 @@ type applied struct {
 	resolvers  resolverSet
 	reach      *upstream.Reach
 	geoip      *geoWatch // nil = there is no database
+	traces     *traces   // nil = none are made
 }
 
 func newService(src *source, paths []string, log *logrus.Logger) *service {
@@ -150,8 +151,10 @@ func (s *service) apply(cfg *policies.Config, generation uint64) error {
 	var prevLists listSet
 	var prevResolvers resolverSet
 	var prevReach *upstream.Reach
+	var prevTraces *traces
 	if cur != nil {
 		prev, prevPACs, prevLists, prevReach, prevResolvers = cur.routes, cur.pacs, cur.lists, cur.reach, cur.resolvers
+		prevTraces = cur.traces
 	} else {
 		setLog(s.log, &cfg.Gateway) // what is said from here on is said as the policy wants it
 	}
@@ -169,9 +172,13 @@ func (s *service) apply(cfg *policies.Config, generation uint64) error {
 	}
 	var reach *upstream.Reach
 	var freshLists []*listSource
+	var traced *traces
 	done := false
 	defer func() {
 		if !done {
+			if traced != prevTraces {
+				traced.close(s.log)
+			}
 			closeAll(freshLists)
 			closeAll(fresh)
 			reach.Close()
@@ -205,6 +212,12 @@ func (s *service) apply(cfg *policies.Config, generation uint64) error {
 		routes.Close()
 		return err
 	}
+	if traced, err = openTraces(cfg.Gateway.Traces, prevTraces, s.log); err != nil {
+		abandonJournal()
+		abandonRecords()
+		routes.Close()
+		return err
+	}
 	door, place, access, err := s.openDoor(cfg)
 	if err != nil {
 		abandonJournal()
@@ -213,7 +226,7 @@ func (s *service) apply(cfg *policies.Config, generation uint64) error {
 		return err
 	}
 	rc, problems := routerConfig(cfg, generation, routes, resolvers, place.address)
-	rc.Reach = reach
+	rc.Reach, rc.Traces = reach, traced.tracing()
 	if !problems.HasErrors() {
 		await(freshLists, s.log, s.super.busy)
 	}
@@ -249,7 +262,10 @@ func (s *service) apply(cfg *policies.Config, generation uint64) error {
 	routes.Begin()
 	resolvers.reach(routes)
 	prevResolvers.leave(resolvers) // flows under way make new connections
-	s.now.Store(&applied{generation, cfg, routes, pacs, sources, resolvers, reach, watchGeoIP(cfg, s.log)})
+	s.now.Store(&applied{generation, cfg, routes, pacs, sources, resolvers, reach, watchGeoIP(cfg, s.log), traced})
+	if prevTraces != nil && traced != prevTraces {
+		go prevTraces.close(s.log) // flows that end from now on are recorded by the new one
+	}
 	prevReach.Close() // flows under way keep what it knew
 	if cur != nil {
 		cur.geoip.stop()
@@ -386,6 +402,9 @@ func (s *service) stop(hurry context.Context) (cut int) {
 	}
 	s.closeRecords()
 	s.history.Close()
+	if cur != nil {
+		cur.traces.close(s.log)
+	}
 	if s.door != nil {
 		closeDoor(s.door)
 	}

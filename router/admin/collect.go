@@ -70,6 +70,10 @@ var (
 	descRecordsWritten   = desc("records_written_total", "Records that reached the place they go to beside the journal.", "to")
 	descRecordsDropped   = desc("records_dropped_total", "Records that were lost on the way there, because the queue was full or writing failed.", "to")
 	descRecordFailures   = desc("records_write_failures_total", "Writes of records that failed.", "to")
+	descTraceFlows       = desc("trace_flows_total", "Flows of which spans were made.")
+	descTraceDropped     = desc("trace_flows_dropped_total", "Flows that were to be traced and of which no spans were made, since too many waited.")
+	descTraceExported    = desc("trace_spans_exported_total", "Spans that the collector has taken.")
+	descTraceFailed      = desc("trace_spans_failed_total", "Spans that the collector has not taken.")
 	descOpened           = desc("opened_tunnels_total", "Tunnels whose TLS was opened.")
 	descRejected         = desc("opened_rejected_total", "Clients that did not accept our certificate.")
 	descPassed           = desc("opened_passed_total", "Tunnels passed through, because their client had rejected our certificate before.")
@@ -84,7 +88,7 @@ func (c *statusCollector) Describe(ch chan<- *prometheus.Desc) {
 		descMemberCheck, descMemberChecks, descMemberCheckFails, descUpstreamCheck, descUpstreamChecks, descUpstreamCheckNo, descRetriesRefused, descListEntries, descListReady, descListFresh, descListAge, descListLoads, descListFailures, descPACReady, descPACFresh, descPACAge, descPACLoadFailures, descPACCalls, descPACHits, descPACFailures, descPACMemberUp, descPACMemberOut, descPACUndeclared, descPACUndeclaredOut,
 		descLookups, descLookupHits, descLookupStale, descLookupFailures, descLookupEntries, descQueries, descQueryLatency, descServerUp,
 		descReachable, descNetworkChanges, descRecordsWritten, descRecordsDropped, descRecordFailures, descJournalRecords, descJournalDropped, descJournalFailures, descJournalAside, descJournalDeleted,
-		descJournalWriting, descJournalQueued, descJournalBytes, descJournalFiles, descJournalOldest, descOpened, descRejected, descPassed, descMinted, descCAEnd} {
+		descJournalWriting, descJournalQueued, descJournalBytes, descJournalFiles, descJournalOldest, descTraceFlows, descTraceDropped, descTraceExported, descTraceFailed, descOpened, descRejected, descPassed, descMinted, descCAEnd} {
 		ch <- d
 	}
 }
@@ -210,6 +214,12 @@ func (c *statusCollector) Collect(ch chan<- prometheus.Metric) {
 		if j.Oldest != nil {
 			gauge(descJournalOldest, float64(j.Oldest.Unix()))
 		}
+	}
+	if t := s.Traces; t != nil {
+		counter(descTraceFlows, t.Flows)
+		counter(descTraceDropped, t.Dropped)
+		counter(descTraceExported, t.Exported)
+		counter(descTraceFailed, t.Failed)
 	}
 	if o := s.Opened; o != nil {
 		counter(descOpened, o.Tunnels)

@@ -102,6 +102,7 @@ type Status struct {
 	Records    []RecordStatus   `json:"records,omitempty"` // places that records go to beside it
 	GeoIP      *GeoIPStatus     `json:"geoip,omitempty"`   // nil = there is no database
 	Door       *DoorStatus      `json:"door,omitempty"`    // this one
+	Traces     *TraceStatus     `json:"traces,omitempty"`  // nil = none are made
 	Panics     uint64           `json:"panics"`
 	Unverified []string         `json:"unverified,omitempty"` // upstreams and rules that take any certificate (verify = false)
 	Opened     *OpenedStatus    `json:"opened,omitempty"`     // nil = no rule opens tunnels, and none was opened
@@ -408,4 +409,14 @@ type RecordStatus struct {
 	Dropped  uint64 `json:"dropped_total"`
 	Failures uint64 `json:"failures_total"`
 	Error    string `json:"error,omitempty"` // why writing fails at present
+}
+
+// TraceStatus says how the export of distributed traces goes.
+type TraceStatus struct {
+	Endpoint string `json:"endpoint"`
+	Flows    uint64 `json:"flows_total"`         // of which spans were made
+	Dropped  uint64 `json:"flows_dropped_total"` // of which none were made, since too many waited
+	Exported uint64 `json:"spans_exported_total"`
+	Failed   uint64 `json:"spans_failed_total"` // that the collector has not taken
+	Error    string `json:"error,omitempty"`    // why exporting fails at present
 }
