@@ -65,6 +65,10 @@ type Meter interface {
 	SessionClosed(listener string)
 	SessionRefused(listener, reason string)
 	FlowClosed(f *connmodel.Flow)
+	// FirstFlow is called beside FlowClosed for the first flow of a client connection.
+	FirstFlow(f *connmodel.Flow)
+	// ClientTLS is called when the TLS handshake with a client is done, took being the time since it was accepted.
+	ClientTLS(listener string, took time.Duration)
 	CertificateWarned(side connmodel.Side, upstream string, reason connmodel.ChainVerdict)
 	Panicked()
 }

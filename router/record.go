@@ -2,6 +2,7 @@ package router
 
 import (
 	"sync/atomic"
+	"time"
 
 	"viaduct/connmodel"
 )
@@ -72,7 +73,18 @@ func (s *session) finish(rec *connmodel.Recorder, e connmodel.FlowEnd) {
 	}
 	s.r.traced(f)
 	s.r.opt.Meter.FlowClosed(f)
+	if s.first(f, rec) {
+		s.r.opt.Meter.FirstFlow(f)
+	}
 	s.r.opt.Log.Close(f)
+}
+
+// first reports whether f is what a client connection was made for: no further request on it, nor one inside, and not one that never came.
+func (s *session) first(f *connmodel.Flow, rec *connmodel.Recorder) bool {
+	if s.kept || f.Protocol == connmodel.ProtocolUDP || f.Error != nil && f.Error.Phase == connmodel.PhaseHandshake {
+		return false
+	}
+	return s.inner == nil || s.inner.by == s && s.inner.rec == rec
 }
 
 type noLog struct{}
@@ -88,4 +100,6 @@ func (noMeter) SessionClosed(string)                                            
 func (noMeter) SessionRefused(string, string)                                    {}
 func (noMeter) CertificateWarned(connmodel.Side, string, connmodel.ChainVerdict) {}
 func (noMeter) FlowClosed(*connmodel.Flow)                                       {}
+func (noMeter) FirstFlow(*connmodel.Flow)                                        {}
+func (noMeter) ClientTLS(string, time.Duration)                                  {}
 func (noMeter) Panicked()                                                        {}

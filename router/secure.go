@@ -60,6 +60,7 @@ func (s *session) secure() bool {
 	info := connmodel.NewTLSInfo(&cs, under.alpn, false)
 	s.clientCertificate(p, &cs, info)
 	s.live.TLSEstablished(info)
+	s.r.opt.Meter.ClientTLS(s.name, time.Since(s.started))
 	under.alpn, under.versions = nil, nil // the connection may live for long
 	t.user, _ = t.by.user(&cs)            // it has been asked in the handshake already
 	t.conn, t.http2 = c, cs.NegotiatedProtocol == "h2"

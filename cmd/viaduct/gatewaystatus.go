@@ -4,6 +4,7 @@ import (
 	"os"
 	"time"
 
+	"viaduct/policies"
 	"viaduct/router"
 	"viaduct/router/admin"
 	"viaduct/router/intercept"
@@ -72,6 +73,23 @@ func (s *service) Status() *admin.Status {
 		st.Pools = append(st.Pools, x)
 	}
 	return st
+}
+
+// labelNames are the names that metrics are labelled with.
+func labelNames(cfg *policies.Config) (n admin.Names) {
+	for i := range cfg.Listeners {
+		n.Listeners = append(n.Listeners, cfg.Listeners[i].Name)
+	}
+	for i := range cfg.Upstreams.Upstreams {
+		n.Upstreams = append(n.Upstreams, cfg.Upstreams.Upstreams[i].Name)
+	}
+	for policy, p := range cfg.Programs {
+		n.Rules = append(n.Rules, [2]string{policy, ""}) // that no rule took
+		for _, rule := range p.Rules() {
+			n.Rules = append(n.Rules, [2]string{policy, rule.Rule})
+		}
+	}
+	return n
 }
 
 // vitals is what the history of the gateway wants to know every second.

@@ -262,6 +262,7 @@ func (s *service) apply(cfg *policies.Config, generation uint64) error {
 	routes.Begin()
 	resolvers.reach(routes)
 	prevResolvers.leave(resolvers) // flows under way make new connections
+	s.metrics.Meter().Configured(labelNames(cfg))
 	s.now.Store(&applied{generation, cfg, routes, pacs, sources, resolvers, reach, watchGeoIP(cfg, s.log), traced})
 	if prevTraces != nil && traced != prevTraces {
 		go prevTraces.close(s.log) // flows that end from now on are recorded by the new one

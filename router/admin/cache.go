@@ -9,8 +9,12 @@ import (
 // other stands for all labels beyond the bound of a cache.
 const other = "other"
 
-// maxChildren bounds each family. Labels come from configurations, and a process may see many of those in its life.
-const maxChildren = 10_000
+// maxChildren bounds each family, maxTimed those with histograms, which take some 3 KB each. Labels come from configurations, and a process
+// may see many of those in its life.
+const (
+	maxChildren = 10_000
+	maxTimed    = 1000
+)
 
 // cache keeps metrics by their labels. Reading what has been there for a while takes no lock and allocates nothing (a sync.Map
 // would allocate its key). What is new stays behind the lock until it has been asked for as often as there are entries; then all
@@ -20,6 +24,7 @@ type cache[K comparable, V any] struct {
 	mu        sync.Mutex
 	all       map[K]V // what is published and what is new; nil = nothing is new
 	misses    int
+	most      int // entries, beside those for overflow; 0 = maxChildren
 }
 
 func (c *cache[K, V]) get(k K) (v V, ok bool) {
@@ -43,7 +48,7 @@ func (c *cache[K, V]) put(k, overflow K, create func(K) V) V {
 		}
 	}
 	v, ok := c.all[k]
-	if !ok && len(c.all) >= maxChildren {
+	if !ok && len(c.all) >= c.limit() {
 		k = overflow
 		v, ok = c.all[k]
 	}
@@ -57,6 +62,30 @@ func (c *cache[K, V]) put(k, overflow K, create func(K) V) V {
 		c.all, c.misses = nil, 0
 	}
 	return v
+}
+
+func (c *cache[K, V]) limit() int {
+	if c.most > 0 {
+		return c.most
+	}
+	return maxChildren
+}
+
+// drop forgets all that gone says.
+func (c *cache[K, V]) drop(gone func(K, V) bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	m := c.all
+	if m == nil {
+		p := c.published.Load()
+		if p == nil {
+			return
+		}
+		m = maps.Clone(*p)
+	}
+	maps.DeleteFunc(m, gone)
+	c.published.Store(&m)
+	c.all, c.misses = nil, 0
 }
 
 // each calls f for everything there is. f must not call the cache.

@@ -16,6 +16,7 @@ var (
 	descGeneration       = desc("config_generation", "Number of the configuration in force; 1 is the first one.")
 	descReloadOK         = desc("config_last_reload_success", "1 when the last reading of the configuration was applied, 0 when it was refused.")
 	descReloadTime       = desc("config_last_reload_timestamp_seconds", "When the configuration was last read, applied or not.")
+	descListenerEnd      = desc("listener_certificate_not_after_timestamp_seconds", "When the first of the certificates that the listener shows its clients expires.", "listener")
 	descUpstreamUp       = desc("upstream_up", "1 unless the upstream never worked, failed several times in a row, or a pool has ejected it or finds it down.", "upstream")
 	descUpstreamOpen     = desc("upstream_connections_open", "Connections through the upstream, and attempts under way.", "upstream")
 	descUpstreamTries    = desc("upstream_attempts_total", "Attempts through the upstream.", "upstream")
@@ -83,7 +84,7 @@ var (
 
 // Describe implements prometheus.Collector.
 func (c *statusCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descBuild, descGeoIPBuilt, descGeoIPFresh, descGeoIPBroken, descGeneration, descReloadOK, descReloadTime, descUpstreamUp, descUpstreamOpen, descUpstreamTries,
+	for _, d := range []*prometheus.Desc{descBuild, descGeoIPBuilt, descGeoIPFresh, descGeoIPBroken, descGeneration, descReloadOK, descReloadTime, descListenerEnd, descUpstreamUp, descUpstreamOpen, descUpstreamTries,
 		descUpstreamFailures, descClosed, descMemberUp, descMemberEjections,
 		descMemberCheck, descMemberChecks, descMemberCheckFails, descUpstreamCheck, descUpstreamChecks, descUpstreamCheckNo, descRetriesRefused, descListEntries, descListReady, descListFresh, descListAge, descListLoads, descListFailures, descPACReady, descPACFresh, descPACAge, descPACLoadFailures, descPACCalls, descPACHits, descPACFailures, descPACMemberUp, descPACMemberOut, descPACUndeclared, descPACUndeclaredOut,
 		descLookups, descLookupHits, descLookupStale, descLookupFailures, descLookupEntries, descQueries, descQueryLatency, descServerUp,
@@ -110,6 +111,11 @@ func (c *statusCollector) Collect(ch chan<- prometheus.Metric) {
 		gauge(descGeoIPBuilt, float64(g.Built.Unix()))
 		gauge(descGeoIPFresh, bit(g.Error == "" && !g.Old))
 		counter(descGeoIPBroken, g.Broken)
+	}
+	for i := range s.Listeners {
+		if l := &s.Listeners[i]; l.CertificateEnd != nil {
+			gauge(descListenerEnd, float64(l.CertificateEnd.Unix()), l.Name)
+		}
 	}
 	for i := range s.Upstreams {
 		u := &s.Upstreams[i]

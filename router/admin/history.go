@@ -33,6 +33,7 @@ type History struct {
 	previous reading
 	seen     Vitals
 	flowRate rates
+	ended    rates // bytes of ended flows at the last look
 
 	last     clocks // at the last reading
 	lastTick int64  // second up to which is written
@@ -137,7 +138,7 @@ type clocks struct {
 	mono time.Duration
 }
 
-// rates are what the looks at open flows said last.
+// rates are numbers for both directions.
 type rates struct{ up, down float64 }
 
 // NewHistory returns a History of what m counts; look is asked for the rest, from one goroutine.
@@ -170,6 +171,7 @@ func (h *History) Close() {
 func (h *History) run(stop, done chan struct{}) {
 	defer close(done)
 	begun := time.Now()
+	pruned := begun
 	t := time.NewTimer(0)
 	defer t.Stop()
 	for {
@@ -179,6 +181,10 @@ func (h *History) run(stop, done chan struct{}) {
 		case <-t.C:
 		}
 		now := time.Now()
+		if now.Sub(pruned) >= time.Minute {
+			pruned = now
+			h.meter.prune(now)
+		}
 		h.sample(now.Round(0), now.Sub(begun))
 		now = time.Now() // whole seconds of the wall clock, which may have been set meanwhile
 		t.Reset(now.Truncate(time.Second).Add(time.Second + time.Millisecond).Sub(now))
@@ -199,7 +205,7 @@ func (h *History) sample(now time.Time, mono time.Duration) {
 		r.up, r.down = r.endedUp+float64(h.seen.Up), r.endedDown+float64(h.seen.Down)
 		h.noteStates(now, !first)
 		h.begin(clocks{now, mono}, tick, r)
-		h.looked, h.rest, h.flowRate = mono, 0, rates{}
+		h.looked, h.rest, h.flowRate, h.ended = mono, 0, rates{}, rates{r.endedUp, r.endedDown}
 		for i := range h.rings {
 			h.rings[i].base = r.connects
 		}
@@ -274,7 +280,12 @@ func (h *History) lookAgain(now time.Time, r *reading, seconds float64, d *delta
 		h.rest = 0
 	}
 	p := &h.previous
-	r.up, r.down = max(r.endedUp+float64(h.seen.Up), p.up), max(r.endedDown+float64(h.seen.Down), p.down)
+	r.up, r.down = r.endedUp+float64(h.seen.Up), r.endedDown+float64(h.seen.Down)
+	if r.endedUp < h.ended.up || r.endedDown < h.ended.down { // series of a listener that is no more were taken away
+		p.up, p.down = r.up, r.down
+	}
+	h.ended = rates{r.endedUp, r.endedDown}
+	r.up, r.down = max(r.up, p.up), max(r.down, p.down)
 	h.flowRate = rates{(r.up - p.up) / seconds, (r.down - p.down) / seconds}
 	for _, u := range h.seen.Upstreams {
 		x := [4]float64{bit(u.Up), 0, 0, float64(u.Open)}

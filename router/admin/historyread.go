@@ -48,7 +48,7 @@ func (m *Meter) read() reading {
 			return
 		}
 		scratch.Reset()
-		if h, ok := a.seconds.(prometheus.Metric); ok && h.Write(&scratch) == nil {
+		if h, ok := a.seconds.Observer.(prometheus.Metric); ok && h.Write(&scratch) == nil {
 			r.connects.add(scratch.GetHistogram())
 		}
 	})
