@@ -543,7 +543,7 @@ func (r *lightReader) next() *connmodel.Flow {
 		f.Response = &connmodel.Response{Status: r.number()}
 	}
 	if bit(has, 6) {
-		f.Reply = &connmodel.Reply{Code: r.number(), Early: bit(r.uint(), 0)}
+		f.Reply = &connmodel.Reply{Code: int32(r.number()), Early: bit(r.uint(), 0)}
 	}
 	if bit(has, 7) {
 		f.Error = r.error()

@@ -377,14 +377,14 @@ func TestFaults(t *testing.T) {
 		{"429 for ever", func(*receiver) http.HandlerFunc {
 			return func(w http.ResponseWriter, _ *http.Request) {
 				w.Header().Set("Retry-After", "3600")
-				http.Error(w, "slow down", 429)
+				http.Error(w, "slow down", http.StatusTooManyRequests)
 			}
 		}, "", true, ""},
 		{"503 once", func(r *receiver) http.HandlerFunc {
 			return func(w http.ResponseWriter, q *http.Request) {
 				if r.asked.Load() == 1 {
 					w.Header().Set("Retry-After", "0")
-					http.Error(w, "not yet", 503)
+					http.Error(w, "not yet", http.StatusServiceUnavailable)
 					return
 				}
 				r.take(w, q)
