@@ -28,6 +28,7 @@ type opened struct {
 	proto    connmodel.Protocol  // by which it did
 	user     string
 	proved   proved                 // for proxies that are shown it
+	first    bool                   // nothing was asked for on the connection before
 	held     atomic.Bool            // the target's name was held against the address (VerifyName)
 	scheme   string                 // of the requests: "https", or "http" when the client spoke no TLS
 	name     string                 // the server name that the client's TLS asked for; "" = none
@@ -65,7 +66,7 @@ func (o *opened) like(a connmodel.Address) bool {
 // serveOpened is the way of a tunnel whose TLS ends here. The client is told yes first, because before that it sends nothing; then come
 // the server's handshake, the client's, and the requests.
 func (s *session) serveOpened(p *pin, rec *connmodel.Recorder, proto connmodel.Protocol, f *connmodel.Facts, pl *plan) {
-	o := &opened{rec: rec, target: f.Target, address: Destination(f, pl.d), proto: proto, user: f.User, proved: s.proved, scheme: "https", timeouts: pl.timeouts, by: s}
+	o := &opened{rec: rec, target: f.Target, address: Destination(f, pl.d), proto: proto, user: f.User, proved: s.proved, scheme: "https", timeouts: pl.timeouts, by: s, first: !s.kept}
 	o.held.Store(pl.d.VerifyName && f.NamedInside())
 	s.inner = o
 	s.inside.Store(o)

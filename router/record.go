@@ -81,10 +81,13 @@ func (s *session) finish(rec *connmodel.Recorder, e connmodel.FlowEnd) {
 
 // first reports whether f is what a client connection was made for: no further request on it, nor one inside, and not one that never came.
 func (s *session) first(f *connmodel.Flow, rec *connmodel.Recorder) bool {
-	if s.kept || f.Protocol == connmodel.ProtocolUDP || f.Error != nil && f.Error.Phase == connmodel.PhaseHandshake {
+	if e := f.Error; f.Protocol == connmodel.ProtocolUDP || e != nil && f.Decided.IsZero() && (e.Phase == connmodel.PhaseHandshake || e.Phase == connmodel.PhaseTLS) {
 		return false
 	}
-	return s.inner == nil || s.inner.by == s && s.inner.rec == rec
+	if o := s.inner; o != nil {
+		return o.first && o.by == s && o.rec == rec
+	}
+	return !s.kept
 }
 
 type noLog struct{}

@@ -163,7 +163,7 @@ func (s *session) noteRequest(rec *connmodel.Recorder, f *connmodel.Facts) {
 // request says nothing of those that follow on the connection, so each is decided, and carried, by itself; the tunnel's own record ends
 // with it.
 func (s *session) serveSeen(p *pin, rec *connmodel.Recorder, proto connmodel.Protocol, f *connmodel.Facts, d *connmodel.Decision) {
-	s.inner = &opened{rec: rec, target: f.Target, address: Destination(f, d), proto: proto, user: f.User, scheme: "http", timeouts: p.gen.cfg.Limits.timeouts(d), by: s}
+	s.inner = &opened{rec: rec, target: f.Target, address: Destination(f, d), proto: proto, user: f.User, scheme: "http", timeouts: p.gen.cfg.Limits.timeouts(d), by: s, first: !s.kept}
 	s.inside.Store(s.inner)
 	s.inner.held.Store(d.VerifyName && f.NamedInside())
 	s.peek = peek{} // what is inside is answered inside

@@ -54,6 +54,19 @@ func printStatus(w io.Writer, s *admin.Status) error {
 	fmt.Fprintf(t, "configuration\t%d, from %s\n", s.Generation, said(s.Files))
 	fmt.Fprintf(t, "last reading\t%s\n", reloadLine(p, &s.LastReload))
 	fmt.Fprintf(t, "sessions\t%d open, %d since the start, %d flows recorded\n", s.Sessions.Open, s.Sessions.Total, s.Sessions.Flows)
+	if x := s.Traces; x != nil {
+		line := fmt.Sprintf("%d flows to %s", x.Flows, printable(x.Endpoint))
+		if lost := x.Dropped; lost > 0 {
+			line += fmt.Sprintf(", %d dropped", lost)
+		}
+		if x.Failed > 0 {
+			line += fmt.Sprintf(", %d spans not taken", x.Failed)
+		}
+		if x.Error != "" {
+			line += ", " + p.bad("failing: "+printable(x.Error))
+		}
+		fmt.Fprintf(t, "traces\t%s\n", line)
+	}
 	if j := s.Journal; j != nil {
 		fmt.Fprintf(t, "journal\t%s\n", journalLine(p, j))
 	}

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
@@ -74,7 +75,12 @@ const maxErrorText = 300
 
 // oneLine makes what a collector said fit for a log.
 func oneLine(s string) string {
-	s = strings.Join(strings.Fields(strings.ToValidUTF8(s, "?")), " ")
+	s = strings.Join(strings.Fields(strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) && !unicode.IsSpace(r) || r == utf8.RuneError {
+			return '?'
+		}
+		return r
+	}, s)), " ")
 	if len(s) > maxErrorText {
 		i := maxErrorText
 		for i > 0 && !utf8.RuneStart(s[i]) {

@@ -459,7 +459,7 @@ func TestFaults(t *testing.T) {
 			if c.fails != (s.Failed > 0) || c.fails != (s.Exported == 0) || c.fails != (told.Load() > 0) {
 				t.Errorf("%d times told: %+v", told.Load(), s)
 			}
-			if strings.Contains(s.Error, "s3cret") || len(s.Error) > 400 || strings.ContainsAny(s.Error, "\n\r") || !strings.Contains(s.Error, c.says) {
+			if strings.Contains(s.Error, "s3cret") || len(s.Error) > 400 || strings.ContainsAny(s.Error, "\n\r\x1b") || !strings.Contains(s.Error, c.says) {
 				t.Errorf("says %q", s.Error)
 			}
 		})
