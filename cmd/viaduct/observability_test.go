@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"net/url"
 	"os"
@@ -184,10 +185,21 @@ func serveHTTP(t *testing.T, h http.HandlerFunc) string {
 	return "http://" + s.Addr()
 }
 
+func total(line []*float64) (sum float64) {
+	for _, x := range line {
+		if x != nil {
+			sum += *x
+		}
+	}
+	return math.Round(sum)
+}
+
 // scrape returns what /metrics says.
-func (w *watchedGateway) scrape() string {
+func (w *watchedGateway) scrape() string { return w.ask("/metrics") }
+
+func (w *watchedGateway) ask(path string) string {
 	w.t.Helper()
-	r, _ := http.NewRequest("GET", "http://"+w.at+"/metrics", nil)
+	r, _ := http.NewRequest("GET", "http://"+w.at+path, nil)
 	r.Header.Set("Authorization", "Bearer "+w.token)
 	res, err := http.DefaultClient.Do(r)
 	if err != nil {
@@ -287,6 +299,22 @@ func TestObservabilityNames(t *testing.T) {
 			t.Errorf("%s, which alerts need, is not there", name)
 		}
 	}
+	// The history of the last minutes has those flows, too, and the proxy that failed.
+	var last string
+	w.await("the flows in the history", func() bool {
+		last = w.ask("/v1/history?range=5m")
+		var h struct {
+			Series    map[string][]*float64
+			Upstreams []struct {
+				Name     string
+				Failures []*float64
+			}
+		}
+		if err := json.Unmarshal([]byte(last), &h); err != nil {
+			t.Fatalf("%v\n%.300s", err, last)
+		}
+		return total(h.Series["flows"]) == 3 && total(h.Series["attempts"]) >= 4 && len(h.Upstreams) == 1 && total(h.Upstreams[0].Failures) >= 1
+	})
 	w.await("spans", func() bool { return w.spans.Load() >= 3 })
 	seen := map[string]bool{}
 	w.await("a span of the failed hop", func() bool {
