@@ -100,6 +100,7 @@ func (m *Meter) prune(now time.Time) {
 	m.byRefusal.each(func(k refusalKey, c prometheus.Counter) { count(name{"listener", k.listener, ""}, c) })
 	m.byFlow.each(func(k flowKey, c *flowMetrics) { count(name{"listener", k.listener, ""}, c.flows) })
 	m.byRule.each(func(k ruleKey, c prometheus.Counter) { count(name{"rule", k.policy, k.rule}, c) })
+	m.byShadowRule.each(func(k shadowKey, c prometheus.Counter) { count(name{"listener", k.listener, ""}, c) })
 	m.byAttempt.each(func(k attemptKey, c *attemptMetrics) { count(name{"route", k.route, ""}, c.attempts) })
 	m.byHop.each(func(k hopKey, c prometheus.Counter) { count(name{"upstream", k.upstream, ""}, c) })
 	m.byCertificate.each(func(k certificateKey, c prometheus.Counter) { count(name{"upstream", k.upstream, ""}, c) })
@@ -135,6 +136,7 @@ func (m *Meter) forget(over map[name]bool) {
 	m.byRefusal.drop(func(k refusalKey, _ prometheus.Counter) bool { return over[name{"listener", k.listener, ""}] })
 	m.byFlow.drop(func(k flowKey, _ *flowMetrics) bool { return over[name{"listener", k.listener, ""}] })
 	m.byRule.drop(func(k ruleKey, _ prometheus.Counter) bool { return over[name{"rule", k.policy, k.rule}] })
+	m.byShadowRule.drop(func(k shadowKey, _ prometheus.Counter) bool { return over[name{"listener", k.listener, ""}] })
 	m.byAttempt.drop(func(k attemptKey, _ *attemptMetrics) bool { return over[name{"route", k.route, ""}] })
 	m.byHop.drop(func(k hopKey, _ prometheus.Counter) bool { return over[name{"upstream", k.upstream, ""}] })
 	m.byHopTime.drop(func(k hopTimeKey, _ *hopTimes) bool { return over[name{"upstream", k.upstream, ""}] })
@@ -148,6 +150,7 @@ func (m *Meter) forget(over map[name]bool) {
 			m.refused.DeletePartialMatch(labels)
 			m.flows.DeletePartialMatch(labels)
 			m.bytes.DeletePartialMatch(labels)
+			m.shadowFlows.DeletePartialMatch(labels)
 			m.handshakeSeconds.DeletePartialMatch(labels)
 			m.clientTLSSeconds.DeletePartialMatch(labels)
 		case "rule":
