@@ -136,7 +136,7 @@ func harOf(f *connmodel.Flow) *harEntry {
 	case f.Response != nil && f.Response.Status != 0:
 		e.Response.Status = f.Response.Status
 	case f.Reply != nil && f.Reply.Code >= 100 && f.Reply.Code < 600: // HTTP; SOCKS has smaller ones
-		e.Response.Status = f.Reply.Code
+		e.Response.Status = int(f.Reply.Code)
 	}
 	e.Response.StatusText = http.StatusText(e.Response.Status)
 	if f.Error != nil {

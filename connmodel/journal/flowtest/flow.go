@@ -77,7 +77,7 @@ func Flow(r *rand.Rand) *connmodel.Flow {
 		f.Error = Error(r)
 	}
 	if half(r) {
-		f.Reply = &connmodel.Reply{Code: pick(r, []int{0, 200, 403, 502}), Time: start}
+		f.Reply = &connmodel.Reply{Code: pick(r, []int32{0, 200, 403, 502}), Time: start}
 	}
 	if half(r) {
 		f.Metadata = map[string]string{pick(r, []string{"tls", "note", "a.b"}): Text(r)}
