@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"os/signal"
 	"sync"
@@ -33,6 +34,8 @@ compared by its name. Countries are those of the database of today; the time tha
 
 Proxies are compared by their names, and pools and chains by whether the way that was gone is still one of theirs.
 
+` + sinceHelp + `
+
 Exit codes: 0 nothing moves, 1 something moves or cannot be told, 2 usage, 255 it could not be found out: the policy has errors, or there is no journal.`
 
 // planQuestion is what plan is asked.
@@ -40,8 +43,8 @@ type planQuestion struct {
 	src       source
 	against   []string
 	journal   string
-	since     string
-	until     string
+	period    period
+	where     string
 	listeners []string
 	groups    int
 	examples  int
@@ -57,6 +60,7 @@ func newPlan() *cobra.Command {
 		Long:  planLong,
 		Example: "  viaduct plan next.hcl\n" +
 			"  viaduct plan --since 24h --listener lan next.hcl && viaduct reload\n" +
+			"  viaduct plan --where 'client.user == \"ann\"' next.hcl\n" +
 			"  viaduct plan --against viaduct.hcl --json next.hcl",
 		RunE: func(c *cobra.Command, args []string) error { return q.run(c, args) },
 	}
@@ -64,8 +68,9 @@ func newPlan() *cobra.Command {
 	f := c.Flags()
 	f.StringArrayVar(&q.against, "against", nil, "file or directory of the policy to compare with, in place of what was done; may be repeated")
 	f.StringVar(&q.journal, "journal", "", "directory of the journal; default: where the policy has it, or else the gateway that runs")
-	f.StringVar(&q.since, "since", "7d", "replay what ended since then: a length of time such as 90s, 1h, 7d, or a time as --at of explain takes it")
-	f.StringVar(&q.until, "until", "", "replay what ended before that; likewise")
+	f.StringVar(&q.period.since, "since", "7d", "replay what ended since then")
+	f.StringVar(&q.period.until, "until", "", "replay what ended before that")
+	f.StringVar(&q.where, "where", "", "replay connections for which this holds, an expression as for viaduct connections")
 	f.StringArrayVar(&q.listeners, "listener", nil, "replay flows of this listener; may be repeated")
 	f.IntVar(&q.groups, "groups", 20, "how many groups of each kind are listed; the rest is counted")
 	f.IntVar(&q.examples, "examples", 3, "how many targets of each group are listed")
@@ -104,7 +109,7 @@ func (q *planQuestion) run(c *cobra.Command, args []string) error {
 		}
 		defer closeOld()
 	}
-	query, err := q.query(cfg)
+	query, err := q.query(c, cfg)
 	if err != nil {
 		return err
 	}
@@ -258,23 +263,30 @@ func (b *planBar) end() {
 }
 
 // query says which records are replayed.
-func (q *planQuestion) query(cfg *policies.Config) (query journal.Query, err error) {
+func (q *planQuestion) query(c *cobra.Command, cfg *policies.Config) (query journal.Query, err error) {
 	zone := cfg.Gateway.Timezone
 	if zone == nil {
 		zone = time.Local
 	}
 	query = journal.Query{Light: true, Parallel: true}
 	now := time.Now()
-	if query.Since, err = planSince(q.since, zone, now); err != nil {
-		return query, usageError("--since %w", err)
+	if query.Since, query.Until, err = q.period.times(now, zone); err != nil {
+		return query, err
 	}
-	if q.until != "" {
-		if query.Until, err = planSince(q.until, zone, now); err != nil {
-			return query, usageError("--until %w", err)
+	if q.where != "" {
+		o := policies.FilterOptions{Now: now, Zone: zone}
+		if db := cfg.Gateway.GeoIP; db != nil {
+			o.Country = func(a netip.Addr) string { return db.Country(connmodel.Embedded(a)).Letters() }
 		}
-		if !query.Since.Before(query.Until) {
-			return query, usageError("--until is not after --since")
+		f, diags := policies.CompileFilter(q.where, o)
+		if diags.HasErrors() {
+			w := c.ErrOrStderr()
+			if err := diags.WriteText(w, colourful(w)); err != nil {
+				return query, planTrouble("%w", err)
+			}
+			return query, usageError("--where is no filter of connections")
 		}
+		query.Filter = f
 	}
 	if len(q.listeners) > 0 {
 		only := &connmodel.Filter{Op: connmodel.FilterTest, Field: connmodel.FilterFieldNamed("listener"), Cmp: connmodel.FilterIn}

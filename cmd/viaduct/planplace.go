@@ -2,12 +2,9 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"net/http"
 	"os"
-	"strconv"
-	"strings"
 	"time"
 
 	"viaduct/policies"
@@ -44,21 +41,4 @@ func (q *planQuestion) place(ctx context.Context, cfg *policies.Config, paths []
 		return "", planTrouble("%w", err)
 	}
 	return at.dir, nil
-}
-
-func planSince(text string, zone *time.Location, now time.Time) (time.Time, error) {
-	if days, ok := strings.CutSuffix(text, "d"); ok {
-		if n, err := strconv.ParseFloat(days, 64); err == nil {
-			return now.Add(-time.Duration(n * 24 * float64(time.Hour))), nil
-		}
-	}
-	if d, err := time.ParseDuration(text); err == nil && d >= 0 {
-		return now.Add(-d), nil
-	}
-	q := question{at: text}
-	t, err := q.time(zone)
-	if err != nil {
-		return t, fmt.Errorf("%s: write a length of time such as 90s, 1h, 7d, or a time such as 2026-11-23T20:15:00Z or '2026-11-23 20:15'", text)
-	}
-	return t, nil
 }
