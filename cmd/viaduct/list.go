@@ -26,7 +26,9 @@ import (
 )
 
 const listLong = `The lists of hosts and networks of a policy: how those of a running gateway are, a look at their web
-servers now, and what a file or URL would be as a list.`
+servers now, and what a file or URL would be as a list.
+
+Exit codes: 0 done, 1 it failed or the gateway is not reachable, 2 usage; of check and fetch see there.`
 
 func newList() *cobra.Command {
 	c := &cobra.Command{

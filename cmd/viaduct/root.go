@@ -12,7 +12,7 @@ Without a policy of your own, "viaduct run" listens on 127.0.0.1:3128 and takes 
 from HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY.
 
 Exit codes: 0 all is well, 1 problems were found or the command failed, 2 the command line is
-wrong; 255 from fmt and "upstream check" when it could not be found out.`
+wrong; 255 from fmt, plan and "upstream check" when it could not be found out.`
 
 // newRoot builds the command line. started becomes true when a command was found and its arguments are right.
 func newRoot() (root *cobra.Command, started *bool) {
@@ -40,6 +40,7 @@ func newRoot() (root *cobra.Command, started *bool) {
 	root.InitDefaultCompletionCmd()
 	root.AddCommand(newTop())
 	exemplify(root)
+	arrange(root)
 	return root, started
 }
 
