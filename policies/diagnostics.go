@@ -6,6 +6,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/hashicorp/hcl/v2"
 )
@@ -156,7 +157,7 @@ func (d Diagnostics) writeOne(b *strings.Builder, x *hcl.Diagnostic, color bool)
 	}
 	fmt.Fprintf(b, "%s: %s\n", paint(code, severity), paint(bold, printable(x.Summary)))
 	if line, from, width, ok := d.snippet(x.Subject); ok {
-		fmt.Fprintf(b, "  %s\n  %s%s\n", line, blank(line[:from]), paint(code, strings.Repeat("^", width)))
+		fmt.Fprintf(b, "  %s\n  %s%s\n", printable(line), blank(printable(line[:from])), paint(code, strings.Repeat("^", width)))
 	}
 	for _, s := range wrap(printable(x.Detail), 100) {
 		b.WriteString("  " + s + "\n")
@@ -209,7 +210,7 @@ func blank(s string) string {
 // printable keeps control characters of a policy file away from the terminal.
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {
-		if r < ' ' && r != '\t' && r != '\n' || r == 0x7f || r >= 0x80 && r < 0xa0 {
+		if r != '\t' && r != '\n' && !unicode.IsPrint(r) { // marks that turn the direction of writing, and what cannot be seen, too
 			return '?'
 		}
 		return r

@@ -22,9 +22,9 @@ func (e *explanation) print(w io.Writer) error {
 		from = e.Client
 	}
 	if e.User != "" {
-		from += " as " + visible(e.User)
+		from += " as " + printable(e.User)
 	}
-	fmt.Fprintf(w, "%s from %s on listener %s, %s\n", p.bold(visible(what)), from, e.Listener, e.Time.Format("Mon 2006-01-02 15:04 MST"))
+	fmt.Fprintf(w, "%s from %s on listener %s, %s\n", p.bold(printable(what)), from, e.Listener, e.Time.Format("Mon 2006-01-02 15:04 MST"))
 	for _, why := range e.Accept {
 		fmt.Fprintf(w, "%s: %s\n", p.bad("not let in"), why)
 	}

@@ -158,7 +158,7 @@ func reloadLine(p palette, r *admin.ReloadResult) string {
 		return p.good("applied") + " at " + at
 	}
 	first, _, _ := strings.Cut(r.Error, "\n")
-	return p.bad("refused") + " at " + at + ": " + visible(first)
+	return p.bad("refused") + " at " + at + ": " + printable(first)
 }
 
 func printListeners(w io.Writer, s *admin.Status) {
@@ -181,7 +181,7 @@ func printUpstreams(w io.Writer, s *admin.Status) {
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
 	fmt.Fprint(t, "\nUPSTREAM\tADDRESS\tSTATE\tCHECK\tOPEN\tATTEMPTS\tFAILURES\tLAST ERROR\n")
 	for _, u := range s.Upstreams {
-		fmt.Fprintf(t, "%s\t%s://%s\t%s\t%s\t%d\t%d\t%d\t%s\n", u.Name, u.Scheme, u.Address, u.State, checkWords(u.Check), u.Open, u.Attempts, u.Failures, visible(u.LastError))
+		fmt.Fprintf(t, "%s\t%s://%s\t%s\t%s\t%d\t%d\t%d\t%s\n", u.Name, u.Scheme, u.Address, u.State, checkWords(u.Check), u.Open, u.Attempts, u.Failures, printable(u.LastError))
 	}
 	t.Flush() // as above
 	p := palette(colourful(w))
@@ -300,6 +300,6 @@ func printMembers(t io.Writer, of string, members []admin.MemberStatus) {
 		if m.Connect > 0 {
 			connect = fmt.Sprintf("%.1f ms", m.Connect)
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%d\t%s\t%s\n", of, m.Route, state, checkWords(m.Check), m.Open, connect, visible(cmp.Or(m.Why, m.LastError)))
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%d\t%s\t%s\n", of, m.Route, state, checkWords(m.Check), m.Open, connect, printable(cmp.Or(m.Why, m.LastError)))
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"slices"
 	"strings"
 	"time"
 
@@ -94,7 +93,7 @@ func top(c *cobra.Command, o *topOptions) error {
 		return usageError("--where: %s", printable(first.refused))
 	}
 	m := newTopModel(ctx, door.look, o.interval, nil)
-	m.filter, m.utf8 = o.filter, utf8Locale()
+	m.filter, m.utf8 = o.filter, unicodeTerminal()
 	m.take(first)
 	if o.once {
 		return printFrame(c, m)
@@ -130,16 +129,4 @@ func printFrame(c *cobra.Command, m *topModel) error {
 func isTerminal(f *os.File) bool {
 	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
 	return err == nil
-}
-
-// utf8Locale reports whether the terminal takes UTF-8, as far as the environment knows (locale(7)).
-func utf8Locale() bool {
-	for _, name := range []string{"LC_ALL", "LC_CTYPE", "LANG"} {
-		if v := os.Getenv(name); v != "" {
-			_, codeset, _ := strings.Cut(strings.ToLower(v), ".")
-			codeset, _, _ = strings.Cut(codeset, "@")
-			return slices.Contains([]string{"utf-8", "utf8"}, codeset)
-		}
-	}
-	return false
 }

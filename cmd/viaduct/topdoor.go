@@ -42,7 +42,7 @@ type topLook struct {
 type topDetail struct {
 	Connection *connmodel.Flow `json:"connection"`
 	Open       bool            `json:"open"`
-	Today      json.RawMessage `json:"today"`
+	Today      *todayAnswer    `json:"today"` // nil = it was not asked
 }
 
 // topWish is what a look is to be at.

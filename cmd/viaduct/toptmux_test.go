@@ -122,7 +122,7 @@ func TestTopInATerminal(t *testing.T) {
 
 	// Its page, and back.
 	x.keys("Enter")
-	x.await(`(?s)connection .*open,.*here.*viaduct\.hcl:\d+.*attempt`)
+	x.await(`(?s)CONNECT .*result +open.*here.*viaduct\.hcl:\d+.*attempt.*relay`)
 	x.keys("Escape")
 	x.await(`AGE▲`)
 

@@ -475,74 +475,28 @@ func (m *topModel) pageLines(room int) []string {
 	return all[m.scroll:min(len(all), m.scroll+max(room, 0))]
 }
 
-// describe writes what is known of a flow.
+// describe is the page of a flow, as "viaduct connection" prints it, broken where the terminal ends.
 func (m *topModel) describe(f *connmodel.Flow) []string {
+	g := &flowPage{p: paints, zone: time.Local, now: m.now()}
+	g.d = drawing{width: max(m.width, 20), unicode: m.utf8, p: paints}
+	g.head(f)
+	g.decision(f)
+	g.way(f)
+	g.times(f)
+	g.certificates(f)
+	g.metadata(f)
+	if m.detail != nil && m.detail.Today != nil {
+		g.today(f, m.detail.Today)
+	}
+	text := g.String()
+	if !m.utf8 {
+		text = asciiOnly(text)
+	}
 	var out []string
-	line := func(label, format string, args ...any) {
-		out = append(out, m.wrap(paints.bold(fmt.Sprintf("%-10s", label)), fmt.Sprintf(format, args...))...)
-	}
-	state := "open, " + shortTime(m.now().Sub(f.Start))
-	if !f.End.IsZero() {
-		state = fmt.Sprintf("%s, took %s", strings.ReplaceAll(m.text(string(f.Reason)), "_", " "), shortTime(f.End.Sub(f.Start)))
-	}
-	line("connection", "%s  %s", f.ID, state)
-	line("target", "%s by %s", m.text(f.Target.String()), m.text(string(f.Protocol)))
-	if c := f.Client; c != nil {
-		who := m.text(c.Address.String()) + " on listener " + m.text(c.Listener)
-		if c.User != "" {
-			who += " as " + m.text(c.User)
-		}
-		line("client", "%s", who)
-	}
-	if r := f.Request; r != nil {
-		line("request", "%s %s", m.text(r.Method), m.text(r.Scheme+"://"+r.Host+r.Path))
-	}
-	if d := f.Decision; d != nil {
-		what := "via " + m.text(d.Route)
-		if d.Denied() {
-			what = paints.bad("denied")
-		}
-		line("decision", "%s by rule %s/%s (%s)", what, m.text(d.Policy), m.text(cmp.Or(d.Rule, "none")), m.text(d.Where()))
-		for i := range d.Shadow {
-			v := &d.Shadow[i]
-			line("shadow", "%s %s by rule %s (%s:%d)", m.text(string(v.Outcome)), m.text(v.Route), m.text(v.Rule), m.text(v.File), v.Line)
-		}
-	}
-	line("bytes", "%s up, %s down", shortBytes(f.Up), shortBytes(f.Down))
-	if e := f.Error; e != nil {
-		line("error", "%s", paints.bad(m.text(e.Error())))
-	}
-	if s := f.Server; s != nil {
-		for i := range s.Attempts {
-			a := &s.Attempts[i]
-			took := "under way"
-			if !a.End.IsZero() {
-				took = shortTime(a.End.Sub(a.Start))
-			}
-			line(fmt.Sprintf("attempt %d", a.Number), "%s  %s", m.text(a.Route), took)
-			for j := range a.Hops {
-				line("", "%s", m.hopLine(&a.Hops[j]))
-			}
-		}
+	for line := range strings.Lines(text) {
+		out = append(out, m.wrap("", strings.TrimSuffix(line, "\n"))...)
 	}
 	return out
-}
-
-func (m *topModel) hopLine(h *connmodel.HopResult) string {
-	name := cmp.Or(h.Upstream, "server")
-	parts := []string{fmt.Sprintf("%d. %s %s %s", h.Index, m.text(name), m.text(h.Protocol), m.text(h.Address.String()))}
-	for _, p := range []struct {
-		name string
-		d    time.Duration
-	}{{"dns", h.DNS}, {"tcp", h.TCP}, {"tls", h.TLS}, {"greeting", h.Greeting}, {"auth", h.Auth}, {"connect", h.Connect}} {
-		if p.d > 0 {
-			parts = append(parts, p.name+" "+shortTime(p.d))
-		}
-	}
-	if h.Error != nil {
-		parts = append(parts, paints.bad(m.text(h.Error.Message)))
-	}
-	return strings.Join(parts, "  ")
 }
 
 // wrap breaks a text into lines behind a label.
