@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path"
 	"regexp"
 	"strings"
@@ -208,5 +209,28 @@ func TestForbidden(t *testing.T) {
 		if m == "" || harmless.MatchString(m) {
 			t.Errorf("%q would not be found", s)
 		}
+	}
+}
+
+// TestManual: the pictures of the manual are there, and small.
+func TestManual(t *testing.T) {
+	text, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := 0
+	pictures := regexp.MustCompile(`pictures/\w+\.png`).FindAllString(string(text), -1)
+	for _, name := range pictures {
+		st, err := os.Stat(name)
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		if all += int(st.Size()); st.Size() > 150_000 {
+			t.Errorf("%s has %d bytes", name, st.Size())
+		}
+	}
+	if len(pictures) < 3 || all > 1_000_000 {
+		t.Errorf("%d pictures of %d bytes", len(pictures), all)
 	}
 }

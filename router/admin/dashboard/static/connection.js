@@ -26,7 +26,8 @@ export default async function connection(ctx) {
     decided = x.today;
     const f = x.connection, r = row(f, x.open);
     const was = new Map([...main.querySelectorAll("details[data-name]")].map((d) => [d.dataset.name, d.open]));
-    fill(ctx.heading, r.target ? value(r.target, { max: 200 }) : "Connection without a target");
+    const q = f.request;
+    fill(ctx.heading, f.target ? value(q?.method ? `${q.method} ${f.target}${q.path ?? ""}` : f.target, { max: 120 }) : "Connection without a target");
     ctx.title(f.target ?? "Connection");
     close.hidden = !(x.open && mayWrite());
     fill(head, outcomeBadge(r), el("span.chip", null, f.protocol), el("span.mono.muted", null, f.id));
@@ -124,6 +125,15 @@ function hopNode(h, a, hops) {
     e && el("div.node-error", null, value(e.message, { max: 600 })));
 }
 
+// beyond is the server where the last proxy was sent a request for it: then it is no hop of ours.
+function beyond(f, a) {
+  const last = a.hops.at(-1);
+  if (!last?.upstream || !f.request) return null;
+  return el("li.node.end", null, el("div.node-name", null, "server"),
+    el("div.node-state", null, f.response && a.connected ? badge("good", `answered ${f.response.status}`) : badge("none", f.timestamp_end ? "no answer" : "asked")),
+    el("div.mono.muted", null, value(f.decision?.server ?? f.target ?? "")), el("div.muted", null, "asked by ", value(last.upstream)));
+}
+
 function attempts(f) {
   const s = f.server_conn;
   const client = el("li.node.end", null, el("div.node-name", null, "client"), el("div.node-state", null, f.error?.side === "client" ? badge("bad", "failed here") : badge("good", f.timestamp_end ? "was connected" : "connected")), el("div.mono.muted", null, value(f.client_conn?.address ?? "")), f.client_conn?.user && el("div", null, el("span.chip", null, value(f.client_conn.user))));
@@ -138,7 +148,7 @@ function attempts(f) {
   }
   return el("section.card", null, title, s.attempts_truncated && el("p.muted", null, "There were more attempts than are kept."), list.map((a) => el("div.attempt", null,
     list.length > 1 && el("h3", null, `Attempt ${a.number} `, value(a.route), " ", a.connected ? badge("good", "connected") : a.error ? badge("bad", "failed") : badge("none", "under way")),
-    chain(a.hops.map((h) => hopNode(h, a, a.hops)), `Attempt ${a.number}: ${plain(a.route)}`))));
+    chain([a.hops.map((h) => hopNode(h, a, a.hops)), beyond(f, a)], `Attempt ${a.number}: ${plain(a.route)}`))));
 }
 
 // --- the waterfall --------------------------------------------------------------

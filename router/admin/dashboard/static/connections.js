@@ -14,7 +14,7 @@ const PACE = 250; // ms between drawings
 
 const columns = [
   { key: "start", name: "Began", first: "down", sort: (r) => r.start, cls: "c-time", cell: (r) => [link(r.id, clock(r.start))] },
-  { key: "target", name: "Target", sort: (r) => r.target, cls: "c-target", cell: (r) => [el("div.clip", null, r.target ? value(r.target, { max: 200 }) : el("i.muted", null, "no target")), el("div.sub", null, r.protocol, r.error && [" · ", value(r.error, { cls: "bad-text" })])] },
+  { key: "target", name: "Target", sort: (r) => r.target, cls: "c-target", cell: (r) => [el("div.clip", null, r.target ? value(r.target, { max: 600 }) : el("i.muted", null, "no target")), el("div.sub", null, r.protocol, r.error && [" · ", value(r.error, { cls: "bad-text" })])] },
   { key: "outcome", name: "Outcome", sort: (r) => outcomeWord(r), cls: "c-outcome", cell: (r) => outcomeBadge(r) },
   { key: "client", name: "Client", sort: (r) => `${r.client} ${r.user}`, cls: "c-client", cell: (r) => [el("div.clip", null, value(r.client, { max: 60 })), el("div.sub.clip", null, r.user ? value(r.user, { max: 60 }) : value(r.listener, { max: 60 }))] },
   { key: "rule", name: "Rule", sort: (r) => r.rule, cls: "c-rule", cell: (r) => [el("div.clip", null, value(r.rule, { max: 80 })), el("div.sub.clip", null, place(r.file, r.line))] },

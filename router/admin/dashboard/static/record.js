@@ -23,7 +23,7 @@ export function row(f, open) {
   const s = f.server_conn, q = f.request;
   return {
     id: f.id, open: open ?? !end, start, end,
-    target: q?.host && q.method ? `${q.method} ${f.target ?? q.host}${(q.path ?? "").slice(0, 300)}` : (f.target ?? "").slice(0, 600),
+    target: q?.host && q.method ? `${q.method} ${f.target ?? q.host}${(q.path ?? "").slice(0, 250)}` : (f.target ?? "").slice(0, 300),
     host: f.target ?? "",
     protocol: f.protocol, client: clientOf(f.client_conn), user: f.client_conn?.user ?? "", listener: f.client_conn?.listener ?? "",
     rule: d ? ruleName(d.policy, d.rule) : "", denied: d?.outcome === "deny", route: s?.route || s?.via || d?.route || "",

@@ -13,7 +13,7 @@ const side = (r) => (r === "deny" ? badge("pause", "deny") : r === "undecided" ?
 
 export default async function shadow(ctx) {
   let since = ranges.some(([v]) => v === ctx.query.get("since")) ? ctx.query.get("since") : "24h";
-  const out = el("div");
+  const out = el("div.stack");
   ctx.tools.append(choice("Since", ranges, since, (v) => {
     since = v;
     setQuery({ since: v === "24h" ? "" : v });
