@@ -64,7 +64,7 @@ func TestHostileText(t *testing.T) {
 	b.says("<img src=x onerror=alert(1)>")
 	check("connections")
 	b.shoot("hostile-connections")
-	ids := ask[[]string](b, `[...document.querySelectorAll(".connections tbody a[href*='/connections/']")].map((a) => a.getAttribute("href").slice(1)).slice(0, 20)`)
+	ids := ask[[]string](b, `[...document.querySelectorAll(".connections tbody a[href*='/connections/']")].map((a) => a.getAttribute("href").slice(1)).filter((_, i) => i % 2 == 0).slice(0, 10)`)
 	for i, id := range ids {
 		b.to(id)
 		b.await("the page of a connection", `document.querySelector(".one .facts") !== null && location.hash === `+quote("#"+id))
@@ -81,7 +81,7 @@ func TestHostileText(t *testing.T) {
 	b.to("/policy")
 	b.says(hostile[3])
 	check("policy")
-	for _, s := range hostile {
+	for _, s := range []string{hostile[0], hostile[3], hostile[4]} {
 		b.to("/explain?" + url.Values{"target": {"http://www.shop.example/hostile" + s}, "user": {s}, "client": {s}}.Encode())
 		b.await("an answer", `document.querySelector(".answer > *") !== null`)
 		check("explain " + s)

@@ -42,7 +42,7 @@ func TestAccessible(t *testing.T) {
 		b.scheme(scheme)
 		for _, p := range everyPage(r) {
 			b.settled(p)
-			text := ask[string](b, `axe.run(document, { resultTypes: ["violations"] }).then((r) => JSON.stringify(r.violations.map((v) => ({ id: v.id, help: v.help, nodes: v.nodes.slice(0, 3).map((n) => n.html.slice(0, 300) + " :: " + n.failureSummary) }))))`)
+			text := ask[string](b, `axe.run(document, { resultTypes: ["violations"] }).then((r) => JSON.stringify(r.passes.length < 10 ? [{ id: "axe", help: "it has looked at next to nothing", nodes: [] }] : r.violations.map((v) => ({ id: v.id, help: v.help, nodes: v.nodes.slice(0, 3).map((n) => n.html.slice(0, 300) + " :: " + n.failureSummary) }))))`)
 			var found []struct {
 				ID, Help string
 				Nodes    []string

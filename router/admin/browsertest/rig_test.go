@@ -193,7 +193,8 @@ func (r *rig) start() {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	r.cmd = exec.Command(bin, "run", r.policy)
+	r.cmd = exec.Command(bin, "run", filepath.Base(r.policy))
+	r.cmd.Dir = r.dir
 	r.cmd.Env = append(os.Environ(), "HOME="+r.dir, "XDG_RUNTIME_DIR="+r.dir, "XDG_STATE_HOME="+r.dir, "VIADUCT_CONFIG=", "VIADUCT_ADMIN=", "NOTIFY_SOCKET=")
 	var said bytes.Buffer
 	r.cmd.Stdout, r.cmd.Stderr = &said, &said
