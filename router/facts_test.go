@@ -125,7 +125,7 @@ func (k *factsKept) differ(was *connmodel.Facts, f *connmodel.Flow) string {
 		for i := range 4 {
 			a, there := was.Request.Header.Lookup(name, i)
 			b, still := is.Request.Header.Lookup(name, i)
-			if (a != b || there != still) && strings.ToValidUTF8(a, "\ufffd") != b {
+			if (a != b || there != still) && string([]rune(a)) != b { // each octet that is no UTF-8 is replaced
 				return fmt.Sprintf("field %s was %q, is %q", name, a, b)
 			}
 		}

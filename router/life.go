@@ -171,9 +171,9 @@ func (s *session) abort(reason connmodel.CloseReason) (cut bool) {
 	return first && l.state != stateIdle
 }
 
-// closeFlow ends the flow that rec writes, at an operator's word, and reports whether it was still that one.
-func (s *session) closeFlow(rec *connmodel.Recorder) bool {
-	if s.flow.Load() != rec {
+// closeFlow ends the flow that rec writes, or the tunnel that is looked into, at an operator's word, and reports whether it was still that one.
+func (s *session) closeFlow(rec *connmodel.Recorder, inside *opened) bool {
+	if inside == nil && s.flow.Load() != rec {
 		return false
 	}
 	s.abort(connmodel.CloseAdmin)

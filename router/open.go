@@ -14,6 +14,8 @@ type openFlow struct {
 	rec *connmodel.Recorder
 	s   *session
 	t   *target // of a UDP association; nil otherwise
+	// inside is what the flow is when it is a tunnel that is looked into; nil otherwise.
+	inside *opened
 }
 
 // snapshot returns the flow as it is, with the bytes that its tunnel has carried so far.
@@ -23,6 +25,10 @@ func (o *openFlow) snapshot() *connmodel.Flow {
 		f.Up, f.Down = o.t.up.Load(), o.t.down.Load()
 		return f
 	}
+	if o.inside != nil {
+		f.Up, f.Down = o.inside.up.Load(), o.inside.down.Load()
+		return f
+	}
 	f.Up, f.Down = max(f.Up, o.s.tunnel.Up()), max(f.Down, o.s.tunnel.Down())
 	return f
 }
@@ -30,11 +36,15 @@ func (o *openFlow) snapshot() *connmodel.Flow {
 // eachOpen calls f for every open flow. f must not block.
 func (r *Router) eachOpen(f func(openFlow)) {
 	r.sessions.each(func(s *session) {
-		if rec := s.flow.Load(); rec != nil {
+		rec := s.flow.Load()
+		if rec != nil {
 			f(openFlow{rec: rec, s: s})
 		}
+		if o := s.inside.Load(); o != nil && o.rec != rec { // the tunnel itself, beside the request in it
+			f(openFlow{rec: o.rec, s: s, inside: o})
+		}
 		if a := s.assoc.Load(); a != nil {
-			a.each(func(t *target) { f(openFlow{t.rec, s, t}) })
+			a.each(func(t *target) { f(openFlow{rec: t.rec, s: s, t: t}) })
 		}
 	})
 }
@@ -86,7 +96,7 @@ func (r *Router) watched(rec *connmodel.Recorder) {
 }
 
 // CloseFlow ends an open flow at once, whatever it does: its record says CloseAdmin. With a plain request, or a tunnel, goes the client's
-// connection, or its stream; a UDP association goes with all its targets, and one of these by itself is deaf for a while. It reports whether
+// connection, or its stream; in a tunnel that is looked into requests of HTTP/2 that are under way are answered; a UDP association goes with all its targets, and one of these by itself is deaf for a while. It reports whether
 // there was such a flow.
 func (r *Router) CloseFlow(id connmodel.ID) bool {
 	var found *openFlow
@@ -101,5 +111,5 @@ func (r *Router) CloseFlow(id connmodel.ID) bool {
 	case found.t != nil:
 		return found.t.closeByAdmin()
 	}
-	return found.s.closeFlow(found.rec)
+	return found.s.closeFlow(found.rec, found.inside)
 }
