@@ -102,3 +102,14 @@ func (c *cache[K, V]) each(f func(K, V)) {
 		f(k, v)
 	}
 }
+
+// peek returns what is kept for k, also when it is new, and makes nothing.
+func (c *cache[K, V]) peek(k K) (v V, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.all != nil {
+		v, ok = c.all[k]
+		return v, ok
+	}
+	return c.get(k)
+}

@@ -18,6 +18,10 @@ var (
 	descReloadTime       = desc("config_last_reload_timestamp_seconds", "When the configuration was last read, applied or not.")
 	descListenerEnd      = desc("listener_certificate_not_after_timestamp_seconds", "When the first of the certificates that the listener shows its clients expires.", "listener")
 	descUpstreamUp       = desc("upstream_up", "1 unless the upstream never worked, failed several times in a row, or a pool has ejected it or finds it down.", "upstream")
+	descUpstreamDrained  = desc("upstream_drained", "1 when an operator took the upstream out of service.", "upstream")
+	descDraining         = desc("draining", "1 when no client is taken any more.")
+	descDoorRefused      = desc("door_refused_total", "Requests that the control door turned away, by why: token, host, origin, read_only.", "reason")
+	descEventReaders     = desc("event_readers", "Readers of the events of the control door.")
 	descUpstreamOpen     = desc("upstream_connections_open", "Connections through the upstream, and attempts under way.", "upstream")
 	descUpstreamTries    = desc("upstream_attempts_total", "Attempts through the upstream.", "upstream")
 	descUpstreamFailures = desc("upstream_failures_total", "Attempts that failed by the upstream's own fault.", "upstream")
@@ -84,7 +88,7 @@ var (
 
 // Describe implements prometheus.Collector.
 func (c *statusCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descBuild, descGeoIPBuilt, descGeoIPFresh, descGeoIPBroken, descGeneration, descReloadOK, descReloadTime, descListenerEnd, descUpstreamUp, descUpstreamOpen, descUpstreamTries,
+	for _, d := range []*prometheus.Desc{descBuild, descGeoIPBuilt, descGeoIPFresh, descGeoIPBroken, descGeneration, descReloadOK, descReloadTime, descListenerEnd, descUpstreamUp, descUpstreamDrained, descDraining, descDoorRefused, descEventReaders, descUpstreamOpen, descUpstreamTries,
 		descUpstreamFailures, descClosed, descMemberUp, descMemberEjections,
 		descMemberCheck, descMemberChecks, descMemberCheckFails, descUpstreamCheck, descUpstreamChecks, descUpstreamCheckNo, descRetriesRefused, descListEntries, descListReady, descListFresh, descListAge, descListLoads, descListFailures, descPACReady, descPACFresh, descPACAge, descPACLoadFailures, descPACCalls, descPACHits, descPACFailures, descPACMemberUp, descPACMemberOut, descPACUndeclared, descPACUndeclaredOut,
 		descLookups, descLookupHits, descLookupStale, descLookupFailures, descLookupEntries, descQueries, descQueryLatency, descServerUp,
@@ -105,6 +109,13 @@ func (c *statusCollector) Collect(ch chan<- prometheus.Metric) {
 	}
 	gauge(descBuild, 1, s.Version, s.Revision, s.GoVersion)
 	gauge(descGeneration, float64(s.Generation))
+	gauge(descDraining, bit(s.State != StateRunning))
+	if d := s.Door; d != nil {
+		for _, reason := range refusals {
+			counter(descDoorRefused, d.Refused[reason], reason)
+		}
+		gauge(descEventReaders, float64(d.Subscribers))
+	}
 	gauge(descReloadOK, bit(s.LastReload.OK))
 	gauge(descReloadTime, float64(s.LastReload.Time.UnixMilli())/1000)
 	if g := s.GeoIP; g != nil {
@@ -120,6 +131,7 @@ func (c *statusCollector) Collect(ch chan<- prometheus.Metric) {
 	for i := range s.Upstreams {
 		u := &s.Upstreams[i]
 		gauge(descUpstreamUp, bit(u.Up), u.Name)
+		gauge(descUpstreamDrained, bit(u.Drained), u.Name)
 		gauge(descUpstreamOpen, float64(u.Open), u.Name)
 		counter(descUpstreamTries, u.Attempts, u.Name)
 		counter(descUpstreamFailures, u.Failures, u.Name)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"net/http"
 	"slices"
 	"strconv"
@@ -25,7 +26,7 @@ const noJournal = "this gateway keeps no journal: gateway { journal {} } says wh
 // listing is a question about connections.
 type listing struct {
 	open, closed bool
-	filter       Filter
+	filter       *connmodel.Filter
 	since, until time.Time
 	limit        int
 	after        connmodel.ID // the last one that was shown
@@ -122,11 +123,11 @@ func (a *api) listing(w http.ResponseWriter, q query) (l listing, ok bool) {
 
 // means reports whether an open flow is asked for.
 func (l *listing) means(f *connmodel.Flow) bool {
-	return (l.since.IsZero() || !f.Start.Before(l.since)) && (l.until.IsZero() || !f.Start.After(l.until)) && (l.filter == nil || l.filter.Match(f))
+	return (l.since.IsZero() || !f.Start.Before(l.since)) && (l.until.IsZero() || !f.Start.After(l.until)) && l.filter.Match(f)
 }
 
 // filter compiles an expression; "" is nil, which means every flow.
-func (a *api) filter(w http.ResponseWriter, expression string) (Filter, bool) {
+func (a *api) filter(w http.ResponseWriter, expression string) (*connmodel.Filter, bool) {
 	if strings.TrimSpace(expression) == "" {
 		return nil, true
 	}
@@ -353,7 +354,7 @@ func strict(b []byte, v any) error {
 	if err := d.Decode(v); err != nil {
 		return err
 	}
-	if d.More() {
+	if _, err := d.Token(); err != io.EOF {
 		return errors.New("there is more behind it")
 	}
 	return nil

@@ -27,7 +27,7 @@ var eventTypes = []string{EventOpened, EventClosed, EventReload, EventUpstream, 
 type UpstreamEvent struct {
 	Pool  string `json:"pool,omitempty"` // "pool.corp"; "" = the upstream by itself
 	Route string `json:"route"`          // "upstream.corp_a"
-	State string `json:"state"`          // up, down, drained, undrained
+	State string `json:"state"`          // healthy, ejected, half_open, down, drained, undrained
 	Why   string `json:"why,omitempty"`
 }
 
@@ -168,15 +168,15 @@ func (e *Events) run(stop, ended chan struct{}) {
 
 // selection is what a reader wants to be told.
 type selection struct {
-	types  []string // nil = all
-	filter Filter   // of flows; nil = all
+	types  []string          // nil = all
+	filter *connmodel.Filter // of flows; nil = all
 }
 
 func (w *selection) wants(x *event) bool {
 	if w.types != nil && !slices.Contains(w.types, x.kind) {
 		return false
 	}
-	return x.flow == nil || w.filter == nil || w.filter.Match(x.flow)
+	return x.flow == nil || w.filter.Match(x.flow)
 }
 
 // subscriber is one reader.

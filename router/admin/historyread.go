@@ -37,7 +37,7 @@ func (m *Meter) read() reading {
 		r.endedDown += value(l.down)
 	})
 	m.byError.each(func(k errorKey, c prometheus.Counter) { r.errors[k.kind] += value(c) })
-	m.byRule.each(func(k ruleKey, c prometheus.Counter) { r.rules[k] += value(c) })
+	m.byRule.each(func(k ruleKey, c *ruleMetrics) { r.rules[k] += value(c) })
 	m.byAttempt.each(func(k attemptKey, a *attemptMetrics) {
 		n := value(a.attempts)
 		r.attempts += n

@@ -36,7 +36,8 @@ type Meter struct {
 	byListener    cache[string, *listenerMetrics]
 	byRefusal     cache[refusalKey, prometheus.Counter]
 	byFlow        cache[flowKey, *flowMetrics]
-	byRule        cache[ruleKey, prometheus.Counter]
+	byRule        cache[ruleKey, *ruleMetrics]
+	byShadow      cache[ruleKey, *ruleHits]
 	byShadowRule  cache[shadowKey, prometheus.Counter]
 	byError       cache[errorKey, prometheus.Counter]
 	byAttempt     cache[attemptKey, *attemptMetrics]
@@ -303,9 +304,12 @@ func (m *Meter) FlowClosed(f *connmodel.Flow) {
 		c.listener.down.Add(float64(f.Down))
 	}
 	if d := f.Decision; d != nil {
-		m.rule(ruleKey{d.Policy, d.Rule})
+		m.rule(ruleKey{d.Policy, d.Rule}, f)
 		if d.Shadow != nil || d.ShadowPolicy != nil {
 			m.shadows(k.listener, d)
+		}
+		for i := range d.Shadow {
+			m.shadow(ruleKey{d.Policy, d.Shadow[i].Rule}, f)
 		}
 	}
 	if e := f.Error; e != nil {
@@ -325,14 +329,6 @@ func (m *Meter) newFlow(k flowKey) *flowMetrics {
 		seconds:  timer{Observer: m.flowSeconds.WithLabelValues(string(k.protocol))},
 		listener: m.listener(k.listener),
 	}
-}
-
-func (m *Meter) rule(k ruleKey) {
-	c, ok := m.byRule.get(k)
-	if !ok {
-		c = m.byRule.put(k, ruleKey{other, other}, func(k ruleKey) prometheus.Counter { return m.ruleFlows.WithLabelValues(text(k.policy), text(k.rule)) })
-	}
-	c.Inc()
 }
 
 func (m *Meter) flowError(k errorKey) {

@@ -12,11 +12,6 @@ import (
 // What the door shows beyond the status it gets through the small interfaces of this file, which the program satisfies. All of them may be
 // called from many goroutines, and all of them are asked with a context that ends when the client leaves, or asks for too much.
 
-// Filter says which flows are meant.
-type Filter interface {
-	Match(f *connmodel.Flow) bool
-}
-
 // BadRequest is an error of the client's: it is answered with 400 and these words.
 type BadRequest struct{ Detail string }
 
@@ -37,9 +32,9 @@ type Records interface {
 
 // RecordQuery says which records are meant.
 type RecordQuery struct {
-	Since, Until time.Time // of their ends; zero = from the first on, up to now
-	Filter       Filter    // nil = all
-	Limit        int       // 0 = all
+	Since, Until time.Time         // of their ends; zero = from the first on, up to now
+	Filter       *connmodel.Filter // nil = all
+	Limit        int               // 0 = all
 	After        connmodel.ID
 }
 
@@ -106,7 +101,7 @@ type ShadowDifference struct {
 // Sources are where the answers come from that the Gateway does not give. A nil one is answered with 404 and a word why.
 type Sources struct {
 	// Compile reads a filter expression; an error is shown to the client.
-	Compile func(expression string) (Filter, error)
+	Compile func(expression string) (*connmodel.Filter, error)
 	// Records returns the records of flows that have ended, or nil where none are kept.
 	Records func() Records
 	// Config returns the policy in force; nil = none is yet.
