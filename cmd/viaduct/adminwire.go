@@ -2,9 +2,11 @@ package main
 
 import (
 	"crypto/tls"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/sirupsen/logrus"
 
@@ -17,7 +19,62 @@ import (
 // This file joins the control door with what it shows and does.
 
 // sources are where the door's answers come from.
-func (s *service) sources() admin.Sources { return admin.Sources{} }
+func (s *service) sources() admin.Sources {
+	return admin.Sources{Compile: s.compileFilter, Records: s.journalled, Shadow: s.shadowReport, Config: s.configuration, Rules: s.rules, Explain: s.explain, Today: s.today}
+}
+
+// configuration is the policy in force as it may be shown.
+func (s *service) configuration() *admin.Configuration {
+	cur := s.now.Load()
+	if cur == nil {
+		return nil
+	}
+	c := &admin.Configuration{Generation: cur.generation, Loaded: cur.since, Default: len(s.paths) == 0, Files: []admin.ConfigFile{}, Data: append([]string{}, cur.cfg.Data...)}
+	if cur.diagnostics != nil {
+		c.Diagnostics = json.RawMessage(cur.conceal()(string(cur.diagnostics))) // they quote lines
+	}
+	for _, f := range cur.cfg.Redacted() {
+		c.Files = append(c.Files, admin.ConfigFile(f))
+	}
+	return c
+}
+
+// rules are those in force, with what they took.
+func (s *service) rules() *admin.Rules {
+	cur := s.now.Load()
+	if cur == nil {
+		return nil
+	}
+	out := &admin.Rules{Generation: cur.generation, Loaded: cur.since, Rules: []admin.RuleStatus{}}
+	type key struct {
+		policy, rule string
+		shadow       bool
+	}
+	open := map[key]int{}
+	s.router.OpenDecisions(func(d *connmodel.Decision) {
+		if d.Generation != cur.generation {
+			return
+		}
+		open[key{d.Policy, d.Rule, false}]++
+		for i := range d.Shadow {
+			open[key{d.Policy, d.Shadow[i].Rule, true}]++
+		}
+	})
+	now := time.Now()
+	for _, r := range cur.cfg.Rules() {
+		x := admin.RuleStatus{Policy: r.Policy, Rule: r.Rule, File: r.File, Line: r.Line, Outcome: string(r.Outcome), Route: r.Route, Shadow: r.Shadow}
+		var last time.Time
+		x.Flows, last = s.metrics.Meter().RuleHits(r.Policy, r.Rule, r.Shadow, cur.generation)
+		x.Last = maybe(last)
+		if x.Open = open[key{r.Policy, r.Rule, r.Shadow}]; x.Open > 0 {
+			x.Flows += uint64(x.Open)
+			x.Last = &now
+		}
+		x.Never = x.Flows == 0
+		out.Rules = append(out.Rules, x)
+	}
+	return out
+}
 
 // Open implements admin.Gateway.
 func (s *service) Open(before connmodel.ID, yield func(*connmodel.Flow) bool) (open int) {

@@ -18,19 +18,25 @@ type doorClient struct {
 	address, token string
 	http           *http.Client
 	host           string
+	scheme         string
 }
 
 // open finds the door. Nothing is sent yet.
 func (k *control) open() (*doorClient, error) {
-	address, token, err := k.find()
+	found, err := k.find()
 	if err != nil {
 		return nil, err
 	}
-	d := &doorClient{address: address, token: token, host: "localhost"}
+	address := found.address
+	d := &doorClient{address: address, token: found.token, host: "localhost", scheme: "http"}
 	if !strings.HasPrefix(address, "unix:") {
 		d.host = address
 	}
+	if found.tls != nil {
+		d.scheme = "https"
+	}
 	d.http = &http.Client{Transport: &http.Transport{
+		TLSClientConfig: found.tls,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			var n net.Dialer
 			if path, ok := strings.CutPrefix(address, "unix:"); ok {
@@ -61,9 +67,9 @@ func (e *problemError) Error() string {
 	return fmt.Sprintf("the gateway at %s says: %s", e.address, e.detail)
 }
 
-// send sends a request. The caller closes the body. Any status but 200 with a problem in it is a *problemError.
+// send sends a request. The caller closes the body. Any status that is no success with a problem in it is a *problemError.
 func (d *doorClient) send(ctx context.Context, method, path string, body []byte) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, method, "http://"+d.host+path, bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, method, d.scheme+"://"+d.host+path, bytes.NewReader(body))
 	if err != nil {
 		return nil, fmt.Errorf("--admin %s: %w", d.address, err)
 	}
@@ -77,7 +83,7 @@ func (d *doorClient) send(ctx context.Context, method, path string, body []byte)
 	if err != nil {
 		return nil, unreachable(d.address, err)
 	}
-	if res.StatusCode != http.StatusOK && res.Header.Get("Content-Type") == "application/problem+json" {
+	if res.StatusCode >= 300 && res.Header.Get("Content-Type") == "application/problem+json" {
 		defer res.Body.Close()
 		var p struct{ Detail string }
 		text, err := io.ReadAll(io.LimitReader(res.Body, 1<<20))
@@ -104,7 +110,7 @@ func (d *doorClient) ask(ctx context.Context, method, path string, body []byte, 
 	if err != nil {
 		return false, fmt.Errorf("the answer from %s ended early: %w", d.address, err)
 	}
-	refused = res.StatusCode != http.StatusOK
+	refused = res.StatusCode >= 300
 	if err := json.Unmarshal(text, v); err != nil {
 		return refused, fmt.Errorf("what answers at %s is not a gateway (%s): %w", d.address, res.Status, err)
 	}

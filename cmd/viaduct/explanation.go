@@ -136,6 +136,7 @@ type explainer struct {
 	rc        *router.Config
 	table     *upstream.Table // the caller closes it
 	resolvers resolverSet
+	knows     []upstream.ReachStatus // what a running gateway knows of what can be reached
 }
 
 func newExplainer(cfg *policies.Config, q *question) (x *explainer, err error) {
@@ -167,6 +168,7 @@ func (x *explainer) flow(ctx context.Context, l *policies.Listener, f *connmodel
 	if err != nil {
 		return nil, err
 	}
+	reach.knows = x.knows
 	f.Reach = reach
 	d, need, trace := cfg.Programs[l.Policy].Explain(f)
 	for d == nil {

@@ -41,6 +41,9 @@ func (w *wellbeingLog) room(now time.Time) (ok bool, missed int) {
 }
 
 func (s *service) wellbeingChanged(c *upstream.Change) {
+	if c.Target.IsZero() {
+		s.events.Notify(admin.EventUpstream, admin.UpstreamEvent{Pool: c.Pool, Route: c.Route, State: string(c.To), Why: c.Why})
+	}
 	ok, missed := s.wellbeing.room(time.Now())
 	if missed > 0 {
 		s.log.WithField("missed", missed).Warn("health: there were more changes than are logged at a time; the metric viaduct_pool_member_up has them all")

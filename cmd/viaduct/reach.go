@@ -88,7 +88,8 @@ type reachOnce struct {
 	offline bool                       // nothing is to be tried
 	known   map[connmodel.Address]upstream.ReachStatus
 	order   []connmodel.Address
-	unsaid  bool // it was asked what is not known
+	unsaid  bool                   // it was asked what is not known
+	knows   []upstream.ReachStatus // by a gateway that runs, which tries it all the time
 }
 
 // newReachOnce reads --reachable, given by the caller where the flag is set.
@@ -127,6 +128,8 @@ func (r *reachOnce) Reachable(to connmodel.Address) bool {
 	switch {
 	case r.told != nil:
 		s = upstream.ReachStatus{Address: to, Reachable: r.told[to], Known: true}
+	case slices.ContainsFunc(r.knows, func(k upstream.ReachStatus) bool { return k.Address == to && k.Known }):
+		s = r.knows[slices.IndexFunc(r.knows, func(k upstream.ReachStatus) bool { return k.Address == to })]
 	case r.offline:
 		s, r.unsaid = upstream.ReachStatus{Address: to}, true
 	default:

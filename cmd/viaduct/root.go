@@ -35,6 +35,7 @@ func newRoot() (root *cobra.Command, started *bool) {
 	root.AddCommand(newRun(), newValidate(), newFmt(), newExplain(), newTrace(), newCert(), newTest(), newReload(), newStatus(), newDashboard(), newUpstream(), newCA(), newPAC(), newList(), newImport(), newResolve(), newVersion())
 	root.AddCommand(newPlan())
 	root.AddCommand(newJournal())
+	root.AddCommand(newDrain(), newClose())
 	root.AddCommand(newRun(), newValidate(), newFmt(), newExplain(), newTrace(), newCert(), newTest(), newReload(), newStatus(), newDashboard(), newUpstream(), newCA(), newPAC(), newList(), newImport(), newResolve(), newConnections(), newConnection(), newVersion())
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()

@@ -416,7 +416,7 @@ func (s *service) renewCredentials(cur *applied, printed commands, force bool) e
 		return nil
 	}
 	before := cur.routes.Secrets()
-	if err := s.apply(&cfg, cur.generation); err != nil {
+	if err := s.apply(&cfg, cur.generation, policies.Diagnostics{}); err != nil {
 		return fmt.Errorf("secrets of %s: %w", strings.Join(names, ", "), err)
 	}
 	s.printed = next

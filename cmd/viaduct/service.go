@@ -60,15 +60,18 @@ type service struct {
 
 // applied is the configuration in force.
 type applied struct {
-	generation uint64
-	cfg        *policies.Config
-	routes     *upstream.Table
-	pacs       pacSet
-	lists      listSet
-	resolvers  resolverSet
-	reach      *upstream.Reach
-	geoip      *geoWatch // nil = there is no database
-	traces     *traces   // nil = none are made
+	generation  uint64
+	since       time.Time
+	diagnostics json.RawMessage            // what there is to say of it; nil = nothing
+	conceal     func() func(string) string // made when somebody asks
+	cfg         *policies.Config
+	routes      *upstream.Table
+	pacs        pacSet
+	lists       listSet
+	resolvers   resolverSet
+	reach       *upstream.Reach
+	geoip       *geoWatch // nil = there is no database
+	traces      *traces   // nil = none are made
 }
 
 func newService(src *source, paths []string, log *logrus.Logger) *service {
@@ -101,7 +104,7 @@ func (s *service) load() (diags policies.Diagnostics, err error) {
 	printed := commands{}
 	cfg, diags, err := s.read(generation, printed)
 	if err == nil {
-		if err = s.apply(cfg, generation); err == nil {
+		if err = s.apply(cfg, generation, diags); err == nil {
 			s.printed = printed
 			s.rotation.follow(cfg)
 		}
@@ -140,8 +143,8 @@ func (s *service) read(generation uint64, printed commands) (*policies.Config, p
 	return cfg, diags, err
 }
 
-// apply makes cfg the configuration in force. Whatever can fail is done before anything changes.
-func (s *service) apply(cfg *policies.Config, generation uint64) error {
+// apply makes cfg the configuration in force; notes is what there is to say of it. Whatever can fail is done before anything changes.
+func (s *service) apply(cfg *policies.Config, generation uint64, notes policies.Diagnostics) error {
 	if len(cfg.Listeners) == 0 { // an emptied file is a mistake, not a wish to take the gateway down
 		return errors.New(`the policy has no listener, so nobody could connect: add listener "desk" { address = "127.0.0.1:3128" } on lines of its own, or stop the service`)
 	}
@@ -263,7 +266,15 @@ func (s *service) apply(cfg *policies.Config, generation uint64) error {
 	resolvers.reach(routes)
 	prevResolvers.leave(resolvers) // flows under way make new connections
 	s.metrics.Meter().Configured(labelNames(cfg))
-	s.now.Store(&applied{generation, cfg, routes, pacs, sources, resolvers, reach, watchGeoIP(cfg, s.log), traced})
+	now := &applied{generation: generation, since: time.Now(), cfg: cfg, routes: routes, pacs: pacs, lists: sources, resolvers: resolvers, reach: reach, geoip: watchGeoIP(cfg, s.log), traces: traced}
+	now.conceal = sync.OnceValue(cfg.Concealer)
+	if len(notes.List) > 0 {
+		now.diagnostics, _ = json.Marshal(notes) // texts and numbers cannot fail
+	}
+	if cur != nil && cur.generation == generation { // but for its secrets it is the one there was
+		now.since, now.diagnostics = cur.since, cur.diagnostics
+	}
+	s.now.Store(now)
 	if prevTraces != nil && traced != prevTraces {
 		go prevTraces.close(s.log) // flows that end from now on are recorded by the new one
 	}

@@ -53,6 +53,9 @@ func printStatus(w io.Writer, s *admin.Status) error {
 	fmt.Fprintf(t, "gateway\tviaduct %s, %s, started %s ago, process %d\n", s.Version, s.State, time.Duration(s.Uptime*float64(time.Second)).Round(time.Second), s.PID)
 	fmt.Fprintf(t, "configuration\t%d, from %s\n", s.Generation, said(s.Files))
 	fmt.Fprintf(t, "last reading\t%s\n", reloadLine(p, &s.LastReload))
+	if d := s.Drain; d != nil {
+		fmt.Fprintf(t, "drain\t%s\n", drainWords(d))
+	}
 	fmt.Fprintf(t, "sessions\t%d open, %d since the start, %d flows recorded\n", s.Sessions.Open, s.Sessions.Total, s.Sessions.Flows)
 	if x := s.Traces; x != nil {
 		line := fmt.Sprintf("%d flows to %s", x.Flows, printable(x.Endpoint))
@@ -181,6 +184,9 @@ func printUpstreams(w io.Writer, s *admin.Status) {
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
 	fmt.Fprint(t, "\nUPSTREAM\tADDRESS\tSTATE\tCHECK\tOPEN\tATTEMPTS\tFAILURES\tLAST ERROR\n")
 	for _, u := range s.Upstreams {
+		if u.Drained {
+			u.State += ", drained"
+		}
 		fmt.Fprintf(t, "%s\t%s://%s\t%s\t%s\t%d\t%d\t%d\t%s\n", u.Name, u.Scheme, u.Address, u.State, checkWords(u.Check), u.Open, u.Attempts, u.Failures, printable(u.LastError))
 	}
 	t.Flush() // as above

@@ -15,6 +15,8 @@ const upstreamLong = `The proxies of a running gateway, and the credentials that
 rejected is closed: it is not shown again, also after a restart, until its secret changes or it is
 opened here. That keeps the account from being locked.
 
+drain takes a proxy out of service for connections to come, undrain brings it back.
+
 check looks at a proxy from here, step by step, and says what is wrong; it needs no running gateway.
 
 ` + controlHelp + `
@@ -24,15 +26,15 @@ Exit codes: 0 done, 1 it failed or the gateway is not reachable, 2 usage; of che
 func newUpstream() *cobra.Command {
 	c := &cobra.Command{
 		Use:     "upstream",
-		Short:   "Show proxies, find out what is wrong with them, and open closed credentials",
+		Short:   "Show proxies, find out what is wrong with them, open closed credentials, and take them out of service",
 		Long:    upstreamLong,
 		Example: "  viaduct upstream list\n  viaduct upstream check corp\n  viaduct upstream reset corp",
 		Args:    cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			return usageError("what of the upstreams? list, check or reset")
+			return usageError("what of the upstreams? list, check, reset, drain or undrain")
 		},
 	}
-	c.AddCommand(newUpstreamList(), newUpstreamCheck(), newUpstreamReset())
+	c.AddCommand(newUpstreamList(), newUpstreamCheck(), newUpstreamReset(), newUpstreamDrain(), newUpstreamUndrain())
 	return c
 }
 
