@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"time"
 
 	"viaduct/connmodel"
@@ -23,7 +24,11 @@ func (s *service) compileFilter(expression string) (*connmodel.Filter, error) {
 	}
 	f, diags := policies.CompileFilter(expression, o)
 	if diags.HasErrors() {
-		return nil, &admin.BadRequest{Detail: diags.Error()}
+		var text strings.Builder
+		if err := diags.WriteText(&text, false); err != nil {
+			return nil, err
+		}
+		return nil, &admin.BadRequest{Detail: strings.TrimSpace(text.String())} // with the caret below the mistake
 	}
 	return f, nil
 }

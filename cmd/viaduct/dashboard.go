@@ -58,7 +58,7 @@ func newDashboard() *cobra.Command {
 				return err
 			}
 			if !strings.HasPrefix(d.address, "unix:") {
-				fmt.Fprintf(c.OutOrStdout(), "http://%s/\n", d.address)
+				fmt.Fprintf(c.OutOrStdout(), "%s://%s/\n", d.scheme, d.address)
 				fmt.Fprintln(c.ErrOrStderr(), "viaduct: the page asks for the token of the door: the credential admin.token, or the file admin.token in the directory of state")
 				return nil
 			}
