@@ -274,9 +274,8 @@ func TestCertificates(t *testing.T) {
 
 // records is a journal of flows that ended, the one of the highest number last.
 type records struct {
-	n    int
-	err  error
-	wait bool // until time is up
+	n   int
+	err error
 }
 
 func (r records) Each(ctx context.Context, q RecordQuery, yield func(*connmodel.Flow) error) error {
