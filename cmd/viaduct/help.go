@@ -20,7 +20,7 @@ const (
 
 // groupOf says where in the help of the program a command stands; one that is not here stands with the rest.
 var groupOf = map[string]string{
-	"run": groupGateway, "reload": groupGateway, "drain": groupGateway, "status": groupGateway, "top": groupGateway, "dashboard": groupGateway,
+	"run": groupGateway, "reload": groupGateway, "drain": groupGateway, "close": groupGateway, "status": groupGateway, "top": groupGateway, "dashboard": groupGateway,
 	"connections": groupAnswers, "connection": groupAnswers, "explain": groupAnswers, "trace": groupAnswers, "plan": groupAnswers, "journal": groupAnswers,
 	"validate": groupPolicy, "fmt": groupPolicy, "test": groupPolicy, "import": groupPolicy,
 	"upstream": groupParts, "list": groupParts, "pac": groupParts, "ca": groupParts, "cert": groupParts, "resolve": groupParts,

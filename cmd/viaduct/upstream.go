@@ -26,7 +26,7 @@ Exit codes: 0 done, 1 it failed or the gateway is not reachable, 2 usage; of che
 func newUpstream() *cobra.Command {
 	c := &cobra.Command{
 		Use:     "upstream",
-		Short:   "Show proxies, find out what is wrong with them, open closed credentials, and take them out of service",
+		Short:   "Show proxies, check them, open closed credentials, take them out of service",
 		Long:    upstreamLong,
 		Example: "  viaduct upstream list\n  viaduct upstream check corp\n  viaduct upstream reset corp",
 		Args:    cobra.NoArgs,
