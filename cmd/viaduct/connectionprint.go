@@ -389,6 +389,8 @@ func (g *flowPage) today(f *connmodel.Flow, t *todayAnswer) {
 	case t.Problem != "":
 		fmt.Fprintf(g, "  %s\n", printable(t.Problem))
 		return
+	case t.Explanation == nil:
+		return
 	case t.Explanation.Open != "":
 		fmt.Fprintf(g, "  %s: %s\n", g.p.warn("undecided"), printable(t.Explanation.Open))
 	}

@@ -71,3 +71,15 @@ func listenerOf(cfg *policies.Config, name string) *policies.Listener {
 	}
 	return nil
 }
+
+// sameAs reports whether what is explained is what d did: outcome, route, server and mode of TLS, by whichever rule.
+func sameAs(e *explanation, d *connmodel.Decision) bool {
+	if d == nil || e.Open != "" || e.Refused != "" || e.Outcome != string(d.Outcome) {
+		return false
+	}
+	mode := connmodel.TLSMode(e.TLS)
+	if mode == "" {
+		mode = connmodel.TLSPassthrough
+	}
+	return d.Denied() || e.Via == d.Route && e.Server == d.Server.String() && mode == d.TLS.ModeOf()
+}

@@ -42,7 +42,7 @@ type topLook struct {
 type topDetail struct {
 	Connection *connmodel.Flow `json:"connection"`
 	Open       bool            `json:"open"`
-	Today      *todayAnswer    `json:"today"` // nil = it was not asked
+	Today      *explanation    `json:"today"` // nil = that cannot be said
 }
 
 // topWish is what a look is to be at.

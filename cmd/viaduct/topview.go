@@ -486,7 +486,7 @@ func (m *topModel) describe(f *connmodel.Flow) []string {
 	g.certificates(f)
 	g.metadata(f)
 	if m.detail != nil && m.detail.Today != nil {
-		g.today(f, m.detail.Today)
+		g.today(f, &todayAnswer{From: "the policy in force", Same: sameAs(m.detail.Today, f.Decision), Explanation: m.detail.Today})
 	}
 	text := g.String()
 	if !m.utf8 {
