@@ -179,7 +179,7 @@ func (w *writer) rotate() error {
 		case err != nil || !os.SameFile(st, w.id):
 			w.j.notice("%s is not there any more; a new file is begun", w.file.path())
 		case w.file.day != day:
-		case keep > 0 && st.Size() > max(keep/8, minPart):
+		case keep > 0 && w.file.size() > max(keep/8, minPart): // with its log, which grows while readers keep it from being emptied
 			w.finish()
 			return w.openPart(day, w.file.part+1)
 		default:
