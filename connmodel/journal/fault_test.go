@@ -562,3 +562,28 @@ func TestDamageWhileRunning(t *testing.T) {
 		t.Errorf("the new file has %d records", len(got))
 	}
 }
+
+// TestRoomWhileFailing: files that are too old go while writing fails, too, since it may fail for want of the room that they take.
+func TestRoomWhileFailing(t *testing.T) {
+	j := open(t, Options{look: 20 * time.Millisecond})
+	today := j.opt.now().UTC().Format(dayLayout)
+	for _, s := range sideFiles {
+		os.Remove(filepath.Join(j.Dir(), today+suffix+s))
+	}
+	inTheWay := filepath.Join(j.Dir(), today+suffix)
+	if err := os.Mkdir(inTheWay, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	j.Record(flow(1, false))
+	await(t, "a failed write", func() bool { return j.Status().Failures > 0 })
+	old := filepath.Join(j.Dir(), "2020-01-01"+suffix)
+	if err := os.WriteFile(old, []byte("old"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "the old file is deleted", func() bool { _, err := os.Stat(old); return os.IsNotExist(err) })
+	if s := j.Status(); s.State != StateFailing || s.Written != 0 {
+		t.Errorf("%+v", s)
+	}
+	os.Remove(inTheWay)
+	await(t, "the record is written", func() bool { return j.Status().Written == 1 })
+}

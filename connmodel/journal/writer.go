@@ -40,10 +40,15 @@ type writer struct {
 func (w *writer) take(f *connmodel.Flow) { w.flows, w.ready = append(w.flows, f), false }
 
 // flush writes the flows. When that fails it tries again with growing pauses until it works, and returns false when stop is closed first; what is left then
-// stays.
+// stays. Files are deleted meanwhile as at other times: it may be the room that they take which is missing.
 func (w *writer) flush(stop <-chan struct{}) bool {
+	looked := time.Now()
 	for retry := firstRetry; w.once() != nil; retry = min(2*retry, longestRetry) {
 		w.j.tellDrops()
+		if time.Since(looked) >= w.j.opt.look {
+			w.tidy()
+			looked = time.Now()
+		}
 		t := time.NewTimer(retry)
 		select {
 		case <-t.C:
