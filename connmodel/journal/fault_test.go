@@ -587,3 +587,17 @@ func TestRoomWhileFailing(t *testing.T) {
 	os.Remove(inTheWay)
 	await(t, "the record is written", func() bool { return j.Status().Written == 1 })
 }
+
+// TestAsideOfOthers: what only looks as if it had been set aside is not the journal's to delete.
+func TestAsideOfOthers(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"2026-11-28.db.corrupt-20261128T150000", "2026-11-28.2.db.corrupt-20261128T150000-2-wal", "orders.db.corrupt-by-hand", ".db.corrupt-"} {
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	list := listAside(dir)
+	if len(list) != 2 || !strings.HasPrefix(list[0].name, "2026-11-28.") || !strings.HasPrefix(list[1].name, "2026-11-28.") {
+		t.Errorf("%+v", list)
+	}
+}

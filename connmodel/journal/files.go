@@ -99,8 +99,9 @@ type aside struct {
 func listAside(dir string) (list []aside) {
 	entries, _ := os.ReadDir(dir) // where it cannot be read, nothing is known of it
 	for _, e := range entries {
-		if !strings.Contains(e.Name(), asideMark) || !e.Type().IsRegular() {
-			continue
+		base, _, ok := strings.Cut(e.Name(), asideMark)
+		if _, ours := parseFile(dir, base+suffix); !ok || !ours || !e.Type().IsRegular() {
+			continue // somebody else's
 		}
 		if st, err := e.Info(); err == nil {
 			list = append(list, aside{e.Name(), st.Size(), st.ModTime()})
