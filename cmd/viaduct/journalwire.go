@@ -104,6 +104,7 @@ func (p journalPlace) open(log *logrus.Logger) (*journal.Journal, error) {
 // journal that nobody asked for and that cannot be opened is no error.
 func (s *journalSink) prepare(g *policies.Gateway, log *logrus.Logger) (commit, abandon func(), err error) {
 	p, failed := journalAt(g)
+	s.giveUp() // else what is tried again could be opened between the look and what is opened here
 	s.mu.RLock()
 	open, have := s.j, s.want.dir
 	s.mu.RUnlock()
@@ -123,9 +124,11 @@ func (s *journalSink) prepare(g *policies.Gateway, log *logrus.Logger) (commit, 
 		fresh, failed = p.open(log)
 	}
 	if failed != nil && p.asked {
+		s.goOn(log)
 		return nil, nil, fmt.Errorf("gateway { journal }: %w", failed)
 	}
 	return func() { s.commit(p, fresh, failed, log) }, func() {
+		defer s.goOn(log)
 		if fresh != nil {
 			closeJournal(fresh, log)
 			if made && fresh.Status().Written == 0 {
@@ -167,6 +170,16 @@ func (s *journalSink) retire(old *journal.Journal, log *logrus.Logger) {
 	s.done, s.bad = s.done+st.Written, s.bad+st.Failures
 	s.mu.Unlock()
 	s.lost.Add(st.Dropped)
+}
+
+// goOn tries again what was tried before a configuration that did not come.
+func (s *journalSink) goOn(log *logrus.Logger) {
+	s.mu.RLock()
+	want, failing := s.want, s.j == nil && s.err != nil
+	s.mu.RUnlock()
+	if failing {
+		s.tryAgain(want, log)
+	}
 }
 
 // tryAgain opens the journal when that becomes possible.
