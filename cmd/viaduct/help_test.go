@@ -32,6 +32,9 @@ func TestHelp(t *testing.T) {
 	eachCommand(root, func(c *cobra.Command) {
 		path := c.CommandPath()
 		if c.Parent() == root {
+			if names[c.Name()] {
+				t.Errorf("%s is there twice", path)
+			}
 			names[c.Name()] = true
 		}
 		if strings.HasPrefix(path, "viaduct completion ") || c.Hidden {

@@ -32,11 +32,10 @@ func newRoot() (root *cobra.Command, started *bool) {
 	root.Version = v.Version
 	root.SetVersionTemplate(v.text())
 	root.Flags().Bool("version", false, "print the version")
-	root.AddCommand(newRun(), newValidate(), newFmt(), newExplain(), newTrace(), newCert(), newTest(), newReload(), newStatus(), newDashboard(), newUpstream(), newCA(), newPAC(), newList(), newImport(), newResolve(), newVersion())
+	root.AddCommand(newRun(), newValidate(), newFmt(), newExplain(), newTrace(), newCert(), newTest(), newReload(), newStatus(), newDashboard(), newUpstream(), newCA(), newPAC(), newList(), newImport(), newResolve(), newConnections(), newConnection(), newVersion())
 	root.AddCommand(newPlan())
 	root.AddCommand(newJournal())
 	root.AddCommand(newDrain(), newClose())
-	root.AddCommand(newRun(), newValidate(), newFmt(), newExplain(), newTrace(), newCert(), newTest(), newReload(), newStatus(), newDashboard(), newUpstream(), newCA(), newPAC(), newList(), newImport(), newResolve(), newConnections(), newConnection(), newVersion())
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()
 	root.AddCommand(newTop())

@@ -52,7 +52,7 @@ func newTop() *cobra.Command {
 		Use:     "top",
 		Short:   "Watch a running gateway",
 		Long:    topLong,
-		Example: "  viaduct top\n  viaduct top --where 'host == \"www.example.com\"'\n  viaduct top --once",
+		Example: "  viaduct top\n  viaduct top --where 'target.host == \"www.example.com\"'\n  viaduct top --once",
 		Args:    cobra.NoArgs,
 		RunE:    func(c *cobra.Command, _ []string) error { return top(c, &o) },
 	}
