@@ -90,7 +90,11 @@ func top(c *cobra.Command, o *topOptions) error {
 		return err
 	}
 	if first.refused != "" {
-		return usageError("--where: %s", printable(first.refused))
+		lines := strings.Split(strings.TrimPrefix(first.refused, "filter: "), "\n")
+		for i, line := range lines { // the mark below the mistake stays where it is
+			lines[i] = printable(line)
+		}
+		return usageError("--where: %s", strings.Join(lines, "\n"))
 	}
 	m := newTopModel(ctx, door.look, o.interval, nil)
 	m.filter, m.utf8 = o.filter, unicodeTerminal()

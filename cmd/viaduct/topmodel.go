@@ -158,7 +158,7 @@ func (m *topModel) looked(r topLooked) tea.Cmd {
 	case r.wish.filter != m.filter: // of the filter before
 		m.lost = nil
 	case r.look.refused != "":
-		m.lost, m.wrong = nil, r.look.refused
+		m.lost, m.wrong = nil, strings.Join(strings.Fields(r.look.refused), " ") // one line is there for it
 		m.typing, m.typed = true, []rune(m.filter)
 		m.filter = m.before()
 	default:

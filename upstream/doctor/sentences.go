@@ -126,7 +126,7 @@ var sentences = map[string]sentence{
 	"ntlm_refused":        {"The proxy does not go on with the handshake of NTLM.", "Look into the log of the proxy."},
 	"ntlm_challenge":      {"The proxy's challenge cannot be used: it is broken, or of NTLMv1, which is not spoken here.", "Look into the configuration of the proxy; NTLMv2 has to be allowed there."},
 	"ntlm_closes":         {"NTLM proves a connection. A proxy, or load balancer, that ends it in the middle cannot be logged in at.", "Keep-alive has to be on at the proxy, and a load balancer before it has to keep a client on one proxy."},
-	"target_not_spoken":   {"The tunnel is open, and the target does not speak TLS at this port.", "Say a target that does with --target HOST:443."},
+	"target_not_spoken":   {"The tunnel is open, and the target does not speak TLS at this port.", "Ask for a target that does, as HOST:443."},
 	"target_timeout":      {"The tunnel is open, and nothing comes back through it: the proxy says yes before it reached the target, or a firewall behind it drops packets.", "Try another target; a large packet that is dropped looks like this, too (MTU)."},
 	"target_closed":       {"The tunnel was opened and then closed: the proxy looked into it (TLS inspection, SNI) and said no, or it could not reach the target after all.", "Look into the log of the proxy; try another target."},
 	"target_reset":        {"The tunnel was opened and then torn down: something on the way looks into it and says no.", "Ask whoever runs the proxy about inspection of TLS and filters by name."},
