@@ -70,6 +70,13 @@ func (c *Config) redactor() (*redactor, map[string]*hclsyntax.Body) {
 		}
 	}
 	r.secret(c.Gateway.Door.Token.Reveal())
+	if t := c.Gateway.Traces; t != nil {
+		for name, value := range t.Headers {
+			if !plainField(name) {
+				r.secret(value)
+			}
+		}
+	}
 	return r, trees
 }
 
@@ -114,6 +121,8 @@ func (r *redactor) roleOf(path []string, name string) role {
 		return secretly
 	case block == kindVariable+" secret" && name == "default":
 		return secretly
+	case block == "traces" && name == "headers":
+		return asHeader
 	case block == "headers" && name == "set", name == "header":
 		if block == "auth" {
 			return openly // the name of a field
@@ -404,6 +413,8 @@ func (r *redactor) jsonSecret(path []string) bool {
 		case (p == "locals" || p == kindVariable) && (r.names[next] || secretName.MatchString(next)) && name != "type" && name != "description":
 			return true
 		case (p == "set" || p == "header") && next != "" && !plainField(next):
+			return true
+		case p == "headers" && slices.Contains(path[:i], "traces") && next != "" && !plainField(next):
 			return true
 		}
 	}

@@ -37,6 +37,15 @@ gateway {
     address = "127.0.0.1:9090"
     token   = "canary-token-of-the-door" // token = canary-comment-1
   }
+  telemetry {
+    traces {
+      endpoint = "http://127.0.0.1:4318"
+      headers = {
+        Authorization = "Bearer canary-export"
+        "User-Agent"  = "shown-exporter"
+      }
+    }
+  }
 }
 listener "desk" {
   address = "127.0.0.1:3128"
@@ -164,7 +173,8 @@ func TestRedactedJSON(t *testing.T) {
 	const src = `{
   "locals": {"pw": "canary-local", "my_secret": ["canary-never-used"], "open": "shown-local"},
   "variable": {"api_token": {"type": "string", "default": "canary-variable"}},
-  "gateway": {"admin": {"address": "127.0.0.1:9090", "token": "canary-token-of-the-door"}},
+  "gateway": {"admin": {"address": "127.0.0.1:9090", "token": "canary-token-of-the-door"},
+    "telemetry": {"traces": {"endpoint": "http://127.0.0.1:4318", "headers": {"Authorization": "Bearer canary-export", "User-Agent": "shown-exporter"}}}},
   "listener": {"desk": {"address": "127.0.0.1:3128"}},
   "upstream": {
     "a": {"url": "http://127.0.0.1:1", "auth": {"username": "shown-user", "password": "canary \"quoted\" one"}},
