@@ -10,6 +10,7 @@ import (
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
+	"github.com/zclconf/go-cty/cty"
 )
 
 // File is a file of a policy.
@@ -214,8 +215,13 @@ func (r *redactor) hideWithin(e hclsyntax.Expression) {
 // named notes the variable or local that a secret comes from.
 func (r *redactor) named(t hcl.Traversal) {
 	if root := t.RootName(); len(t) > 1 && (root == "local" || root == "var") {
-		if a, ok := t[1].(hcl.TraverseAttr); ok {
+		switch a := t[1].(type) {
+		case hcl.TraverseAttr:
 			r.names[a.Name] = true
+		case hcl.TraverseIndex: // local["corp"]
+			if a.Key.Type() == cty.String {
+				r.names[a.Key.AsString()] = true
+			}
 		}
 	}
 }
@@ -383,6 +389,10 @@ func (r *redactor) jsonValue(d *json.Decoder, path []string) bool {
 		from, end = from+1, end-1 // within the quotes
 	}
 	if !r.jsonSecret(path) {
+		if isText && jsonHeader.MatchString(text) { // a condition on a header field: where its literals stand behind escapes is not worth the risk
+			r.span(from, end)
+			return true
+		}
 		r.urls(from, end)
 		return true
 	}
@@ -393,6 +403,9 @@ func (r *redactor) jsonValue(d *json.Decoder, path []string) bool {
 	r.secret(text)
 	return true
 }
+
+// jsonHeader finds texts that look at header fields.
+var jsonHeader = regexp.MustCompile(`request\s*\.\s*header`)
 
 func isNumber(t json.Token) bool { _, ok := t.(float64); return ok }
 

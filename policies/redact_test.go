@@ -31,6 +31,7 @@ locals {
   open     = "shown-local"
   # the old one was canary-local
   fields   = { "X-From" = "canary-object" }
+  corp     = "canary-by-index"
 }
 gateway {
   admin {
@@ -42,6 +43,7 @@ gateway {
       endpoint = "http://127.0.0.1:4318"
       headers = {
         Authorization = "Bearer canary-export"
+        "X-Corp"      = local["corp"]
         "User-Agent"  = "shown-exporter"
       }
     }
@@ -184,6 +186,7 @@ func TestRedactedJSON(t *testing.T) {
   },
   "policy": {"default": {
     "rule": {"r": {"match": {"header": {"X-Key": "canary-match", "User-Agent": "shown-agent"}}, "via": "${upstream.a}",
+      "when": "${request.header[\"X-Api-Key\"] == \"canary-when\"}",
       "headers": {"set": {"X-Team": "canary-set", "User-Agent": "shown-set"}}}},
     "otherwise": {"via": "direct"}}}
 }`
