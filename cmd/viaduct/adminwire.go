@@ -59,18 +59,27 @@ func (s *service) rules() *admin.Rules {
 		for i := range d.Shadow {
 			open[key{d.Policy, d.Shadow[i].Rule, true}]++
 		}
+		if p := d.ShadowPolicy; p != nil && p.Undecided == "" {
+			open[key{p.Policy, p.Rule, true}]++
+		}
 	})
+	decides := map[string]bool{} // policies that are not only asked beside another
+	for i := range cur.cfg.Listeners {
+		decides[cur.cfg.Listeners[i].Policy] = true
+	}
 	now := time.Now()
 	for _, r := range cur.cfg.Rules() {
+		r.Shadow = r.Shadow || !decides[r.Policy]
 		x := admin.RuleStatus{Policy: r.Policy, Rule: r.Rule, File: r.File, Line: r.Line, Outcome: string(r.Outcome), Route: r.Route, Shadow: r.Shadow}
 		var last time.Time
-		x.Flows, last = s.metrics.Meter().RuleHits(r.Policy, r.Rule, r.Shadow, cur.generation)
+		var known bool
+		x.Flows, last, known = s.metrics.Meter().RuleHits(r.Policy, r.Rule, r.Shadow, cur.generation)
 		x.Last = maybe(last)
 		if x.Open = open[key{r.Policy, r.Rule, r.Shadow}]; x.Open > 0 {
 			x.Flows += uint64(x.Open)
 			x.Last = &now
 		}
-		x.Never = x.Flows == 0
+		x.Never = x.Flows == 0 && known
 		out.Rules = append(out.Rules, x)
 	}
 	return out

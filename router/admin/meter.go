@@ -311,6 +311,9 @@ func (m *Meter) FlowClosed(f *connmodel.Flow) {
 		for i := range d.Shadow {
 			m.shadow(ruleKey{d.Policy, d.Shadow[i].Rule}, f)
 		}
+		if p := d.ShadowPolicy; p != nil && p.Undecided == "" {
+			m.shadow(ruleKey{p.Policy, p.Rule}, f)
+		}
 	}
 	if e := f.Error; e != nil {
 		m.flowError(errorKey{e.Phase, e.Side, e.Kind})

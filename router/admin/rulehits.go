@@ -72,16 +72,23 @@ func (m *Meter) shadow(k ruleKey, f *connmodel.Flow) {
 	c.count(f)
 }
 
-// RuleHits returns how many flows a rule has taken, or a shadow rule would have, since its generation came, and when the last of them ended. Flows
-// that are open are not in it.
-func (m *Meter) RuleHits(policy, rule string, shadow bool, generation uint64) (flows uint64, last time.Time) {
-	k := ruleKey{policy, rule}
+// RuleHits returns how many flows a rule has taken, or a shadow rule or the rule of a shadow policy would have, since its generation came, and when the
+// last of them ended. Flows that are open are not in it. known is false when there are more rules than are counted one by one, so that this one may
+// have taken some of those that are counted together.
+func (m *Meter) RuleHits(policy, rule string, shadow bool, generation uint64) (flows uint64, last time.Time, known bool) {
+	k, all := ruleKey{policy, rule}, ruleKey{other, other}
 	if shadow {
 		if c, ok := m.byShadow.peek(k); ok {
-			return c.of(generation)
+			flows, last = c.of(generation)
+			return flows, last, true
 		}
-	} else if c, ok := m.byRule.peek(k); ok {
-		return c.hits.of(generation)
+		_, more := m.byShadow.peek(all)
+		return 0, time.Time{}, !more
 	}
-	return 0, time.Time{}
+	if c, ok := m.byRule.peek(k); ok {
+		flows, last = c.hits.of(generation)
+		return flows, last, true
+	}
+	_, more := m.byRule.peek(all)
+	return 0, time.Time{}, !more
 }
