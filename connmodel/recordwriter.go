@@ -2,11 +2,9 @@ package connmodel
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io"
-	"sync/atomic"
 	"time"
 )
 
@@ -39,18 +37,9 @@ const (
 // bounded queue to one goroutine, which encodes and writes them in batches. When the queue is full, records are dropped and
 // counted. When writing fails (a full disk), it is tried again with the file opened anew, and goes on by itself.
 type RecordWriter struct {
+	*Queue
 	opt   RecordOptions
-	queue chan *Flow
 	fresh chan *recordFile // from Reopen
-	stop  chan struct{}
-	done  chan struct{}
-
-	closed   atomic.Bool
-	finished atomic.Bool
-	written  atomic.Uint64
-	dropped  atomic.Uint64
-	failures atomic.Uint64
-	failing  atomic.Pointer[error]
 
 	// Of the goroutine alone.
 	out   *recordFile // nil for a Writer
@@ -74,8 +63,7 @@ func NewRecordWriter(o RecordOptions) (*RecordWriter, error) {
 		o.Mode = defaultMode
 	}
 	w := &RecordWriter{
-		opt: o, queue: make(chan *Flow, o.Queue), fresh: make(chan *recordFile, 1),
-		stop: make(chan struct{}), done: make(chan struct{}),
+		Queue: NewQueue(o.Queue, o.OnError), opt: o, fresh: make(chan *recordFile, 1),
 	}
 	if o.Path != "" {
 		f, err := openRecordFile(o.Path, o.Mode)
@@ -88,47 +76,10 @@ func NewRecordWriter(o RecordOptions) (*RecordWriter, error) {
 	return w, nil
 }
 
-// Record queues f, or drops it when the queue is full or the writer is closed. It never waits.
-func (w *RecordWriter) Record(f *Flow) {
-	if w.closed.Load() {
-		w.dropped.Add(1)
-		return
-	}
-	select {
-	case w.queue <- f:
-	default:
-		w.dropped.Add(1)
-	}
-}
-
-// Written returns how many records have reached the file or writer as whole lines.
-func (w *RecordWriter) Written() uint64 { return w.written.Load() }
-
-// Dropped returns how many records were lost: because the queue was full, or because the writer was closed before it could
-// write them.
-func (w *RecordWriter) Dropped() uint64 {
-	n := w.dropped.Load()
-	if w.finished.Load() {
-		n += uint64(len(w.queue)) // came between the last look at the queue and its end
-	}
-	return n
-}
-
-// Failures returns how many writes and attempts to open the file have failed.
-func (w *RecordWriter) Failures() uint64 { return w.failures.Load() }
-
-// Err returns why writing fails at present, or nil.
-func (w *RecordWriter) Err() error {
-	if p := w.failing.Load(); p != nil {
-		return *p
-	}
-	return nil
-}
-
 // Reopen opens the path anew, after log rotation has moved the file away, and returns why that failed; records then still go
 // to the old file. The writer takes the new file before it writes again. For a Writer it does nothing.
 func (w *RecordWriter) Reopen() error {
-	if w.opt.Path == "" || w.closed.Load() {
+	if w.opt.Path == "" || w.Closed() {
 		return nil
 	}
 	f, err := openRecordFile(w.opt.Path, w.opt.Mode)
@@ -148,21 +99,6 @@ func (w *RecordWriter) Reopen() error {
 			f.Close()
 			return nil
 		}
-	}
-}
-
-// Close writes what is queued and closes the file; it returns why not all of it could be written. When ctx ends first, because
-// a write hangs, it returns the error of ctx and leaves the goroutine to it. Records that come later are dropped. Further
-// calls wait for the same end.
-func (w *RecordWriter) Close(ctx context.Context) error {
-	if w.closed.CompareAndSwap(false, true) {
-		close(w.stop)
-	}
-	select {
-	case <-w.done:
-		return w.Err()
-	case <-ctx.Done():
-		return fmt.Errorf("connmodel: records: %d are not written: %w", len(w.queue), ctx.Err())
 	}
 }
 
@@ -193,7 +129,7 @@ func (w *RecordWriter) run() {
 	defer w.end()
 	for {
 		select {
-		case f := <-w.queue:
+		case f := <-w.flows:
 			w.encode(f)
 			w.batch()
 		case f := <-w.fresh:
@@ -216,7 +152,7 @@ func (w *RecordWriter) batch() {
 	began := time.Now()
 	for {
 		select {
-		case f := <-w.queue:
+		case f := <-w.flows:
 			w.encode(f)
 			if len(w.buf) < maxBatch && time.Since(began) < w.opt.FlushEvery {
 				continue
@@ -238,7 +174,7 @@ func (w *RecordWriter) encode(f *Flow) {
 	defer func() {
 		if p := recover(); p != nil {
 			w.buf = w.buf[:n]
-			w.dropped.Add(1)
+			w.Lost(1)
 			w.report(fmt.Errorf("connmodel: a record cannot be encoded: %v", p))
 		}
 	}()
@@ -250,8 +186,7 @@ func (w *RecordWriter) encode(f *Flow) {
 func (w *RecordWriter) flush(stop <-chan struct{}) bool {
 	for w.off < len(w.buf) {
 		if err := w.write(); err != nil {
-			w.failures.Add(1)
-			w.report(err)
+			w.Failed(err)
 			w.retry = min(max(2*w.retry, firstRetry), longestRetry)
 			if !w.pauseUntil(stop, w.retry) {
 				return false
@@ -260,7 +195,7 @@ func (w *RecordWriter) flush(stop <-chan struct{}) bool {
 		}
 	}
 	w.retry = 0
-	w.report(nil)
+	w.Worked()
 	w.off, w.buf = 0, w.buf[:0]
 	if cap(w.buf) > maxIdleBuffer {
 		w.buf = nil
@@ -283,7 +218,7 @@ func (w *RecordWriter) write() error {
 	}
 	n, err := to.Write(w.buf[w.off:])
 	n = min(max(n, 0), len(w.buf)-w.off)
-	w.written.Add(uint64(bytes.Count(w.buf[w.off:w.off+n], newline)))
+	w.Wrote(bytes.Count(w.buf[w.off:w.off+n], newline))
 	w.off += n
 	if err == nil && w.off < len(w.buf) {
 		err = io.ErrShortWrite
@@ -302,19 +237,6 @@ func (w *RecordWriter) reopen() {
 		return // the old one is tried again
 	}
 	w.begin(f)
-}
-
-// report tells OnError when things turn bad, and when they turn good.
-func (w *RecordWriter) report(err error) {
-	was := w.failing.Load() != nil
-	if err == nil {
-		w.failing.Store(nil)
-	} else {
-		w.failing.Store(&err)
-	}
-	if was != (err != nil) && w.opt.OnError != nil {
-		w.opt.OnError(err)
-	}
 }
 
 // pause waits for d, and returns false when the writer is being closed.
@@ -337,7 +259,7 @@ func (w *RecordWriter) drain() {
 	close(gone)
 	for ok := true; ok; {
 		select {
-		case f := <-w.queue:
+		case f := <-w.flows:
 			w.encode(f)
 			if len(w.buf)-w.off >= maxBatch {
 				ok = w.flush(gone)
@@ -351,9 +273,8 @@ func (w *RecordWriter) drain() {
 
 // end counts what was not written, and closes the file.
 func (w *RecordWriter) end() {
-	w.dropped.Add(uint64(bytes.Count(w.buf[w.off:], newline)))
-	w.finished.Store(true)
-	close(w.done)
+	w.Lost(bytes.Count(w.buf[w.off:], newline))
+	w.End()
 	if w.out != nil {
 		w.out.Close()
 	}

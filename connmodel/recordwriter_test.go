@@ -385,7 +385,7 @@ func TestTornLineAfterReopen(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		w := &RecordWriter{opt: RecordOptions{Path: path, Mode: 0o600}, out: f, fresh: make(chan *recordFile, 1)}
+		w := &RecordWriter{Queue: NewQueue(1, nil), opt: RecordOptions{Path: path, Mode: 0o600}, out: f, fresh: make(chan *recordFile, 1)}
 		w.encode(numbered(1))
 		first := len(w.buf)
 		w.encode(numbered(2))

@@ -6,10 +6,8 @@
 package journald
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"sync/atomic"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/journal"
@@ -38,17 +36,8 @@ var ErrNone = errors.New("systemd's journal is not there: nothing listens at /ru
 
 // Writer sends records to journald. One goroutine does, so that they come in order.
 type Writer struct {
-	opt   Options
-	queue chan *connmodel.Flow
-	stop  chan struct{}
-	done  chan struct{}
-
-	closed   atomic.Bool
-	finished atomic.Bool
-	written  atomic.Uint64
-	dropped  atomic.Uint64
-	failures atomic.Uint64
-	failing  atomic.Pointer[error]
+	*connmodel.Queue
+	opt Options
 
 	fields map[string]string // of the goroutine
 	text   []byte
@@ -65,78 +54,25 @@ func New(o Options) (*Writer, error) {
 	if o.Queue <= 0 {
 		o.Queue = defaultQueue
 	}
-	w := &Writer{opt: o, queue: make(chan *connmodel.Flow, o.Queue), stop: make(chan struct{}), done: make(chan struct{}), fields: map[string]string{}}
+	w := &Writer{Queue: connmodel.NewQueue(o.Queue, o.OnError), opt: o, fields: map[string]string{}}
 	go w.run()
 	return w, nil
-}
-
-// Record queues f, or drops it when the queue is full or the writer is closed. It never waits.
-func (w *Writer) Record(f *connmodel.Flow) {
-	if w.closed.Load() {
-		w.dropped.Add(1)
-		return
-	}
-	select {
-	case w.queue <- f:
-	default:
-		w.dropped.Add(1)
-	}
-}
-
-// Written returns how many records journald has taken.
-func (w *Writer) Written() uint64 { return w.written.Load() }
-
-// Dropped returns how many were lost.
-func (w *Writer) Dropped() uint64 {
-	n := w.dropped.Load()
-	if w.finished.Load() {
-		n += uint64(len(w.queue)) // came between the last look at the queue and its end
-	}
-	return n
-}
-
-// Failures returns how many attempts to send have failed.
-func (w *Writer) Failures() uint64 { return w.failures.Load() }
-
-// Err returns why sending fails at present, or nil.
-func (w *Writer) Err() error {
-	if p := w.failing.Load(); p != nil {
-		return *p
-	}
-	return nil
 }
 
 // Reopen does nothing: journald has no file of ours.
 func (w *Writer) Reopen() error { return nil }
 
-// Close sends what is queued, and returns why not all of it could be sent. When ctx ends first, because journald does not read, it returns that and leaves
-// the goroutine to it. Further calls wait for the same end.
-func (w *Writer) Close(ctx context.Context) error {
-	if w.closed.CompareAndSwap(false, true) {
-		close(w.stop)
-	}
-	select {
-	case <-w.done:
-		return w.Err()
-	case <-ctx.Done():
-		return fmt.Errorf("journald: %d records are not sent: %w", len(w.queue), ctx.Err())
-	}
-}
-
 func (w *Writer) run() {
-	defer func() {
-		w.finished.Store(true)
-		close(w.done)
-	}()
+	defer w.End()
 	for {
 		select {
-		case f := <-w.queue:
+		case f := <-w.Flows():
 			if !w.deliver(f) {
-				w.dropped.Add(1)
+				w.Lost(1)
 				w.drain()
 				return
 			}
-		case <-w.stop:
+		case <-w.Stop():
 			w.drain()
 			return
 		}
@@ -147,14 +83,15 @@ func (w *Writer) run() {
 func (w *Writer) deliver(f *connmodel.Flow) bool {
 	for pause := firstRetry; ; pause = min(2*pause, longestRetry) {
 		err := w.send(f)
-		w.report(err)
 		if err == nil {
+			w.Worked()
 			return true
 		}
+		w.Failed(err)
 		t := time.NewTimer(pause)
 		select {
 		case <-t.C:
-		case <-w.stop:
+		case <-w.Stop():
 			t.Stop()
 			return w.send(f) == nil
 		}
@@ -165,13 +102,13 @@ func (w *Writer) deliver(f *connmodel.Flow) bool {
 func (w *Writer) drain() {
 	for {
 		select {
-		case f := <-w.queue:
-			err := w.send(f)
-			w.report(err)
-			if err != nil {
-				w.dropped.Add(1)
+		case f := <-w.Flows():
+			if err := w.send(f); err != nil {
+				w.Failed(err)
+				w.Lost(1)
 				return // what is left in the queue counts as dropped
 			}
+			w.Worked()
 		default:
 			return
 		}
@@ -182,8 +119,8 @@ func (w *Writer) drain() {
 func (w *Writer) send(f *connmodel.Flow) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			w.dropped.Add(1)
-			w.report(fmt.Errorf("journald: a record cannot be sent: %v", p))
+			w.Lost(1)
+			w.Failed(fmt.Errorf("journald: a record cannot be sent: %v", p))
 			err = nil
 		}
 	}()
@@ -192,20 +129,6 @@ func (w *Writer) send(f *connmodel.Flow) (err error) {
 	if err := w.opt.send(Message(f), priority(f), w.fields); err != nil {
 		return fmt.Errorf("journald: %w", err)
 	}
-	w.written.Add(1)
+	w.Wrote(1)
 	return nil
-}
-
-// report tells OnError when things turn bad, and when they turn good.
-func (w *Writer) report(err error) {
-	was := w.failing.Load() != nil
-	if err == nil {
-		w.failing.Store(nil)
-	} else {
-		w.failures.Add(1)
-		w.failing.Store(&err)
-	}
-	if was != (err != nil) && w.opt.OnError != nil {
-		w.opt.OnError(err)
-	}
 }
