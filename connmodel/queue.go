@@ -7,7 +7,7 @@ import (
 )
 
 // Queue is the front of a writer of records, and a Sink: records wait in it, bounded, for the one goroutine that writes them. Recording never waits; what
-// has no room is dropped and counted. A writer embeds it. Flows, Stop, Wrote, Lost, Failed, Worked and End are for its goroutine, the rest for everybody.
+// has no room is dropped and counted. A writer embeds it. Flows, Stop, Wrote, Lost, Failed, Trouble, Worked and End are for its goroutine, the rest for everybody.
 type Queue struct {
 	flows chan *Flow
 	stop  chan struct{}
@@ -95,22 +95,37 @@ func (q *Queue) Flows() <-chan *Flow { return q.flows }
 // Stop is closed when the goroutine is to end.
 func (q *Queue) Stop() <-chan struct{} { return q.stop }
 
+// Put queues f, and waits for room where there is none. It returns false when ctx ends first, or the queue is closed.
+func (q *Queue) Put(ctx context.Context, f *Flow) bool {
+	if q.closed.Load() {
+		return false
+	}
+	select {
+	case q.flows <- f:
+		return true
+	case <-ctx.Done():
+	case <-q.stop:
+	}
+	return false
+}
+
 // Wrote counts n records that were written.
 func (q *Queue) Wrote(n int) { q.written.Add(uint64(n)) }
 
 // Lost counts n records that will not be.
 func (q *Queue) Lost(n int) { q.dropped.Add(uint64(n)) }
 
-// Failed counts an attempt that failed, and tells of err if the one before did not fail.
+// Failed counts an attempt that failed, and tells of err as Trouble does.
 func (q *Queue) Failed(err error) {
 	q.failures.Add(1)
-	q.report(err)
+	q.Trouble(err)
 }
 
 // Worked tells that writing works, if it did not before.
-func (q *Queue) Worked() { q.report(nil) }
+func (q *Queue) Worked() { q.Trouble(nil) }
 
-func (q *Queue) report(err error) {
+// Trouble notes why records cannot be written at present, nil = they can, and tells of it when that begins and ends.
+func (q *Queue) Trouble(err error) {
 	was := q.failing.Load() != nil
 	if err == nil {
 		q.failing.Store(nil)

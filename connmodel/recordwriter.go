@@ -175,7 +175,7 @@ func (w *RecordWriter) encode(f *Flow) {
 		if p := recover(); p != nil {
 			w.buf = w.buf[:n]
 			w.Lost(1)
-			w.report(fmt.Errorf("connmodel: a record cannot be encoded: %v", p))
+			w.Trouble(fmt.Errorf("connmodel: a record cannot be encoded: %v", p))
 		}
 	}()
 	w.buf = append(f.AppendJSON(w.buf), '\n')

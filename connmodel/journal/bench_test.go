@@ -27,7 +27,7 @@ func flows(n int) (list []*connmodel.Flow) {
 // BenchmarkEncode is what the writer does for each record without the database.
 func BenchmarkEncode(b *testing.B) {
 	list := flows(blockRecords)
-	w := writer{j: &Journal{}}
+	w := writer{j: &Journal{Queue: connmodel.NewQueue(0, nil)}}
 	b.ReportAllocs()
 	var octets int
 	before := cpu(b)
@@ -44,8 +44,8 @@ func BenchmarkEncode(b *testing.B) {
 func BenchmarkWrite(b *testing.B) {
 	list := flows(10 * blockRecords)
 	j := open(b, Options{Queue: 1})
-	j.w.j = &Journal{opt: j.opt} // the goroutine of j gets nothing to do
-	w := &writer{j: &Journal{opt: j.opt}}
+	j.w.j = &Journal{Queue: connmodel.NewQueue(0, nil), opt: j.opt} // the goroutine of j gets nothing to do
+	w := &writer{j: &Journal{Queue: connmodel.NewQueue(0, nil), opt: j.opt}}
 	if err := w.open(); err != nil {
 		b.Fatal(err)
 	}

@@ -23,15 +23,15 @@ func (d *drops) again() <-chan time.Time {
 
 // tellDrops says when records begin to be lost, and when that is over.
 func (j *Journal) tellDrops() {
-	d, n := &j.drops, j.dropped.Load()
+	d, n := &j.drops, j.Dropped()
 	switch {
 	case n > d.seen:
 		if !d.on {
 			d.on, d.from = true, d.seen
-			j.notice("records are dropped: they come faster than they are written, and the queue of %d is full", cap(j.queue))
+			j.notice("records are dropped: they come faster than they are written, and the queue of %d is full", j.opt.Queue)
 		}
 		d.seen, d.last = n, time.Now()
-	case d.on && len(j.queue) < cap(j.queue)/2+1 && time.Since(d.last) >= calm:
+	case d.on && j.Queued() < j.opt.Queue/2+1 && time.Since(d.last) >= calm:
 		d.on = false
 		j.notice("no more records are dropped; %d were lost", n-d.from)
 	}

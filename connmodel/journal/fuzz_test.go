@@ -12,7 +12,7 @@ import (
 
 // FuzzBlock reads octets as what stands in a row.
 func FuzzBlock(f *testing.F) {
-	w := writer{j: &Journal{}}
+	w := writer{j: &Journal{Queue: connmodel.NewQueue(0, nil)}}
 	for i := range 5 {
 		w.take(flow(i, i == 2))
 	}
@@ -52,7 +52,7 @@ func FuzzRecord(f *testing.F) {
 		if json.Unmarshal(text, x) != nil {
 			return
 		}
-		w := writer{j: &Journal{}}
+		w := writer{j: &Journal{Queue: connmodel.NewQueue(0, nil)}}
 		w.take(x)
 		w.encode()
 		if len(w.flows) == 0 {

@@ -1,7 +1,6 @@
 package journal
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -24,7 +23,8 @@ type Options struct {
 	KeepSize int64
 	// Queue is how many records may wait while the disk is busy; 0 = 8192. What does not fit is dropped and counted.
 	Queue int
-	// OnError is told when records begin not to be kept, once, and with nil when they are again. It is called on the writer's goroutine; nil = nobody is told.
+	// OnError is told when records begin not to be kept, once, and with nil when they are again. It is called on the writer's goroutine, or by Open where
+	// another process has the journal; nil = nobody is told.
 	OnError func(err error)
 	// OnNotice is told, on the writer's goroutine, what an operator should know and need not do anything about: a damaged file was set aside, records
 	// were deleted before their time for want of room. nil = nobody is told.
@@ -56,19 +56,14 @@ const (
 // Journal is the one writer of a journal, and a connmodel.Sink. Recording never waits: records go through a bounded queue to one goroutine, which writes
 // them in blocks. When writing fails it is tried again, with the file opened anew, and goes on by itself.
 type Journal struct {
-	opt    Options
-	queue  chan *connmodel.Flow
-	stop   chan struct{}
-	done   chan struct{}
-	closed atomic.Bool
-	finish atomic.Bool
+	*connmodel.Queue
+	opt Options
 
-	written, dropped, failures, aside, deleted atomic.Uint64
+	aside, deleted atomic.Uint64
 
 	mu     sync.Mutex // guards the rest of the status
 	lock   *lock      // nil while another process has it
 	state  State
-	err    error
 	bytes  int64
 	files  int
 	oldest time.Time
@@ -127,7 +122,7 @@ func Open(o Options) (*Journal, error) {
 	if err := makeDir(o.Dir); err != nil {
 		return nil, err
 	}
-	j := &Journal{opt: o, queue: make(chan *connmodel.Flow, o.Queue), stop: make(chan struct{}), done: make(chan struct{}), barrier: make(chan chan<- error), state: StateWriting}
+	j := &Journal{Queue: connmodel.NewQueue(o.Queue, o.OnError), opt: o, barrier: make(chan chan<- error), state: StateWriting}
 	j.w.j = j
 	var err error
 	var locked *LockedError
@@ -135,7 +130,8 @@ func Open(o Options) (*Journal, error) {
 		if !errors.As(err, &locked) || !locked.Draining {
 			return nil, err
 		}
-		j.state, j.err = StateWaiting, err
+		j.state = StateWaiting
+		j.Trouble(err)
 	} else if err := j.w.open(); err != nil {
 		j.lock.release()
 		return nil, err
@@ -163,41 +159,12 @@ func makeDir(dir string) error {
 	return nil
 }
 
-// Record queues f, or drops it when the queue is full or the journal is closed. It never waits.
-func (j *Journal) Record(f *connmodel.Flow) {
-	if j.closed.Load() {
-		j.dropped.Add(1)
-		return
-	}
-	select {
-	case j.queue <- f:
-	default:
-		j.dropped.Add(1)
-	}
-}
-
 // Draining says in the lock that this process is about to end, so that its successor waits for the journal and does not refuse to start.
 func (j *Journal) Draining() {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.lock != nil {
 		j.lock.say("draining")
-	}
-}
-
-// Close writes what is queued and lets the journal go; it returns why not all of it could be written. When ctx ends first, because a write hangs, it
-// returns the error of ctx and leaves the goroutine to it. Records that come later are dropped. Further calls wait for the same end.
-func (j *Journal) Close(ctx context.Context) error {
-	if j.closed.CompareAndSwap(false, true) {
-		close(j.stop)
-	}
-	select {
-	case <-j.done:
-		j.mu.Lock()
-		defer j.mu.Unlock()
-		return j.err
-	case <-ctx.Done():
-		return fmt.Errorf("journal: %d records are not written: %w", len(j.queue), ctx.Err())
 	}
 }
 
@@ -227,24 +194,15 @@ func (j *Journal) keep() (age time.Duration, size int64) {
 func (j *Journal) Status() Status {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	s := Status{Dir: j.opt.Dir, State: j.state, Error: j.err, Written: j.written.Load(), Dropped: j.dropped.Load(), Failures: j.failures.Load(), Queued: len(j.queue),
+	return Status{Dir: j.opt.Dir, State: j.state, Error: j.Err(), Written: j.Written(), Dropped: j.Dropped(), Failures: j.Failures(), Queued: j.Queued(),
 		Bytes: j.bytes, Files: j.files, Oldest: j.oldest, SetAside: j.aside.Load(), Deleted: j.deleted.Load()}
-	if j.finish.Load() {
-		s.Dropped += uint64(s.Queued) // came between the last look at the queue and its end
-		s.Queued = 0
-	}
-	return s
 }
 
-// report says that things have turned bad, or good.
-func (j *Journal) report(state State, err error) {
+// enter says what the journal does from now on.
+func (j *Journal) enter(state State) {
 	j.mu.Lock()
-	was := j.err
-	j.state, j.err = state, err
+	j.state = state
 	j.mu.Unlock()
-	if (was == nil) != (err == nil) && j.opt.OnError != nil {
-		j.opt.OnError(err)
-	}
 }
 
 func (j *Journal) notice(format string, args ...any) {
@@ -264,7 +222,7 @@ func (j *Journal) run() {
 	j.w.tidy()
 	for {
 		select {
-		case f := <-j.queue:
+		case f := <-j.Flows():
 			j.w.take(f)
 			if !j.collect() {
 				j.drain()
@@ -280,7 +238,7 @@ func (j *Journal) run() {
 			j.w.tidy()
 		case <-j.drops.again():
 			j.tellDrops()
-		case <-j.stop:
+		case <-j.Stop():
 			j.drain()
 			return
 		}
@@ -299,11 +257,12 @@ func (j *Journal) waitForLock() bool {
 		l, err := takeLock(j.opt.Dir)
 		if err == nil {
 			j.mu.Lock()
-			j.lock, j.state, j.err = l, StateWriting, nil
+			j.lock, j.state = l, StateWriting
 			j.mu.Unlock()
+			j.Worked()
 			break
 		}
-		j.report(StateWaiting, err)
+		j.Trouble(err)
 		j.tellDrops()
 		if !j.pause(lockRetry) {
 			return false
@@ -317,7 +276,7 @@ func (j *Journal) collect() bool {
 	began := time.Now()
 	for len(j.w.flows) < blockRecords {
 		select {
-		case f := <-j.queue:
+		case f := <-j.Flows():
 			j.w.take(f)
 			continue
 		default:
@@ -331,19 +290,19 @@ func (j *Journal) collect() bool {
 		case b := <-j.barrier:
 			t.Stop()
 			return j.serve(b)
-		case <-j.stop:
+		case <-j.Stop():
 			t.Stop()
 			return false
 		}
 	}
-	return j.w.flush(j.stop)
+	return j.w.flush(j.Stop())
 }
 
 // serve writes what is queued for one who waits for it, and tells how that went. It returns false when the journal is being closed.
 func (j *Journal) serve(b chan<- error) bool {
 	err := j.empty()
 	b <- err
-	return err == nil || j.w.flush(j.stop)
+	return err == nil || j.w.flush(j.Stop())
 }
 
 // empty writes what is queued, as long as it works, and returns why not.
@@ -355,7 +314,7 @@ func (j *Journal) empty() error {
 			}
 		}
 		select {
-		case f := <-j.queue:
+		case f := <-j.Flows():
 			j.w.take(f)
 		default:
 			return j.w.once()
@@ -369,7 +328,7 @@ func (j *Journal) drain() {
 	close(gone)
 	for {
 		select {
-		case f := <-j.queue:
+		case f := <-j.Flows():
 			if j.w.take(f); len(j.w.flows) >= blockRecords && !j.w.flush(gone) {
 				return
 			}
@@ -382,7 +341,7 @@ func (j *Journal) drain() {
 
 // end counts what was not written, and lets everything go.
 func (j *Journal) end() {
-	j.dropped.Add(uint64(len(j.w.flows)))
+	j.Lost(len(j.w.flows))
 	j.w.close()
 	j.mu.Lock()
 	if j.lock != nil {
@@ -391,8 +350,7 @@ func (j *Journal) end() {
 	}
 	j.state = StateClosed
 	j.mu.Unlock()
-	j.finish.Store(true)
-	close(j.done)
+	j.End()
 }
 
 // pause waits, and returns false when the journal is being closed.
@@ -402,7 +360,7 @@ func (j *Journal) pause(d time.Duration) bool {
 	select {
 	case <-t.C:
 		return true
-	case <-j.stop:
+	case <-j.Stop():
 		return false
 	}
 }

@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"cmp"
 	"context"
 	"errors"
 
@@ -42,16 +43,9 @@ var ErrClosed = errors.New("journal: it is closed")
 // Append queues the flows behind those that were recorded before, waits for room where there is none, and returns when they are kept. Unlike Record it
 // waits for the disk. With an error some of them may be kept, and those that are not are tried again until the journal is closed.
 func (j *Journal) Append(ctx context.Context, flows []*connmodel.Flow) error {
-	if j.closed.Load() {
-		return ErrClosed
-	}
 	for _, f := range flows {
-		select {
-		case j.queue <- f:
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-j.stop:
-			return ErrClosed
+		if !j.Put(ctx, f) {
+			return cmp.Or(ctx.Err(), ErrClosed)
 		}
 	}
 	kept := make(chan error, 1)
@@ -60,7 +54,7 @@ func (j *Journal) Append(ctx context.Context, flows []*connmodel.Flow) error {
 		return <-kept
 	case <-ctx.Done():
 		return ctx.Err()
-	case <-j.stop:
+	case <-j.Stop():
 		return ErrClosed
 	}
 }

@@ -65,16 +65,17 @@ func (w *writer) flush(stop <-chan struct{}) bool {
 func (w *writer) once() error {
 	if len(w.flows) > 0 {
 		if err := w.write(); err != nil {
-			w.j.failures.Add(1)
-			w.j.report(StateFailing, err)
+			w.j.enter(StateFailing)
+			w.j.Failed(err)
 			return err
 		}
-		w.j.written.Add(uint64(len(w.flows)))
+		w.j.Wrote(len(w.flows))
 		clear(w.flows)
 		w.flows, w.ready = w.flows[:0], false
 		w.measure()
 	}
-	w.j.report(StateWriting, nil)
+	w.j.enter(StateWriting)
+	w.j.Worked()
 	return nil
 }
 
@@ -143,7 +144,7 @@ func (w *writer) encode() {
 	for !w.ready && len(w.flows) > 0 {
 		if bad, why := w.tryEncode(); bad >= 0 {
 			w.flows = slices.Delete(w.flows, bad, bad+1)
-			w.j.dropped.Add(1)
+			w.j.Lost(1)
 			w.j.notice("a record was dropped, because it cannot be encoded: %v", why)
 			continue
 		}
@@ -328,7 +329,8 @@ func (w *writer) tidy() {
 		return // writing will say so
 	}
 	age, most := w.j.keep()
-	oldest := w.j.opt.now().Add(-age)
+	now := w.j.opt.now()
+	oldest, today := now.Add(-age), now.UTC().Format(dayLayout)
 	var total int64
 	sizes := make([]int64, len(list))
 	for i, f := range list {
@@ -353,7 +355,8 @@ func (w *writer) tidy() {
 	for i, f := range list {
 		old := age > 0 && !f.date().Add(24*time.Hour).After(oldest)
 		large := most > 0 && total > most
-		if f == w.file || !old && !large {
+		current := f == w.file || w.db == nil && f.day == today // nothing is open yet when another process had it before us
+		if current || !old && !large {
 			kept = append(kept, f)
 			continue
 		}
